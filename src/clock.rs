@@ -1,0 +1,42 @@
+//! Time, read in one place.
+//!
+//! Everything else takes a [`Now`] as a parameter, so that rules can be tested, and the whole gateway
+//! simulated, with a time of the test's own.
+
+use std::time::Duration;
+
+use rustix::time::{ClockId, clock_gettime};
+
+/// One reading of both clocks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Now {
+    /// Nanoseconds of the monotonic clock; comparable between threads of one machine, never steps.
+    pub mono_ns: u64,
+    /// Milliseconds since the Unix epoch; may step. Only for what people and tokens see.
+    pub wall_ms: u64,
+}
+
+impl Now {
+    /// Reads the clocks.
+    pub fn read() -> Self {
+        Self { mono_ns: nanoseconds(ClockId::Monotonic), wall_ms: nanoseconds(ClockId::Realtime) / 1_000_000 }
+    }
+
+    /// Milliseconds of the monotonic clock.
+    pub fn mono_ms(self) -> u64 {
+        self.mono_ns / 1_000_000
+    }
+
+    /// Both clocks moved forward together, as a simulation does.
+    pub fn after(self, step: Duration) -> Self {
+        Self {
+            mono_ns: self.mono_ns + step.as_nanos() as u64,
+            wall_ms: self.wall_ms + step.as_millis() as u64,
+        }
+    }
+}
+
+fn nanoseconds(clock: ClockId) -> u64 {
+    let time = clock_gettime(clock);
+    time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
+}

@@ -1,0 +1,442 @@
+//! The rows. Order within an alias list is the order in which aliases win (03 §13).
+
+use std::time::Duration;
+
+use Kind::{Address, Bool, Choice, Cores, Integer, List, Path, Port, Text};
+
+use super::{
+    Knob, Section,
+    absent::OTHER,
+    checks::{algorithm, any, filter, glob, origin, origins, url},
+};
+use crate::{
+    config::{
+        duration::Plain,
+        kind::{Kind, Set},
+        settings::{Dialect, LogFormat, Secret},
+    },
+    limits,
+};
+
+pub(super) const SECTIONS: &[Section] = &[
+    Section { name: "listen", title: "Listeners", knobs: LISTEN },
+    Section { name: "tls", title: "Certificates", knobs: TLS },
+    Section { name: "auth", title: "Tokens and origins", knobs: AUTH },
+    Section { name: "client", title: "What clients see", knobs: CLIENT },
+    Section { name: "keep_alive", title: "Keep-alive and time-outs", knobs: KEEP_ALIVE },
+    Section { name: "limits", title: "Limits", knobs: LIMITS },
+    Section { name: "streams", title: "What is kept for resume", knobs: STREAMS },
+    Section { name: "callers", title: "Callers of the gRPC interface", knobs: CALLERS },
+    Section { name: "cores", title: "Cores", knobs: CORES },
+    Section { name: "shutdown", title: "Graceful stop", knobs: SHUTDOWN },
+    Section { name: "log", title: "Logs", knobs: LOG },
+    Section { name: "other", title: "Names of other services, without effect here", knobs: OTHER },
+];
+
+const LISTEN: &[Knob] = &[
+    knob("HOST", Address(|d, v| d.settings.listen.host = v), "0.0.0.0", "Address of the client listeners")
+        .also(&["WEBSOCKET_HOST"]),
+    knob(
+        "HTTP_PORT",
+        Port(|d, v| d.settings.listen.http_port = v),
+        "3003",
+        "Client port: ws and http; 0 takes a free one",
+    )
+    .also(&["PORT", "WEBSOCKET_PORT"]),
+    knob(
+        "HTTPS_PORT",
+        Port(|d, v| d.https_port = Some(v)),
+        "(3443 with a certificate, else off)",
+        "Client port: wss and https; needs a certificate",
+    ),
+    knob(
+        "GRPC_HOST",
+        Address(|d, v| d.settings.listen.grpc.set_ip(v)),
+        "127.0.0.1",
+        "Address of the gRPC listener",
+    ),
+    knob("GRPC_PORT", Port(|d, v| d.settings.listen.grpc.set_port(v)), "50057", "gRPC port, for backends"),
+    knob("ADMIN_HOST", Address(|d, v| d.admin_host = v), "127.0.0.1", "Address of the admin listener"),
+    knob(
+        "METRICS_PORT",
+        Port(|d, v| d.metrics_port = v),
+        "9057",
+        "Admin port: /metrics, /health, /ready, /stats",
+    ),
+    knob(
+        "METRICS_ENABLED",
+        Bool(|d, v| d.metrics_enabled = v),
+        "true",
+        "Whether there is an admin port at all",
+    ),
+    knob(
+        "HEALTH_CHECK_PORT",
+        Port(|d, v| d.health_port = Some(v)),
+        "(none)",
+        "One more port for /health and /ready, at the admin address",
+    ),
+    knob(
+        "METRICS_ON_CLIENT_PORT",
+        Bool(|d, v| d.settings.listen.metrics_on_client_port = v),
+        "false",
+        "Whether /metrics answers on the client port too",
+    ),
+];
+
+const TLS: &[Knob] = &[
+    knob(
+        "TLS_CERT",
+        Path(|d, v| d.tls_cert = Some(v)),
+        "(none)",
+        "Certificate chain, PEM, leaf first; read again when it changes",
+    ),
+    knob("TLS_KEY", Path(|d, v| d.tls_key = Some(v)), "(none)", "Its private key, PEM"),
+    knob(
+        "TLS_SELF_SIGNED",
+        Bool(|d, v| d.self_signed = v),
+        "false",
+        "A certificate for localhost made at every start, for development",
+    ),
+];
+
+const AUTH: &[Knob] = &[
+    knob(
+        "JWT_SECRET",
+        Text(any, |d, v| d.jwt_secret = Some(Secret(v))),
+        "(none)",
+        "Shared secret that tokens are signed with; without any key source, each run makes its own",
+    )
+    .secret(),
+    knob(
+        "JWT_PUBLIC_KEY_FILE",
+        Path(|d, v| d.jwt_public_key = Some(v)),
+        "(none)",
+        "Public key that verifies tokens, PEM",
+    ),
+    knob(
+        "JWT_JWKS_FILE",
+        Path(|d, v| d.jwks_file = Some(v)),
+        "(none)",
+        "JWKS document, read again when it changes",
+    ),
+    knob(
+        "JWT_JWKS_URL",
+        Text(url, |d, v| d.jwks_url = Some(v)),
+        "(none)",
+        "JWKS document, fetched at start and then regularly",
+    ),
+    knob(
+        "JWT_JWKS_REFRESH",
+        time(seconds(10), DAY, |d, v| d.jwks_refresh = v),
+        "5m",
+        "How often JWT_JWKS_URL is fetched",
+    ),
+    knob(
+        "JWT_REFRESH_SECRET",
+        Text(any, |d, v| d.settings.auth.refresh_secret = Some(Secret(v))),
+        "(none)",
+        "Verifies the tokens of auth:token_refresh instead",
+    )
+    .secret(),
+    knob(
+        "JWT_ALGORITHMS",
+        List(algorithm, |d, v| d.settings.auth.algorithms = v),
+        "(those that fit each key)",
+        "The only algorithms accepted",
+    ),
+    knob("JWT_AUDIENCE", Text(any, |d, v| d.settings.auth.audience = Some(v)), "(none)", "Required in aud"),
+    knob("JWT_ISSUER", Text(any, |d, v| d.settings.auth.issuer = Some(v)), "(none)", "Required in iss"),
+    knob(
+        "JWT_LEEWAY",
+        time(Duration::ZERO, seconds(600), |d, v| d.settings.auth.leeway = v),
+        "5s",
+        "Tolerance for exp and nbf, for clocks that differ",
+    ),
+    knob(
+        "JWT_MAX_LIFETIME",
+        time(seconds(1), Duration::from_secs(3_650 * 86_400), |d, v| d.settings.auth.lifetime_max = Some(v)),
+        "(none)",
+        "Tokens that live longer from now are refused",
+    ),
+    knob(
+        "WS_ALLOW_ANONYMOUS",
+        Bool(|d, v| d.settings.auth.allow_anonymous = v),
+        "true",
+        "Whether one may connect without a token; only public rooms then",
+    ),
+    knob(
+        "AUTH_FIRST_MESSAGE",
+        Bool(|d, v| d.settings.auth.first_message = v),
+        "false",
+        "Where a token is needed: connect first, then send auth:login within 5 s",
+    ),
+    knob(
+        "WS_ALLOWED_ORIGINS",
+        List(origin, |d, v| d.settings.auth.allowed_origins = origins(v)),
+        "(any)",
+        "Origins of browsers that may connect, exactly; * is any",
+    )
+    .also(&["WS_CORS_ORIGIN", "WEBSOCKET_CORS_ORIGIN"]),
+    knob(
+        "TOKEN_REFRESH_THRESHOLD",
+        time_or_ms(Duration::ZERO, DAY, |d, v| d.settings.auth.refresh_threshold = v),
+        "5m",
+        "auth:token_expiring is sent that long before a token expires",
+    ),
+    knob(
+        "TOKEN_EXPIRY_GRACE",
+        time(Duration::ZERO, HOUR, |d, v| d.settings.auth.expiry_grace = v),
+        "25s",
+        "A connection is closed that long after its token expired",
+    ),
+];
+
+const CLIENT: &[Knob] = &[
+    knob(
+        "WS_DIALECT",
+        Choice(&["ticketing", "raw"], &["rooms"], |d, v| {
+            d.settings.client.dialect = if v == "raw" { Dialect::Raw } else { Dialect::Ticketing };
+        }),
+        "ticketing",
+        "What /ws speaks when neither path nor subprotocol says: ticketing or raw",
+    ),
+    knob(
+        "ROOM_PROTECTED",
+        List(glob, |d, v| d.settings.client.rooms_protected = v),
+        "(none)",
+        "Globs of rooms that need the claim rooms, beside private:*",
+    ),
+    knob(
+        "ROOM_PRESENCE",
+        List(glob, |d, v| d.settings.client.rooms_presence = v),
+        "(none)",
+        "Globs of rooms that announce comings, goings and typing",
+    ),
+    knob(
+        "ROOM_TYPING_TIMEOUT",
+        time_or_ms(Duration::from_millis(500), seconds(60), |d, v| d.settings.client.typing_timeout = v),
+        "5s",
+        "Typing ends by itself after",
+    ),
+];
+
+const KEEP_ALIVE: &[Knob] = &[
+    knob(
+        "WS_PING_INTERVAL",
+        time_or_ms(INSTANT, HOUR, |d, v| d.settings.keep_alive.ping_interval = v),
+        "30s",
+        "Between two pings of a connection",
+    )
+    .also(&["WEBSOCKET_PING_INTERVAL"]),
+    knob(
+        "WS_PONG_TIMEOUT",
+        time_or_ms(INSTANT, DAY, |d, v| d.settings.keep_alive.pong_timeout = v),
+        "1m",
+        "Silence after which a connection is closed; more than WS_PING_INTERVAL",
+    )
+    .also(&["WS_PING_TIMEOUT", "WEBSOCKET_PONG_WAIT"]),
+    knob(
+        "HTTP_READ_TIMEOUT",
+        time_or_ms(INSTANT, HOUR, |d, v| d.settings.keep_alive.read_timeout = v),
+        "15s",
+        "Accepted to upgraded or answered; no more than 5 s count",
+    )
+    .also(&["WS_CONNECTION_TIMEOUT", "WEBSOCKET_TIMEOUT"]),
+    knob(
+        "HTTP_WRITE_TIMEOUT",
+        time_or_ms(INSTANT, HOUR, |d, v| d.settings.keep_alive.write_timeout = v),
+        "15s",
+        "A blocked write of an answer or of a closing connection is given up after",
+    )
+    .also(&["WEBSOCKET_WRITE_WAIT"]),
+];
+
+const LIMITS: &[Knob] = &[
+    knob(
+        "WS_MAX_CONNECTIONS",
+        Integer(0, 100_000_000, |d, v| d.settings.limits.connections_max = v),
+        "0",
+        "Connections of the whole gateway; 0 is no limit",
+    )
+    .also(&["WEBSOCKET_LIMITS_MAX_CONNECTIONS"]),
+    knob(
+        "RATE_LIMIT_MAX_CONNECTIONS",
+        Integer(0, 1_000_000, |d, v| d.settings.limits.connections_per_user_max = v as u32),
+        "20",
+        "Connections of one user; 0 is no limit",
+    ),
+    knob(
+        "MAX_ROOM_MEMBERS",
+        Integer(0, 100_000_000, |d, v| d.settings.limits.room_members_max = v as u32),
+        "0",
+        "Members of one room on this instance; 0 is no limit",
+    )
+    .also(&["WEBSOCKET_LIMITS_MAX_CONNECTIONS_PER_ROOM"]),
+    knob(
+        "WS_MAX_MESSAGE_SIZE",
+        Integer(1_024, 16 << 20, |d, v| d.settings.limits.message_bytes_max = v as usize),
+        "65536",
+        "Bytes of one message of a client",
+    )
+    .also(&["WEBSOCKET_MAX_MESSAGE_SIZE"]),
+    knob(
+        "RATE_LIMIT_MAX_MESSAGES",
+        Integer(0, 1_000_000, |d, v| d.settings.limits.messages_max = v as u32),
+        "100",
+        "Messages of one connection per RATE_LIMIT_WINDOW_MS; 0 is no limit",
+    ),
+    knob(
+        "RATE_LIMIT_WINDOW_MS",
+        time_or_ms(INSTANT, HOUR, |d, v| d.settings.limits.messages_window = v),
+        "1m",
+        "The time in which RATE_LIMIT_MAX_MESSAGES refills",
+    ),
+    knob(
+        "OUTBOX_MAX_MESSAGES",
+        Integer(8, 1 << 20, |d, v| d.settings.limits.outbox_messages_max = v as usize),
+        "256",
+        "Messages that wait for one slow connection; more closes it",
+    ),
+    knob(
+        "OUTBOX_MAX_BYTES",
+        Integer(4_096, 1 << 30, |d, v| d.settings.limits.outbox_bytes_max = v as usize),
+        "262144",
+        "Bytes that wait for one slow connection; more closes it",
+    ),
+];
+
+const STREAMS: &[Knob] = &[
+    knob(
+        "STORE",
+        Choice(&["embedded"], &["redis"], |_, _| {}),
+        "embedded",
+        "Where streams are kept: embedded is memory, gone at exit",
+    ),
+    knob(
+        "STREAM_MAX_COUNT",
+        Integer(1, 1_000_000, |d, v| d.settings.streams.count_max = v as usize),
+        "1000",
+        "Events kept of one stream",
+    ),
+    knob(
+        "STREAM_MAX_AGE",
+        time(seconds(1), limits::STREAM_HEAD_AGE_MAX, |d, v| d.settings.streams.age_max = v),
+        "10m",
+        "How long an event is kept",
+    ),
+    knob(
+        "ROOM_STREAMS",
+        List(glob, |d, v| d.settings.streams.rooms = v),
+        "(none)",
+        "Globs of rooms whose events are kept",
+    ),
+];
+
+const CALLERS: &[Knob] = &[
+    knob(
+        "GRPC_AUTH_TOKEN",
+        Text(any, |d, v| d.settings.callers.token = Some(Secret(v))),
+        "(none)",
+        "Bearer token that every gRPC call must carry",
+    )
+    .secret(),
+    knob(
+        "GRPC_TLS_CERT",
+        Path(|d, v| d.grpc_cert = Some(v)),
+        "(none)",
+        "Certificate chain of the gRPC listener, PEM",
+    ),
+    knob("GRPC_TLS_KEY", Path(|d, v| d.grpc_key = Some(v)), "(none)", "Its private key, PEM"),
+    knob(
+        "GRPC_TLS_CLIENT_CA",
+        Path(|d, v| d.settings.callers.client_ca = Some(v)),
+        "(none)",
+        "Callers must show a certificate of this authority, PEM",
+    ),
+];
+
+const CORES: &[Knob] = &[
+    knob(
+        "SHARD_CORES",
+        Cores(|d, v| d.shard_cores = Some(v)),
+        "(all but the control core; all of them on one or two cores)",
+        "Cores that run a shard each, such as 0-5,8",
+    ),
+    knob(
+        "SHARDS",
+        Integer(1, 1_024, |d, v| d.shards = Some(v as usize)),
+        "(one for each of SHARD_CORES)",
+        "Instead of SHARD_CORES: so many shards, pinned in turn",
+    ),
+    knob(
+        "CONTROL_CORE",
+        Integer(0, 1_023, |d, v| d.control_core = Some(v as usize)),
+        "(the last core)",
+        "Core of the control thread; may be a shard's too",
+    ),
+];
+
+const SHUTDOWN: &[Knob] = &[
+    knob(
+        "SHUTDOWN_TIMEOUT",
+        time(Duration::ZERO, HOUR, |d, v| d.settings.shutdown.timeout = v),
+        "30s",
+        "From SIGTERM to exit at the latest",
+    ),
+    knob(
+        "DRAIN_DELAY",
+        time(Duration::ZERO, HOUR, |d, v| d.settings.shutdown.drain_delay = v),
+        "0s",
+        "From not ready to the first close, for load balancers to notice",
+    ),
+];
+
+const LOG: &[Knob] = &[
+    knob(
+        "LOG_LEVEL",
+        Text(filter, |d, v| d.settings.log.level = v),
+        "info",
+        "error, warn, info, debug, trace or off, or a filter such as info,usher::hub=debug",
+    ),
+    knob(
+        "LOG_FORMAT",
+        Choice(&["json", "pretty"], &[], |d, v| {
+            d.log_format = Some(if v == "json" { LogFormat::Json } else { LogFormat::Pretty });
+        }),
+        "(pretty on a terminal, else json)",
+        "json, one object a line, or pretty",
+    ),
+];
+
+/// Short enough for tests of a client, long enough for a timer wheel.
+const INSTANT: Duration = Duration::from_millis(100);
+const HOUR: Duration = Duration::from_secs(3_600);
+const DAY: Duration = Duration::from_secs(86_400);
+
+pub(super) const fn knob(name: &'static str, kind: Kind, default: &'static str, help: &'static str) -> Knob {
+    Knob { name, aliases: &[], kind, default, help, secret: false }
+}
+
+impl Knob {
+    pub(super) const fn also(self, aliases: &'static [&'static str]) -> Self {
+        Self { aliases, ..self }
+    }
+
+    pub(super) const fn secret(self) -> Self {
+        Self { secret: true, ..self }
+    }
+}
+
+const fn seconds(count: u64) -> Duration {
+    Duration::from_secs(count)
+}
+
+/// A time that needs a unit.
+const fn time(min: Duration, max: Duration, set: Set<Duration>) -> Kind {
+    Kind::Duration(Plain::Refused, min, max, set)
+}
+
+/// A time that a seed writes as plain milliseconds.
+const fn time_or_ms(min: Duration, max: Duration, set: Set<Duration>) -> Kind {
+    Kind::Duration(Plain::Milliseconds, min, max, set)
+}

@@ -1,0 +1,119 @@
+//! What travels: an event, where it goes, and how it may be treated on the way.
+//!
+//! Owns the vocabulary that the pure cores and the mesh share. Never holds encoded frames: each shard encodes
+//! once per dialect.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::ids::ConnId;
+
+/// A message from a backend, a client or the gateway itself, on its way to connections.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Event {
+    /// Who gets it.
+    pub target: Target,
+    /// The type that clients see, `booking:confirmed`; 1 to 128 bytes.
+    pub kind: Arc<str>,
+    /// One JSON value, validated where it entered, passed on byte for byte.
+    pub payload: Bytes,
+    /// How it is queued, conflated, stored or dropped.
+    pub class: Class,
+    /// The caller's version of a Latest value: an older one never replaces a newer one. `None`: the newest
+    /// arrival wins.
+    pub version: Option<u64>,
+    /// Place in its stream, given by the sequencer; `None` for what is not stored.
+    pub position: Option<Position>,
+    /// One connection that does not get it: its own doing, which it need not be told. `None`: everybody does.
+    pub except: Option<ConnId>,
+    /// Monotonic nanoseconds when the gateway took responsibility; the delivery latency counts from here.
+    pub accepted_at_ns: u64,
+}
+
+/// Who gets an event.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Target {
+    /// Every connection of one user.
+    User(Arc<str>),
+    /// Every member of one room.
+    Room(Arc<str>),
+    /// One connection.
+    Connection(ConnId),
+    /// Every connection.
+    Everyone,
+}
+
+/// What the directory routes by: something that shards hold connections of.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Address {
+    /// A user with at least one connection.
+    User(Arc<str>),
+    /// A room with at least one member.
+    Room(Arc<str>),
+}
+
+/// How an event is treated between acceptance and the socket.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Class {
+    /// Stored before delivered; never dropped: what does not fit closes the connection.
+    Critical,
+    /// Queued in order, not stored; never dropped silently: what does not fit closes the connection.
+    Ordered,
+    /// One slot per connection and key, replaced in its place by a newer value.
+    Latest(LatestKey),
+    /// Dropped first, and counted.
+    Ephemeral,
+}
+
+/// The key of a Latest value: a hash of what the value is about (type and event, room or category).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct LatestKey(pub u64);
+
+/// A place in a stream. Offsets start at 1 and grow by one; the epoch changes when entries were lost.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Position {
+    /// `user:<id>` or `room:<name>`.
+    pub stream: Arc<str>,
+    /// Names one unbroken history of the stream.
+    pub epoch: Arc<str>,
+    /// `offset >= 1`; `0` only where "before the first entry" is meant.
+    pub offset: u64,
+}
+
+/// What a caller is told about an accepted event.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Receipt {
+    /// Connections on this instance that the directory counted at routing time.
+    pub delivered_connections: u32,
+    /// Whether it was also handed to other instances.
+    pub published: bool,
+    /// Its place, when it was stored.
+    pub position: Option<Position>,
+}
+
+/// Why an event was not accepted. Nothing was stored and nothing sent, whichever it is.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// A mailbox on the way is full; the caller may repeat after the delay.
+    #[error("overloaded, try again in {retry_after_ms} ms")]
+    Overloaded {
+        /// Milliseconds until it is worth trying again.
+        retry_after_ms: u32,
+    },
+    /// The idempotency key was used before with another body.
+    #[error("idempotency key was used for another message")]
+    KeyReused,
+    /// The gateway is stopping.
+    #[error("the gateway is shutting down")]
+    Draining,
+}
+
+/// Why a user's connection is not admitted, or why it is ended from outside.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Denial {
+    /// The user has `RATE_LIMIT_MAX_CONNECTIONS` connections already.
+    TooManyConnections,
+    /// A mailbox on the way is full.
+    Overloaded,
+}

@@ -1,0 +1,41 @@
+//! Usher: a thread-per-core real-time gateway for ticket on-sales.
+//!
+//! ```text
+//!   clients (wss, ws)                                     services (gRPC, HTTP)
+//!        │ one listener per core                                  │
+//!  ┌─────┴───────────────────┐   bounded mailboxes    ┌───────────┴───────────┐
+//!  │ shard 0 │ shard 1 │ …   │◄──────────────────────►│ control core          │
+//!  │ executor, hub, sockets  │   ToShard / ToControl  │ route, streams, gRPC  │
+//!  └─────────────────────────┘                        └───────────────────────┘
+//! ```
+//!
+//! Imports only point downward; `tests/tidy.rs` holds the code to it.
+//!
+//! | layer | modules | what they are |
+//! |---:|---|---|
+//! | 5 | `main`, `cli`, `topology`, `supervisor` | threads, queues, the command |
+//! | 4 | `shard`, `control` | shells: they do I/O and nothing else |
+//! | 3 | `net`, `generated` | sockets, TLS, HTTP heads; gRPC code |
+//! | 2 | `hub`, `route`, `mesh` | connections of one shard; where events go; mailboxes |
+//! | 1 | `wire`, `auth`, `stream` | bytes ↔ commands, tokens → identities, offsets: pure |
+//! | 0 | `ids`, `clock`, `limits`, `config`, `event`, `identity`, `handler`, `metrics`, `status`, `prometheus`, `log` | the words |
+//!
+//! To read it: [`topology`] (who can talk to whom), [`event`] (what travels), [`hub`] (the rules of a connection),
+//! [`shard`] (how the rules meet sockets), [`route`] and [`control`] (where events come from and go).
+//!
+//! Programs use what is re-exported here; the modules are public for simulations and benchmarks, and may change.
+
+pub mod clock;
+pub mod config;
+pub mod event;
+pub mod handler;
+pub mod identity;
+pub mod ids;
+pub mod limits;
+pub mod log;
+pub mod metrics;
+pub mod prometheus;
+pub mod status;
+
+pub use config::Settings;
+pub use handler::{Handler, Handlers};

@@ -1,0 +1,145 @@
+//! Every bound that is not a setting, in one place, with the relations between them.
+
+use std::time::Duration;
+
+/// Messages that fit one shard's mailbox from control. Larger rides out longer stalls of a shard at 8 B a slot.
+pub const TO_SHARD_MESSAGES_MAX: usize = 65_536;
+/// Messages that fit the control core's mailbox from one shard.
+pub const TO_CONTROL_MESSAGES_MAX: usize = 65_536;
+/// Calls from gRPC, admin and embedding code that wait for the control loop.
+pub const CALLS_MAX: usize = 16_384;
+/// Messages that a shard takes from its mailbox before it looks at its sockets again.
+pub const MAILBOX_BATCH_MAX: usize = 256;
+
+/// Request head, bytes (03 §12): more is answered 431.
+pub const HEAD_BYTES_MAX: usize = 8 * 1024;
+/// Request target, bytes: more is answered 414; less than a head, since a token may be in the query.
+pub const TARGET_BYTES_MAX: usize = 6 * 1024;
+/// Header fields of a request (03 §12): more is answered 431.
+pub const HEADERS_MAX: usize = 64;
+/// Entries read from `Sec-WebSocket-Protocol`; the rest is ignored.
+pub const SUBPROTOCOLS_MAX: usize = 8;
+/// TCP accept → upgraded, in all (03 §12).
+pub const HANDSHAKE_TIME_MAX: Duration = Duration::from_secs(5);
+/// How long `auth:login` may take to come where it must (03 §3).
+pub const FIRST_LOGIN_TIME_MAX: Duration = Duration::from_secs(5);
+/// Our close frame → the peer's, before the socket is closed anyway.
+pub const CLOSE_TIME_MAX: Duration = Duration::from_secs(5);
+
+/// Bytes read from one socket in one call; one such buffer per shard.
+pub const SCRATCH_BYTES: usize = 64 * 1024;
+/// Reads of one socket in a row before the others have their turn.
+pub const READS_PER_TURN_MAX: usize = 4;
+/// Sockets accepted in a row before those already connected have their turn.
+pub const ACCEPTS_PER_TURN_MAX: usize = 64;
+
+/// TLS input of one session that waits for the rest of its record or handshake message, bytes. Holds the largest
+/// record (5 + 16 384 + 2 048, RFC 5246 §6.2.3), and so every hello that is no attack.
+pub const TLS_PENDING_BYTES_MAX: usize = 18 * 1024 + 8;
+/// Plaintext of one TLS record, bytes (RFC 8446 §5.1).
+pub const TLS_RECORD_PLAIN_MAX: usize = 16 * 1024;
+
+/// Fragments of one message (03 §12): more closes with 1008.
+pub const FRAGMENTS_MAX: u32 = 64;
+/// First byte of a message → its last (06 B8): longer closes with 1008.
+pub const MESSAGE_TIME_MAX: Duration = Duration::from_secs(10);
+/// Nesting of a JSON text.
+pub const JSON_DEPTH_MAX: usize = 32;
+/// Keys of all objects of a JSON text together.
+pub const JSON_KEYS_MAX: usize = 256;
+/// Length of one key of a JSON text, unescaped, bytes.
+pub const JSON_KEY_BYTES_MAX: usize = 1024;
+
+/// Length of a message type, bytes.
+pub const KIND_BYTES_MAX: usize = 128;
+/// Length of a room name, bytes.
+pub const ROOM_NAME_BYTES_MAX: usize = 128;
+/// Length of a user id, bytes.
+pub const USER_ID_BYTES_MAX: usize = 256;
+/// Length of a token, bytes.
+pub const TOKEN_BYTES_MAX: usize = 8 * 1024;
+/// Length of a key id (`kid`), bytes.
+pub const KEY_ID_BYTES_MAX: usize = 64;
+/// Keys that one source may bring; what comes after them is ignored and counted.
+pub const KEYS_MAX: usize = 256;
+/// Keys tried on a token that names none; where more would fit, the token has to name one.
+pub const KEY_TRIES_MAX: usize = 4;
+/// Length of a PEM or JWKS document, bytes.
+pub const KEY_DOCUMENT_BYTES_MAX: u64 = 1024 * 1024;
+/// How long fetching a JWKS document may take.
+pub const KEY_FETCH_TIME_MAX: Duration = Duration::from_secs(10);
+/// Between two looks at key files and at what is due.
+pub const KEY_POLL_INTERVAL: Duration = Duration::from_secs(2);
+/// Between two fetches that tokens with an unknown key id may cause (03 §3).
+pub const UNKNOWN_KEY_INTERVAL: Duration = Duration::from_secs(60);
+/// Globs in the claim `rooms`.
+pub const CLAIM_ROOMS_MAX: usize = 64;
+/// Rooms of one connection (03 §12).
+pub const ROOMS_PER_CONNECTION_MAX: usize = 128;
+/// Preferences of one connection, bytes of JSON (03 §4).
+pub const PREFERENCES_BYTES_MAX: usize = 4 * 1024;
+/// Type patterns in the `muted` list of preferences.
+pub const MUTED_PATTERNS_MAX: usize = 32;
+/// Length of a request's `id` as JSON text, bytes.
+pub const REQUEST_ID_BYTES_MAX: usize = 128;
+/// Messages that could not be understood within [`BAD_MESSAGE_WINDOW`] before close 4400 (03 §4).
+pub const BAD_MESSAGES_MAX: u8 = 10;
+/// Violations of the message rate within [`BAD_MESSAGE_WINDOW`] before close 4429 (03 §12).
+pub const RATE_VIOLATIONS_MAX: u8 = 5;
+/// The minute in which violations are counted.
+pub const BAD_MESSAGE_WINDOW: Duration = Duration::from_secs(60);
+/// Rooms with more members do not announce comings, goings and typing (03 §4a).
+pub const ANNOUNCED_ROOM_MEMBERS_MAX: usize = 200;
+/// Rooms listed by `GetConnectionStats` and `/stats` (03 §4a).
+pub const LISTED_ROOMS_MAX: usize = 1_000;
+/// Latest values that may wait beyond the outbox bound: they must show eventually, and their keys are few.
+pub const LATEST_EXTRA_MESSAGES_MAX: usize = 32;
+/// Bytes of Latest values beyond the outbox bound.
+pub const LATEST_EXTRA_BYTES_MAX: usize = 64 * 1024;
+/// Frames handed to one gather write; the kernel takes 1 024 at most.
+pub const GATHER_FRAMES_MAX: usize = 64;
+/// A hub whose deadlines are looked at later than this was itself away: silence in that time is not the peers'.
+pub const TICK_LATE_MAX: Duration = Duration::from_secs(1);
+
+/// Payload of one event from a backend, bytes.
+pub const EVENT_BYTES_MAX: usize = 256 * 1024;
+/// Idempotency key of a call, bytes.
+pub const IDEMPOTENCY_KEY_BYTES_MAX: usize = 256;
+/// How long an idempotency key is honoured (03 §7).
+pub const IDEMPOTENCY_AGE_MAX: Duration = Duration::from_secs(300);
+/// Keys remembered at once; the oldest goes first.
+pub const IDEMPOTENCY_KEYS_MAX: usize = 1 << 20;
+/// Streams with a head at once; the one idle for longest goes first, and takes the epoch with it.
+pub const STREAMS_MAX: usize = 1 << 20;
+/// How long a stream's epoch and offset outlive its entries.
+pub const STREAM_HEAD_AGE_MAX: Duration = Duration::from_secs(24 * 3600);
+/// Bytes of all stored events together; the oldest entries go first.
+pub const STREAM_BYTES_MAX: usize = 1 << 30;
+/// How long the version of a Latest value is remembered after its last update.
+pub const VERSION_AGE_MAX: Duration = Duration::from_secs(3600);
+/// Versions remembered at once; the one not updated for longest goes first.
+pub const VERSIONS_MAX: usize = 1 << 20;
+
+/// Answers and orders that wait for room in one shard's mailbox.
+pub const HELD_BACK_MAX: usize = 65_536;
+/// What a caller is told to wait when a mailbox on the way is full.
+pub const OVERLOAD_RETRY: Duration = Duration::from_millis(100);
+/// What a client is told to wait when its user has too many connections.
+pub const TOO_MANY_CONNECTIONS_RETRY: Duration = Duration::from_secs(5);
+/// Room member counts sent to one shard at a time; the rest goes a second later.
+pub const ROOM_COUNTS_MAX: usize = 4_096;
+
+/// Length of one gRPC message, bytes.
+pub const GRPC_MESSAGE_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Calls under way on one gRPC connection.
+pub const GRPC_STREAMS_MAX: u32 = 1_024;
+/// Rooms with a label of their own in the metrics; the rest is `other`.
+pub const LABELLED_ROOMS_MAX: usize = 50;
+
+const _: () = assert!(ROOM_COUNTS_MAX < TO_SHARD_MESSAGES_MAX, "counts leave room for deliveries");
+const _: () =
+    assert!(EVENT_BYTES_MAX < GRPC_MESSAGE_BYTES_MAX, "too big a payload is told from too big a call");
+const _: () = assert!(TARGET_BYTES_MAX < HEAD_BYTES_MAX, "a long target must be told from a long head");
+const _: () = assert!(HEAD_BYTES_MAX <= SCRATCH_BYTES, "a head is parsed from the scratch buffer");
+const _: () =
+    assert!(MAILBOX_BATCH_MAX < TO_SHARD_MESSAGES_MAX && MAILBOX_BATCH_MAX < TO_CONTROL_MESSAGES_MAX);

@@ -1,0 +1,340 @@
+//! Counters and histograms: cells with one writer, read by whoever scrapes.
+//!
+//! Owns the cells of each core. Invariant: a cell is written by the core that owns it alone, so that counting
+//! is a plain load and store; readers see values that may be a moment old. Never holds labels that a client
+//! or backend could multiply: types outside [`KINDS`] are counted as `other`.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// A count that only its owner writes.
+#[derive(Debug, Default)]
+pub struct Cell(AtomicU64);
+
+impl Cell {
+    /// Adds, as the only writer.
+    #[inline]
+    pub fn add(&self, n: u64) {
+        self.0.store(self.0.load(Ordering::Relaxed).wrapping_add(n), Ordering::Relaxed);
+    }
+
+    /// Subtracts, as the only writer (gauges).
+    #[inline]
+    pub fn sub(&self, n: u64) {
+        self.0.store(self.0.load(Ordering::Relaxed).wrapping_sub(n), Ordering::Relaxed);
+    }
+
+    /// Replaces, as the only writer (gauges).
+    #[inline]
+    pub fn set(&self, n: u64) {
+        self.0.store(n, Ordering::Relaxed);
+    }
+
+    /// The value; anybody may ask.
+    #[inline]
+    pub fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// Message types that have a label of their own (03 §4). What is not here is `other`.
+pub const KINDS: [&str; 46] = [
+    "other",
+    "system:connected",
+    "system:ping",
+    "system:pong",
+    "system:error",
+    "system:ok",
+    "system:maintenance",
+    "system:announcement",
+    "system:draining",
+    "room:join",
+    "room:leave",
+    "room:joined",
+    "room:left",
+    "room:message",
+    "room:user_joined",
+    "room:user_left",
+    "room:typing",
+    "user:typing",
+    "user:presence",
+    "user:preferences",
+    "user:status_change",
+    "auth:login",
+    "auth:logout",
+    "auth:token_refresh",
+    "auth:ok",
+    "auth:token_expiring",
+    "booking:queue_position",
+    "booking:processing",
+    "booking:created",
+    "booking:updated",
+    "booking:confirmed",
+    "booking:cancelled",
+    "booking:failed",
+    "payment:processing",
+    "payment:processed",
+    "payment:success",
+    "payment:failed",
+    "payment:refunded",
+    "ticket:availability",
+    "ticket:available",
+    "ticket:sold",
+    "ticket:reserved",
+    "ticket:released",
+    "notification:new",
+    "notification:read",
+    "notification:deleted",
+];
+
+/// Index of a type in [`KINDS`]; 0 for any other.
+pub fn kind_index(kind: &str) -> usize {
+    KINDS.iter().position(|known| *known == kind).unwrap_or(0)
+}
+
+/// One count per entry of [`KINDS`].
+#[derive(Debug)]
+pub struct ByKind(pub [Cell; KINDS.len()]);
+
+impl Default for ByKind {
+    fn default() -> Self {
+        Self(std::array::from_fn(|_| Cell::default()))
+    }
+}
+
+impl ByKind {
+    /// Counts one message of that type.
+    pub fn count(&self, kind: &str) {
+        self.0[kind_index(kind)].add(1);
+    }
+}
+
+/// Upper bounds of latency buckets, microseconds; what is larger falls into the last, open one.
+pub const LATENCY_BOUNDS_US: [u64; 14] =
+    [25, 50, 100, 250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 100_000, 250_000, 1_000_000, 5_000_000];
+
+/// A histogram with fixed buckets.
+#[derive(Debug, Default)]
+pub struct Histogram {
+    /// Not cumulative; the last one is open.
+    pub buckets: [Cell; LATENCY_BOUNDS_US.len() + 1],
+    /// Sum of all values, microseconds.
+    pub sum_us: Cell,
+}
+
+impl Histogram {
+    /// Counts one value `n` times.
+    pub fn record(&self, us: u64, n: u64) {
+        let bucket = LATENCY_BOUNDS_US.partition_point(|bound| *bound < us);
+        self.buckets[bucket].add(n);
+        self.sum_us.add(us.wrapping_mul(n));
+    }
+}
+
+/// What one shard counts. Written by that shard alone, read by control and by the other shards' `/health`.
+#[derive(Debug, Default)]
+pub struct ShardCells {
+    /// Open connections (gauge).
+    pub connections: Cell,
+    /// Open connections of a user (gauge).
+    pub connections_authenticated: Cell,
+    /// Users with a connection here (gauge).
+    pub users: Cell,
+    /// Rooms with a member here (gauge).
+    pub rooms: Cell,
+    /// Handshakes under way (gauge).
+    pub handshaking: Cell,
+    /// Sockets accepted.
+    pub accepted: Cell,
+    /// Errors of `accept` (EMFILE, ECONNABORTED …).
+    pub accept_errors: Cell,
+    /// Upgrades done.
+    pub upgraded: Cell,
+    /// TLS handshakes done.
+    pub tls_handshakes: Cell,
+    /// TLS handshakes failed.
+    pub tls_failures: Cell,
+    /// Answers on the client port other than 101, by status class: 2xx, 4xx, 5xx.
+    pub http_answers: [Cell; 3],
+    /// Handshakes that ended by [`crate::limits::HANDSHAKE_TIME_MAX`].
+    pub handshake_timeouts: Cell,
+    /// Tokens accepted.
+    pub auth_accepted: Cell,
+    /// Tokens refused.
+    pub auth_refused: Cell,
+    /// Messages handed to sockets, by [`KINDS`].
+    pub sent: ByKind,
+    /// Messages from clients, by [`KINDS`].
+    pub received: ByKind,
+    /// Events delivered to at least one connection's outbox, per receiver, Critical, Ordered, Latest, Ephemeral.
+    pub delivered: [Cell; 4],
+    /// Event accepted → last byte handed to the kernel.
+    pub latency: Histogram,
+    /// Bytes read from sockets.
+    pub bytes_in: Cell,
+    /// Bytes written to sockets.
+    pub bytes_out: Cell,
+    /// Latest values replaced before they were sent.
+    pub conflated: Cell,
+    /// Ephemeral messages dropped for want of room in an outbox.
+    pub dropped_ephemeral: Cell,
+    /// Connections closed by the gateway, by code: 1000, 1001, 1002, 1003, 1007, 1008, 1009, 1011, 1013, 4400,
+    /// 4401, 4403, 4408, 4409, 4413, 4429.
+    pub closed: [Cell; CLOSE_CODES.len()],
+    /// Panics of custom handlers; each ended its connection with 1011.
+    pub handler_panics: Cell,
+    /// Messages that could not be understood.
+    pub bad_messages: Cell,
+    /// Messages refused by the rate limit.
+    pub rate_limited: Cell,
+    /// Connections whose socket does not take more at the moment (gauge).
+    pub blocked: Cell,
+    /// The longest turn of the shard's loop since the last scrape, microseconds (gauge, reset by nobody: the
+    /// shard lowers it once a second).
+    pub loop_lag_us: Cell,
+}
+
+/// Close codes with a counter of their own.
+pub const CLOSE_CODES: [u16; 16] =
+    [1000, 1001, 1002, 1003, 1007, 1008, 1009, 1011, 1013, 4400, 4401, 4403, 4408, 4409, 4413, 4429];
+
+impl ShardCells {
+    /// Counts a close by the gateway.
+    pub fn count_close(&self, code: u16) {
+        if let Some(index) = CLOSE_CODES.iter().position(|known| *known == code) {
+            self.closed[index].add(1);
+        }
+    }
+}
+
+/// Methods of `realtime.RealtimeService`, in the order of the proto file.
+pub const GRPC_METHODS: [&str; 7] = [
+    "NotifyBookingResult",
+    "NotifyQueuePosition",
+    "NotifyPaymentStatus",
+    "BroadcastEvent",
+    "SendToUser",
+    "GetConnectionStats",
+    "DisconnectUser",
+];
+
+/// gRPC status codes by number.
+pub const GRPC_CODES: [&str; 17] = [
+    "OK",
+    "CANCELLED",
+    "UNKNOWN",
+    "INVALID_ARGUMENT",
+    "DEADLINE_EXCEEDED",
+    "NOT_FOUND",
+    "ALREADY_EXISTS",
+    "PERMISSION_DENIED",
+    "RESOURCE_EXHAUSTED",
+    "FAILED_PRECONDITION",
+    "ABORTED",
+    "OUT_OF_RANGE",
+    "UNIMPLEMENTED",
+    "INTERNAL",
+    "UNAVAILABLE",
+    "DATA_LOSS",
+    "UNAUTHENTICATED",
+];
+
+/// Calls of one gRPC method.
+#[derive(Debug, Default)]
+pub struct MethodCells {
+    /// Answered calls, by [`GRPC_CODES`].
+    pub by_code: [Cell; GRPC_CODES.len()],
+    /// Request decoded → answer ready.
+    pub duration: Histogram,
+}
+
+/// The two mailboxes between control and one shard, as read once a second.
+#[derive(Debug, Default)]
+pub struct MailboxCells {
+    /// Messages waiting for the shard, those that control holds back included (gauge).
+    pub to_shard_waiting: Cell,
+    /// Sends to the shard that found its mailbox full.
+    pub to_shard_refused: Cell,
+    /// Messages waiting for control (gauge).
+    pub to_control_waiting: Cell,
+    /// Sends of the shard that found its mailbox full.
+    pub to_control_refused: Cell,
+    /// 1 while the shard is behind with telling whom it holds (gauge).
+    pub lagging: Cell,
+}
+
+/// What the control core counts. Written by the control thread alone.
+#[derive(Debug, Default)]
+pub struct ControlCells {
+    /// Users with a connection anywhere (gauge).
+    pub users: Cell,
+    /// Rooms with a member anywhere (gauge).
+    pub rooms: Cell,
+    /// Members of all rooms together (gauge).
+    pub memberships: Cell,
+    /// Calls by [`GRPC_METHODS`].
+    pub methods: [MethodCells; GRPC_METHODS.len()],
+    /// Events accepted: Critical, Ordered, Latest, Ephemeral.
+    pub accepted: [Cell; 4],
+    /// Events refused since a mailbox on the way was full.
+    pub overloaded: Cell,
+    /// Events refused since their idempotency key had another body.
+    pub key_reused: Cell,
+    /// Events answered from the idempotency memory.
+    pub repeated: Cell,
+    /// Latest values accepted and not delivered, a newer version having been.
+    pub stale: Cell,
+    /// Connections of users admitted.
+    pub admitted: Cell,
+    /// Connections of users refused for their number.
+    pub denied: Cell,
+    /// Answers to a shard given up since even the list of what waits for it was full.
+    pub replies_lost: Cell,
+    /// Streams with a head (gauge).
+    pub streams: Cell,
+    /// Entries of all streams (gauge).
+    pub stream_entries: Cell,
+    /// Bytes of all entries (gauge).
+    pub stream_bytes: Cell,
+    /// Idempotency keys remembered (gauge).
+    pub idempotency_keys: Cell,
+    /// Versions of Latest values remembered (gauge).
+    pub versions: Cell,
+    /// Tokens whose key id was unknown to a shard.
+    pub unknown_keys: Cell,
+    /// JWKS documents read.
+    pub keys_refreshed: Cell,
+    /// JWKS documents that could not be read.
+    pub keys_failed: Cell,
+    /// Messages from and to clients in the last second (gauge).
+    pub messages_per_second: Cell,
+    /// One entry per shard.
+    pub mailboxes: Box<[MailboxCells]>,
+}
+
+impl ControlCells {
+    /// Zeros, with mailboxes to that many shards.
+    pub fn new(shards: usize) -> Self {
+        Self { mailboxes: (0..shards).map(|_| MailboxCells::default()).collect(), ..Self::default() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_value_falls_into_the_first_bucket_that_holds_it() {
+        let histogram = Histogram::default();
+        for us in [25, 26, 9_000_000] {
+            histogram.record(us, 2);
+        }
+        let counts: Vec<u64> = histogram.buckets.iter().map(Cell::get).collect();
+        assert_eq!((counts[0], counts[1], counts[LATENCY_BOUNDS_US.len()]), (2, 2, 2));
+    }
+
+    #[test]
+    fn unknown_types_share_one_label() {
+        assert_eq!(kind_index("booking:confirmed:evil"), 0);
+        assert_eq!(KINDS[kind_index("payment:refunded")], "payment:refunded");
+    }
+}

@@ -1,0 +1,434 @@
+//! Metrics in Prometheus' text format (03 §14): the names of the services that this one replaces, and our own
+//! under `usher_`.
+//!
+//! Reads the cells of all cores. Never makes a label of what clients or backends could multiply: types come from
+//! [`KINDS`], rooms from a list of limited length, the rest is `other`.
+
+use std::{
+    fmt::{Display, Write},
+    sync::Arc,
+};
+
+use crate::{
+    metrics::{
+        CLOSE_CODES, Cell, ControlCells, GRPC_CODES, GRPC_METHODS, Histogram, KINDS, LATENCY_BOUNDS_US,
+        MailboxCells, ShardCells,
+    },
+    status::Status,
+};
+
+/// The media type of [`render`]'s text.
+pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+/// All metrics. `rooms`: the rooms that get a label of their own; the rest is `other`.
+pub fn render(status: &Status, rooms: &[(Arc<str>, u32)]) -> String {
+    let mut text = Text::default();
+    connections(&mut text, status, rooms);
+    messages(&mut text, status);
+    calls(&mut text, &status.control);
+    errors(&mut text, status);
+    shards(&mut text, status);
+    handshakes(&mut text, status);
+    mailboxes(&mut text, &status.control);
+    routing(&mut text, &status.control);
+    text.0
+}
+
+const CLASSES: [&str; 4] = ["critical", "ordered", "latest", "ephemeral"];
+
+fn connections(text: &mut Text, status: &Status, rooms: &[(Arc<str>, u32)]) {
+    let control = &status.control;
+    text.one("realtime_websocket_connections_total", Gauge, "Open connections.", status.connections());
+    let help = "Open connections of users.";
+    text.one("realtime_websocket_connections_authenticated", Gauge, help, status.authenticated());
+    text.one("websocket_clients_total", Gauge, "Open connections.", status.connections());
+    text.one("websocket_rooms_total", Gauge, "Rooms with a member.", control.rooms.get());
+    text.one("usher_users", Gauge, "Users with a connection.", control.users.get());
+
+    let name = "realtime_websocket_connections_per_room";
+    text.family(name, Gauge, "Connections in each of the largest rooms, and in all others.");
+    for (room, members) in rooms {
+        text.sample(name, &[("room", room)], *members);
+    }
+    let labelled: u64 = rooms.iter().map(|(_, members)| u64::from(*members)).sum();
+    text.sample(name, &[("room", "other")], control.memberships.get().saturating_sub(labelled));
+
+    let ready = u64::from(status.ready().0 == 200);
+    text.one("usher_ready", Gauge, "1 while /ready says 200.", ready);
+    let started_s = status.started().wall_ms as f64 / 1_000.0;
+    text.one("process_start_time_seconds", Gauge, "When the gateway started, Unix time.", started_s);
+}
+
+fn messages(text: &mut Text, status: &Status) {
+    let by_kind = |text: &mut Text, name, help, cells: fn(&ShardCells) -> &[Cell]| {
+        text.family(name, Counter, help);
+        for (index, kind) in KINDS.iter().enumerate() {
+            let count = status.sum(|shard| &cells(shard)[index]);
+            // Of 46 types most never travel.
+            if count > 0 {
+                text.sample(name, &[("type", kind)], count);
+            }
+        }
+    };
+    by_kind(text, "realtime_messages_sent_total", "Messages to clients.", |shard| &shard.sent.0);
+    by_kind(text, "realtime_messages_received_total", "Messages from clients.", |shard| &shard.received.0);
+    let name = "realtime_notifications_delivered_total";
+    text.family(name, Counter, "Events put into the queue of a connection, per connection.");
+    for (index, class) in CLASSES.iter().enumerate() {
+        text.sample(name, &[("class", class)], status.sum(|shard| &shard.delivered[index]));
+    }
+    let help = "Messages to and from clients in the last second.";
+    text.one("websocket_messages_per_second", Gauge, help, status.control.messages_per_second.get());
+
+    let name = "usher_delivery_latency_seconds";
+    text.family(name, Summed, "Event accepted to last byte handed to the kernel.");
+    text.histogram(name, &[], status.cells.iter().map(|shard| &shard.latency));
+}
+
+fn calls(text: &mut Text, control: &ControlCells) {
+    let name = "realtime_grpc_requests_total";
+    text.family(name, Counter, "gRPC calls answered.");
+    for (method, cells) in GRPC_METHODS.iter().zip(&control.methods) {
+        for (code, cell) in GRPC_CODES.iter().zip(&cells.by_code).filter(|(_, cell)| cell.get() > 0) {
+            text.sample(name, &[("method", method), ("code", code)], cell.get());
+        }
+    }
+    let name = "realtime_grpc_request_duration_seconds";
+    text.family(name, Summed, "gRPC call decoded to answer ready.");
+    for (method, cells) in GRPC_METHODS.iter().zip(&control.methods) {
+        text.histogram(name, &[("method", method)], std::iter::once(&cells.duration));
+    }
+}
+
+fn errors(text: &mut Text, status: &Status) {
+    let closed = |code: u16| {
+        let index = CLOSE_CODES.iter().position(|known| *known == code);
+        index.map_or(0, |index| status.sum(|shard| &shard.closed[index]))
+    };
+    let protocol = [1002, 1003, 1007, 1008, 1009];
+    let errors = [
+        ("accept", status.sum(|shard| &shard.accept_errors)),
+        ("tls_handshake", status.sum(|shard| &shard.tls_failures)),
+        ("handshake_timeout", status.sum(|shard| &shard.handshake_timeouts)),
+        ("http_client", status.sum(|shard| &shard.http_answers[1])),
+        ("http_server", status.sum(|shard| &shard.http_answers[2])),
+        ("auth", status.sum(|shard| &shard.auth_refused)),
+        ("protocol", protocol.into_iter().map(closed).sum()),
+        ("bad_message", status.sum(|shard| &shard.bad_messages)),
+        ("handler_panic", status.sum(|shard| &shard.handler_panics)),
+        ("rate_limited", status.sum(|shard| &shard.rate_limited)),
+        ("slow_consumer", closed(4413)),
+        ("internal", closed(1011)),
+        ("overloaded", status.control.overloaded.get()),
+    ];
+    let name = "realtime_errors_total";
+    text.family(name, Counter, "What went wrong, by kind.");
+    for (kind, count) in errors {
+        text.sample(name, &[("type", kind)], count);
+    }
+    let total = errors.iter().map(|(_, count)| count).sum::<u64>();
+    text.one("websocket_errors_total", Counter, "What went wrong, all kinds together.", total);
+}
+
+type OfShard = (&'static str, Kind, &'static str, fn(&ShardCells) -> &Cell);
+
+/// What every core tells for itself.
+const OF_SHARDS: [OfShard; 9] = [
+    ("usher_connections", Gauge, "Open connections.", |shard| &shard.connections),
+    ("usher_handshakes_under_way", Gauge, "Sockets that are not upgraded yet.", |shard| &shard.handshaking),
+    ("usher_blocked_connections", Gauge, "Sockets that take no more.", |shard| &shard.blocked),
+    ("usher_accepted_total", Counter, "Sockets accepted.", |shard| &shard.accepted),
+    ("usher_received_bytes_total", Counter, "Bytes read from sockets.", |shard| &shard.bytes_in),
+    ("usher_sent_bytes_total", Counter, "Bytes written to sockets.", |shard| &shard.bytes_out),
+    ("usher_conflated_total", Counter, "Latest values replaced before they were sent.", |shard| {
+        &shard.conflated
+    }),
+    ("usher_dropped_ephemeral_total", Counter, "Ephemeral messages dropped for want of room.", |shard| {
+        &shard.dropped_ephemeral
+    }),
+    ("usher_loop_lag_microseconds", Gauge, "Longest turn of the core's loop lately.", |shard| {
+        &shard.loop_lag_us
+    }),
+];
+
+fn shards(text: &mut Text, status: &Status) {
+    for (name, kind, help, cell) in OF_SHARDS {
+        text.family(name, kind, help);
+        for (core, shard) in status.cells.iter().enumerate() {
+            text.sample(name, &[("core", &core.to_string())], cell(shard).get());
+        }
+    }
+    let name = "usher_closed_total";
+    text.family(name, Counter, "Connections closed by the gateway, by close code.");
+    for (index, code) in CLOSE_CODES.iter().enumerate() {
+        text.sample(name, &[("code", &code.to_string())], status.sum(|shard| &shard.closed[index]));
+    }
+}
+
+fn handshakes(text: &mut Text, status: &Status) {
+    let sum = |cell: fn(&ShardCells) -> &Cell| status.sum(cell);
+    text.by(
+        "usher_handshakes_total",
+        "Requests on the client port, by how they ended.",
+        "result",
+        &[
+            ("upgraded", sum(|shard| &shard.upgraded)),
+            ("answered_2xx", sum(|shard| &shard.http_answers[0])),
+            ("answered_4xx", sum(|shard| &shard.http_answers[1])),
+            ("answered_5xx", sum(|shard| &shard.http_answers[2])),
+            ("timed_out", sum(|shard| &shard.handshake_timeouts)),
+        ],
+    );
+    text.by(
+        "usher_tls_handshakes_total",
+        "TLS handshakes.",
+        "result",
+        &[("done", sum(|shard| &shard.tls_handshakes)), ("failed", sum(|shard| &shard.tls_failures))],
+    );
+    text.by(
+        "usher_tokens_total",
+        "Tokens verified.",
+        "result",
+        &[("accepted", sum(|shard| &shard.auth_accepted)), ("refused", sum(|shard| &shard.auth_refused))],
+    );
+    let control = &status.control;
+    text.by(
+        "usher_admissions_total",
+        "Connections of users, by their number.",
+        "result",
+        &[("admitted", control.admitted.get()), ("too_many", control.denied.get())],
+    );
+    text.by(
+        "usher_key_documents_total",
+        "JWKS documents read.",
+        "result",
+        &[("done", control.keys_refreshed.get()), ("failed", control.keys_failed.get())],
+    );
+    let help = "Tokens whose key id was unknown.";
+    text.one("usher_unknown_keys_total", Counter, help, control.unknown_keys.get());
+}
+
+fn mailboxes(text: &mut Text, control: &ControlCells) {
+    type Pair = [(&'static str, fn(&MailboxCells) -> &Cell); 2];
+    let mut both = |name, kind, help, cells: Pair| {
+        text.family(name, kind, help);
+        for (core, mailbox) in control.mailboxes.iter().enumerate() {
+            for (direction, cell) in cells {
+                let labels = [("core", &*core.to_string()), ("direction", direction)];
+                text.sample(name, &labels, cell(mailbox).get());
+            }
+        }
+    };
+    both(
+        "usher_mailbox_messages",
+        Gauge,
+        "Messages that wait between control and a core.",
+        [
+            ("to_shard", |mailbox| &mailbox.to_shard_waiting),
+            ("to_control", |mailbox| &mailbox.to_control_waiting),
+        ],
+    );
+    both(
+        "usher_mailbox_refused_total",
+        Counter,
+        "Messages that found a mailbox full.",
+        [
+            ("to_shard", |mailbox| &mailbox.to_shard_refused),
+            ("to_control", |mailbox| &mailbox.to_control_refused),
+        ],
+    );
+    let name = "usher_shard_lagging";
+    text.family(name, Gauge, "1 while a core is behind with telling whom it holds.");
+    for (core, mailbox) in control.mailboxes.iter().enumerate() {
+        text.sample(name, &[("core", &core.to_string())], mailbox.lagging.get());
+    }
+    let help = "Answers to a core given up since it took none for long.";
+    text.one("usher_replies_lost_total", Counter, help, control.replies_lost.get());
+}
+
+fn routing(text: &mut Text, control: &ControlCells) {
+    let accepted: Vec<(&str, u64)> =
+        CLASSES.into_iter().zip(control.accepted.iter().map(Cell::get)).collect();
+    text.by("usher_events_accepted_total", "Events accepted.", "class", &accepted);
+    text.by(
+        "usher_events_refused_total",
+        "Events refused.",
+        "reason",
+        &[("overloaded", control.overloaded.get()), ("key_reused", control.key_reused.get())],
+    );
+    let help = "Events answered from the memory of idempotency keys.";
+    text.one("usher_events_repeated_total", Counter, help, control.repeated.get());
+    let help = "Latest values older than what was sent.";
+    text.one("usher_events_stale_total", Counter, help, control.stale.get());
+    text.one("usher_streams", Gauge, "Streams with a head.", control.streams.get());
+    text.one("usher_stream_entries", Gauge, "Events kept for resume.", control.stream_entries.get());
+    text.one("usher_stream_bytes", Gauge, "Bytes of events kept for resume.", control.stream_bytes.get());
+    text.one("usher_idempotency_keys", Gauge, "Keys remembered.", control.idempotency_keys.get());
+    text.one("usher_versions", Gauge, "Versions of Latest values remembered.", control.versions.get());
+}
+
+/// Type of a metric.
+#[derive(Clone, Copy)]
+enum Kind {
+    Gauge,
+    Counter,
+    Summed,
+}
+
+use Kind::{Counter, Gauge, Summed};
+
+/// The text under construction.
+#[derive(Default)]
+struct Text(String);
+
+impl Text {
+    fn family(&mut self, name: &str, kind: Kind, help: &str) {
+        let kind = match kind {
+            Gauge => "gauge",
+            Counter => "counter",
+            Summed => "histogram",
+        };
+        self.line(format_args!("# HELP {name} {help}"));
+        self.line(format_args!("# TYPE {name} {kind}"));
+    }
+
+    fn sample(&mut self, name: &str, labels: &[(&str, &str)], value: impl Display) {
+        self.line(format_args!("{name}{} {value}", Labels(labels)));
+    }
+
+    /// A family of one sample.
+    fn one(&mut self, name: &str, kind: Kind, help: &str, value: impl Display) {
+        self.family(name, kind, help);
+        self.sample(name, &[], value);
+    }
+
+    /// A family of counters that differ by one label.
+    fn by(&mut self, name: &str, help: &str, label: &str, counts: &[(&str, u64)]) {
+        self.family(name, Counter, help);
+        for (value, count) in counts {
+            self.sample(name, &[(label, value)], count);
+        }
+    }
+
+    /// One histogram, made of several cores' own.
+    fn histogram<'a>(
+        &mut self,
+        name: &str,
+        labels: &[(&str, &str)],
+        parts: impl Iterator<Item = &'a Histogram> + Clone,
+    ) {
+        let mut count = 0;
+        for index in 0..=LATENCY_BOUNDS_US.len() {
+            count += parts.clone().map(|part| part.buckets[index].get()).sum::<u64>();
+            let bound = LATENCY_BOUNDS_US.get(index);
+            let bound = bound.map_or_else(|| "+Inf".into(), |us| (*us as f64 / 1e6).to_string());
+            let labels: Vec<_> = labels.iter().copied().chain([("le", &*bound)]).collect();
+            self.sample(&format!("{name}_bucket"), &labels, count);
+        }
+        let sum_s = parts.map(|part| part.sum_us.get()).sum::<u64>() as f64 / 1e6;
+        self.sample(&format!("{name}_sum"), labels, sum_s);
+        self.sample(&format!("{name}_count"), labels, count);
+    }
+
+    fn line(&mut self, line: std::fmt::Arguments<'_>) {
+        writeln!(self.0, "{line}").expect("a string takes everything");
+    }
+}
+
+struct Labels<'a>(&'a [(&'a str, &'a str)]);
+
+impl Display for Labels<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        for (index, (name, value)) in self.0.iter().enumerate() {
+            f.write_char(if index == 0 { '{' } else { ',' })?;
+            let value = value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
+            write!(f, "{name}=\"{value}\"")?;
+        }
+        if self.0.is_empty() { Ok(()) } else { f.write_char('}') }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::Now;
+
+    fn status() -> Status {
+        Status::new(2, Now { mono_ns: 0, wall_ms: 1_700_000_000_500 })
+    }
+
+    fn has(text: &str, line: &str) -> bool {
+        text.lines().any(|found| found == line)
+    }
+
+    #[test]
+    fn every_promised_name_is_there() {
+        let text = render(&status(), &[]);
+        for name in [
+            "realtime_websocket_connections_total gauge",
+            "realtime_websocket_connections_authenticated gauge",
+            "realtime_websocket_connections_per_room gauge",
+            "realtime_messages_sent_total counter",
+            "realtime_messages_received_total counter",
+            "realtime_notifications_delivered_total counter",
+            "realtime_grpc_requests_total counter",
+            "realtime_grpc_request_duration_seconds histogram",
+            "realtime_errors_total counter",
+            "websocket_clients_total gauge",
+            "websocket_rooms_total gauge",
+            "websocket_messages_per_second gauge",
+            "websocket_errors_total counter",
+        ] {
+            assert!(has(&text, &format!("# TYPE {name}")), "{name}");
+        }
+        assert!(has(&text, "process_start_time_seconds 1700000000.5"));
+    }
+
+    #[test]
+    fn every_line_is_a_comment_or_a_sample_of_its_family() {
+        let text = render(&status(), &[("a\"b".into(), 1)]);
+        let mut family = "";
+        for line in text.lines() {
+            match line.strip_prefix("# ") {
+                Some(comment) => family = comment.split(' ').nth(1).unwrap(),
+                None => {
+                    let (name, value) = line.rsplit_once(' ').unwrap();
+                    assert!(name.starts_with(family) && value.parse::<f64>().is_ok(), "{line}");
+                }
+            }
+        }
+        assert!(has(&text, r#"realtime_websocket_connections_per_room{room="a\"b"} 1"#));
+    }
+
+    #[test]
+    fn cores_are_added_up_or_labelled() {
+        let status = status();
+        for (core, shard) in status.cells.iter().enumerate() {
+            shard.connections.set(core as u64 + 3);
+            shard.sent.count("booking:confirmed");
+            shard.count_close(4413);
+            shard.latency.record(50, 1);
+        }
+        status.control.memberships.set(9);
+        status.control.methods[4].by_code[8].add(1);
+        let text = render(&status, &[("event:1".into(), 5)]);
+        for line in [
+            "realtime_websocket_connections_total 7",
+            r#"usher_connections{core="1"} 4"#,
+            r#"realtime_messages_sent_total{type="booking:confirmed"} 2"#,
+            r#"usher_closed_total{code="4413"} 2"#,
+            r#"realtime_errors_total{type="slow_consumer"} 2"#,
+            "websocket_errors_total 2",
+            r#"usher_delivery_latency_seconds_bucket{le="0.000025"} 0"#,
+            r#"usher_delivery_latency_seconds_bucket{le="0.00005"} 2"#,
+            r#"usher_delivery_latency_seconds_bucket{le="+Inf"} 2"#,
+            "usher_delivery_latency_seconds_sum 0.0001",
+            "usher_delivery_latency_seconds_count 2",
+            r#"realtime_websocket_connections_per_room{room="event:1"} 5"#,
+            r#"realtime_websocket_connections_per_room{room="other"} 4"#,
+            r#"realtime_grpc_requests_total{method="SendToUser",code="RESOURCE_EXHAUSTED"} 1"#,
+        ] {
+            assert!(has(&text, line), "{line} is not in\n{text}");
+        }
+    }
+}
