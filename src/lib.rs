@@ -25,6 +25,7 @@
 //!
 //! Programs use what is re-exported here; the modules are public for simulations and benchmarks, and may change.
 
+pub mod auth;
 pub mod clock;
 pub mod config;
 pub mod event;
@@ -36,6 +37,8 @@ pub mod log;
 pub mod metrics;
 pub mod prometheus;
 pub mod status;
+pub mod stream;
+pub mod wire;
 
 pub use config::Settings;
 pub use handler::{Handler, Handlers};

@@ -1,0 +1,12 @@
+//! Keys and tokens in, identities out. Pure: time is a parameter, key sources are read by `control::keys`.
+
+pub mod claims;
+pub mod keys;
+pub mod origin;
+pub mod token;
+
+#[cfg(test)]
+mod tests;
+
+pub use keys::KeySet;
+pub use token::{TokenError, Verifier};

@@ -1,0 +1,8 @@
+//! The wire: bytes in, commands out; events in, frames out. Pure.
+
+pub mod close;
+pub mod command;
+pub mod frame;
+pub mod json;
+pub mod room;
+pub mod ticketing;

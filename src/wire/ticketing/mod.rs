@@ -1,0 +1,104 @@
+//! The ticketing dialect: `{"type","payload"}` objects (03 §4), and the raw one beside it.
+//!
+//! `parse` understands what clients send; `encode` builds whole frames of what they get. Payloads are JSON text
+//! that passes through byte for byte.
+
+mod encode;
+mod parse;
+#[cfg(test)]
+mod tests;
+
+pub use self::{
+    encode::{encode_event, encode_notice, room_message_payload},
+    parse::parse,
+};
+use crate::{event::Position, ids::ConnId};
+
+/// A message of the gateway itself to one connection.
+#[derive(Clone, Debug)]
+pub enum Notice<'a> {
+    /// `system:connected`.
+    Connected {
+        /// The connection.
+        conn: ConnId,
+        /// Its user; `None`: anonymous.
+        user: Option<&'a str>,
+        /// Wall clock, milliseconds.
+        server_time_ms: u64,
+        /// Milliseconds.
+        ping_interval_ms: u64,
+        /// Heads of the connection's streams.
+        streams: &'a [Position],
+        /// JSON text of the preferences, when there are any.
+        preferences: Option<&'a str>,
+    },
+    /// `system:pong`; the payload as it came, JSON text. `None` is sent as `null`.
+    Pong(Option<&'a str>),
+    /// `system:ok`: a receipt.
+    Ok,
+    /// `system:error`.
+    Error {
+        /// For programs.
+        code: &'a str,
+        /// For people.
+        message: &'a str,
+        /// Type of the request that it answers, as `ref`.
+        reference: Option<&'a str>,
+        /// `retry_after_ms`, where waiting helps.
+        retry_after_ms: Option<u64>,
+    },
+    /// `system:draining`.
+    Draining {
+        /// When this client should return.
+        reconnect_after_ms: u32,
+    },
+    /// `room:joined`.
+    Joined {
+        /// Which.
+        room: &'a str,
+        /// Known members on this instance.
+        members: u32,
+        /// Head of the room's stream, when it is kept.
+        position: Option<&'a Position>,
+    },
+    /// `room:left`.
+    Left {
+        /// Which.
+        room: &'a str,
+    },
+    /// `auth:ok`.
+    AuthOk {
+        /// Whose connection it is now; `None`: nobody's.
+        user: Option<&'a str>,
+        /// Milliseconds since the epoch.
+        expires_at_ms: Option<u64>,
+    },
+    /// `auth:token_expiring`.
+    TokenExpiring {
+        /// Milliseconds since the epoch.
+        expires_at_ms: u64,
+    },
+    /// A custom handler's answer: type and JSON text of the payload, which the caller has validated.
+    Custom {
+        /// The type.
+        kind: &'a str,
+        /// JSON text.
+        payload: &'a str,
+    },
+}
+
+/// The type of a notice, for the counters.
+pub fn notice_kind<'a>(notice: &Notice<'a>) -> &'a str {
+    match notice {
+        Notice::Connected { .. } => "system:connected",
+        Notice::Pong(_) => "system:pong",
+        Notice::Ok => "system:ok",
+        Notice::Error { .. } => "system:error",
+        Notice::Draining { .. } => "system:draining",
+        Notice::Joined { .. } => "room:joined",
+        Notice::Left { .. } => "room:left",
+        Notice::AuthOk { .. } => "auth:ok",
+        Notice::TokenExpiring { .. } => "auth:token_expiring",
+        Notice::Custom { kind, .. } => kind,
+    }
+}
