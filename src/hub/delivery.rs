@@ -1,0 +1,183 @@
+//! From events and notices to outboxes, and from outboxes to sockets.
+//!
+//! Owns the encoding: once per event and dialect, whatever the number of receivers. Never writes: `flush` hands the
+//! bytes to a function of the shell. Per receiver a delivery is a look-up, the class's rule, one count of references
+//! and one entry in the dirty list.
+
+use std::{io, mem, rc::Rc};
+
+use super::{
+    Hub, Turn,
+    connections::{Connection, Stage},
+    frame::Frame,
+    outbox::{Bounds, Offered},
+};
+use crate::{
+    clock::Now,
+    config::settings::Dialect,
+    event::{Event, Target},
+    ids::ConnId,
+    metrics::ShardCells,
+    wire::{command::RequestId, ticketing::Notice},
+};
+
+/// What a flush came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Flushed {
+    /// Nothing waits any more.
+    Drained,
+    /// The socket takes no more at the moment.
+    Blocked,
+    /// The socket is broken; tell [`super::Input::Gone`].
+    Failed(io::ErrorKind),
+}
+
+impl Hub {
+    /// Writes what waits for a connection, with one call of `send` for as many frames as a call takes. `send` is a
+    /// non-blocking gather write: bytes taken, or an error; `WouldBlock` where there is no room.
+    pub fn flush(
+        &mut self,
+        now: Now,
+        conn: ConnId,
+        send: &mut dyn FnMut(&[io::IoSlice<'_>]) -> io::Result<usize>,
+    ) -> Flushed {
+        let Some(record) = self.connections.get_mut(conn) else { return Flushed::Drained };
+        while !record.outbox.is_empty() {
+            match record.outbox.gather(&mut *send) {
+                Ok(0) => return Flushed::Failed(io::ErrorKind::WriteZero),
+                Ok(written) => record.outbox.advance(written, |frame| frame.count_sent(&self.cells, now)),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Flushed::Blocked,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Flushed::Failed(error.kind()),
+            }
+        }
+        Flushed::Drained
+    }
+
+    pub(super) fn deliver(&mut self, turn: &mut Turn<'_>, event: &Event) {
+        let mut fan_out = FanOut {
+            event,
+            ticketing: None,
+            raw: None,
+            bounds: self.bounds,
+            cells: &self.cells,
+            dirty: &mut self.dirty,
+            overflowed: &mut self.overflowed,
+        };
+        match &event.target {
+            Target::User(user) => {
+                let slots = self.users.find(user).map_or(&[][..], |key| self.users.members(key));
+                for slot in slots {
+                    // What came before an admission is covered by the position that it told.
+                    let record = self.connections.at_mut(*slot);
+                    fan_out.deliver_to(record.filter(|record| record.is_admitted()));
+                }
+            }
+            Target::Room(room) => {
+                let slots = self.rooms.find(room).map_or(&[][..], |key| self.rooms.members(key));
+                for slot in slots {
+                    fan_out.deliver_to(self.connections.at_mut(*slot));
+                }
+            }
+            Target::Connection(conn) => fan_out.deliver_to(self.connections.get_mut(*conn)),
+            Target::Everyone => {
+                self.connections.iter_mut().for_each(|record| fan_out.deliver_to(Some(record)))
+            }
+        }
+        if !self.overflowed.is_empty() {
+            let mut overflowed = mem::take(&mut self.overflowed);
+            for conn in overflowed.drain(..) {
+                self.close_too_slow(turn, conn);
+            }
+            self.overflowed = overflowed;
+        }
+    }
+
+    /// Sends the gateway's own words; raw connections get none.
+    pub(super) fn notice(
+        &mut self,
+        turn: &mut Turn<'_>,
+        conn: ConnId,
+        notice: &Notice<'_>,
+        request: Option<&RequestId>,
+    ) {
+        if self.connections.get(conn).is_some_and(|record| record.dialect == Dialect::Ticketing) {
+            self.queue(turn, conn, Frame::notice(notice, request));
+        }
+    }
+
+    /// Queues something for one connection alone, Ordered. What was asked before a close may still be answered, in front
+    /// of the close frame.
+    pub(super) fn queue(&mut self, turn: &mut Turn<'_>, conn: ConnId, frame: Frame) {
+        let Some(record) = self.connections.get_mut(conn) else { return };
+        let close = match record.stage {
+            Stage::Pending => return,
+            Stage::Open => None,
+            Stage::Closing | Stage::Ended => {
+                let Some(close) = record.outbox.take_close() else { return };
+                Some(close)
+            }
+        };
+        let offered = record.outbox.offer(&Rc::new(frame), self.bounds);
+        if let Some(close) = close {
+            record.outbox.push_control(&close);
+        }
+        match offered {
+            Offered::Queued { evicted } => {
+                self.cells.dropped_ephemeral.add(evicted as u64);
+                record.mark_dirty(&mut self.dirty);
+            }
+            Offered::Conflated | Offered::Dropped => {}
+            Offered::TooSlow => self.close_too_slow(turn, conn),
+        }
+    }
+}
+
+/// One event on its way to its receivers.
+struct FanOut<'a> {
+    event: &'a Event,
+    ticketing: Option<Rc<Frame>>,
+    raw: Option<Rc<Frame>>,
+    bounds: Bounds,
+    cells: &'a ShardCells,
+    dirty: &'a mut Vec<ConnId>,
+    overflowed: &'a mut Vec<ConnId>,
+}
+
+impl FanOut<'_> {
+    #[inline]
+    fn deliver_to(&mut self, record: Option<&mut Connection>) {
+        let Some(record) = record else { return };
+        let event = self.event;
+        let hears = record.stage == Stage::Open && !record.login_required;
+        if !hears || event.except == Some(record.id) || record.has_muted(&event.kind) {
+            return;
+        }
+        let encoded = match record.dialect {
+            Dialect::Ticketing => &mut self.ticketing,
+            Dialect::Raw => &mut self.raw,
+        };
+        let frame = encoded.get_or_insert_with(|| Rc::new(Frame::event(self.event, record.dialect)));
+        match record.outbox.offer(frame, self.bounds) {
+            Offered::Queued { evicted } => {
+                if evicted > 0 {
+                    self.cells.dropped_ephemeral.add(evicted as u64);
+                }
+                record.mark_dirty(self.dirty);
+            }
+            Offered::Conflated => self.cells.conflated.add(1),
+            Offered::Dropped => self.cells.dropped_ephemeral.add(1),
+            Offered::TooSlow => self.overflowed.push(record.id),
+        }
+    }
+}
+
+impl Connection {
+    /// Puts it into the dirty list, once.
+    #[inline]
+    pub(super) fn mark_dirty(&mut self, dirty: &mut Vec<ConnId>) {
+        if !mem::replace(&mut self.dirty, true) {
+            dirty.push(self.id);
+        }
+    }
+}

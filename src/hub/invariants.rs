@@ -1,0 +1,60 @@
+//! What must hold between two calls of `handle`, checked in debug builds.
+
+use std::collections::HashSet;
+
+use super::{Hub, connections::Stage};
+use crate::ids::ConnId;
+
+/// A hub of this size or smaller is checked after every call.
+const SMALL_HUB: usize = 64;
+/// A larger one after every so many.
+const CALLS_BETWEEN: u64 = 4_096;
+
+impl Hub {
+    pub(super) fn check_now_and_then(&mut self) {
+        self.handled += 1;
+        if self.len() <= SMALL_HUB || self.handled.is_multiple_of(CALLS_BETWEEN) {
+            self.check_invariants();
+        }
+    }
+
+    /// Panics where the state contradicts itself.
+    pub(super) fn check_invariants(&self) {
+        let (mut open, mut admitted, mut of_users, mut in_rooms) = (0, 0, 0, 0);
+        let dirty: HashSet<ConnId> = self.dirty.iter().copied().collect();
+        for record in self.connections.iter() {
+            let slot = record.id.slot() as u32;
+            open += u64::from(record.stage != Stage::Pending);
+            admitted += u64::from(record.is_admitted());
+            if let Some(seat) = record.user {
+                of_users += 1;
+                let members = self.users.members(seat.group);
+                assert_eq!(
+                    members.get(seat.position as usize),
+                    Some(&slot),
+                    "{:?} is not its user's",
+                    record.id
+                );
+            }
+            for seat in record.rooms.iter() {
+                in_rooms += 1;
+                let members = self.rooms.members(seat.group);
+                assert_eq!(
+                    members.get(seat.position as usize),
+                    Some(&slot),
+                    "{:?} is not in its room",
+                    record.id
+                );
+            }
+            let must_wake = matches!(record.stage, Stage::Open | Stage::Closing);
+            assert_eq!(self.deadlines.contains(slot), must_wake, "{:?} {:?}", record.id, record.stage);
+            assert!(record.dirty == dirty.contains(&record.id), "{:?} is dirty or is not", record.id);
+            record.outbox.check_invariants(self.bounds);
+        }
+        assert_eq!(self.users.check_invariants(), of_users, "a seat of a user is nobody's");
+        assert_eq!(self.rooms.check_invariants(), in_rooms, "a seat in a room is nobody's");
+        assert_eq!(self.cells.connections.get(), open);
+        assert_eq!(self.cells.connections_authenticated.get(), admitted);
+        assert!(self.overflowed.is_empty() && self.due.is_empty());
+    }
+}

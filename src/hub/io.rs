@@ -1,0 +1,231 @@
+//! What a hub can be told, and what it may ask of its shard.
+
+use std::sync::Arc;
+
+use crate::{
+    config::settings::Dialect,
+    event::{Denial, Event, Position, Receipt, Refusal},
+    handler::Reply,
+    identity::Identity,
+    ids::ConnId,
+    wire::{close::Close, command::RequestId},
+};
+
+/// Everything that can happen to a hub.
+#[derive(Debug)]
+pub enum Input<'a> {
+    /// A request for an upgrade is in order and its token, if any, was verified.
+    ///
+    /// Without a user, or without a limit to ask control for, the answer is [`Output::Upgrade`] at once; else
+    /// [`Output::Admit`], and `Upgrade` or `Reject` follow.
+    Open {
+        /// A free slot of the shell's; the hub's record uses the same.
+        conn: ConnId,
+        /// What it speaks, for life.
+        dialect: Dialect,
+        /// Whose it is; `None`: anonymous.
+        identity: Option<Identity>,
+    },
+    /// A whole text message.
+    Text {
+        /// From.
+        conn: ConnId,
+        /// Valid UTF-8, within the message limit.
+        text: &'a str,
+    },
+    /// A whole binary message.
+    Binary {
+        /// From.
+        conn: ConnId,
+        /// Within the message limit.
+        bytes: &'a [u8],
+    },
+    /// A WebSocket ping; answered by a pong. Where too many wait, the newest replaces the one before it.
+    Ping {
+        /// From.
+        conn: ConnId,
+        /// At most 125 bytes.
+        payload: &'a [u8],
+    },
+    /// A WebSocket pong, or any sign of life that is no message.
+    Pong {
+        /// From.
+        conn: ConnId,
+    },
+    /// The peer's close frame; answered with the same code, then the socket is closed.
+    PeerClose {
+        /// From.
+        conn: ConnId,
+        /// Its code; `None`: the frame was empty.
+        code: Option<u16>,
+    },
+    /// The peer broke the protocol: close with this code and reason.
+    Violation {
+        /// By.
+        conn: ConnId,
+        /// 1002, 1003, 1007, 1008 or 1009.
+        close: Close,
+    },
+    /// The socket is gone; the record goes with it.
+    Gone {
+        /// Whose.
+        conn: ConnId,
+    },
+    /// The answer to [`Output::Verify`].
+    Verified {
+        /// The connection that asked.
+        conn: ConnId,
+        /// The same purpose.
+        purpose: Purpose,
+        /// The request's id.
+        request: Option<RequestId>,
+        /// Verified, or why not, in words for the client.
+        result: Result<Identity, String>,
+    },
+    /// A custom handler's answers, or anything the shell sends on its own account.
+    Reply {
+        /// To.
+        conn: ConnId,
+        /// The request's id.
+        request: Option<RequestId>,
+        /// What.
+        reply: Reply,
+    },
+    /// Control: the user may connect ([`Output::Admit`]).
+    Admitted {
+        /// The connection that asked.
+        conn: ConnId,
+        /// Head of the user's stream.
+        position: Position,
+    },
+    /// Control: the user may not connect.
+    Denied {
+        /// The connection that asked.
+        conn: ConnId,
+        /// Why.
+        denial: Denial,
+        /// Milliseconds.
+        retry_after_ms: u32,
+    },
+    /// Control: deliver.
+    Deliver(&'a Event),
+    /// Control: the outcome of an [`Output::Publish`] that had a request.
+    Published {
+        /// The connection that published.
+        conn: ConnId,
+        /// The request's id.
+        request: Option<RequestId>,
+        /// Accepted, or not.
+        outcome: Result<Receipt, Refusal>,
+    },
+    /// Control: close all admitted connections of the user with 4401.
+    Disconnect {
+        /// Whose.
+        user: Arc<str>,
+    },
+    /// Control: members of a room on all shards.
+    RoomCount {
+        /// Which.
+        room: Arc<str>,
+        /// How many.
+        members: u32,
+    },
+    /// Send everybody away: 1001, each told its own time to return, spread over this many milliseconds.
+    Drain {
+        /// `>= 1`.
+        spread_ms: u32,
+    },
+    /// Time passed: deadlines. Call it at [`Hub::next_deadline`](super::Hub::next_deadline) or every 100 ms.
+    Tick,
+}
+
+/// Everything a hub may ask of its shard. Frames are not outputs: they wait in outboxes, see
+/// [`Hub::take_dirty`](super::Hub::take_dirty).
+#[derive(Debug, PartialEq)]
+pub enum Output {
+    /// Ask control to admit a connection of a user; `Admitted` or `Denied` must follow.
+    Admit {
+        /// The connection.
+        conn: ConnId,
+        /// Whose.
+        user: Arc<str>,
+        /// The user's connections in this hub, this one included.
+        user_connections: u32,
+    },
+    /// Answer the upgrade with 101; what is in the outbox goes after it.
+    Upgrade {
+        /// The connection.
+        conn: ConnId,
+    },
+    /// Answer the upgrade with an error; the record is gone already.
+    Reject {
+        /// The connection.
+        conn: ConnId,
+        /// 429: too many connections of the user; 503: overloaded or draining.
+        status: u16,
+        /// Seconds, rounded up.
+        retry_after_s: u32,
+    },
+    /// Verify a token, then tell `Verified`.
+    Verify {
+        /// The connection.
+        conn: ConnId,
+        /// What for.
+        purpose: Purpose,
+        /// The request's id.
+        request: Option<RequestId>,
+        /// As the client sent it. Never logged.
+        token: Box<str>,
+    },
+    /// Hand a message to the handler registered for its type.
+    Custom {
+        /// The connection.
+        conn: ConnId,
+        /// Its user.
+        user: Option<Arc<str>>,
+        /// The request's id.
+        request: Option<RequestId>,
+        /// What was sent.
+        message: CustomMessage,
+    },
+    /// Send to others by way of control; `Published` must follow when there is a request.
+    Publish {
+        /// The connection that publishes.
+        conn: ConnId,
+        /// The request's id.
+        request: Option<RequestId>,
+        /// What.
+        event: Event,
+    },
+    /// The close handshake is over, or there is nobody to have it with: flush what fits, then close the socket and
+    /// tell `Gone`.
+    Shutdown {
+        /// The connection.
+        conn: ConnId,
+    },
+}
+
+/// A message for a custom handler, owned since the handler runs after the hub.
+#[derive(Debug, PartialEq, Eq)]
+pub enum CustomMessage {
+    /// A registered type.
+    Typed {
+        /// The type.
+        kind: Box<str>,
+        /// JSON text.
+        payload: Box<str>,
+    },
+    /// A text message of a raw connection.
+    Text(Box<str>),
+    /// A binary message of a raw connection.
+    Binary(Box<[u8]>),
+}
+
+/// Why a token is verified.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// `auth:login`.
+    Login,
+    /// `auth:token_refresh`: for the same user only.
+    Refresh,
+}

@@ -1,0 +1,234 @@
+//! The hub of one shard: its connections, users, rooms, outboxes, limits and deadlines. Pure.
+//!
+//! Owns every connection's record from the verified handshake to the end of its socket. Never touches a socket,
+//! a clock or another core. Invariants (`check_invariants`): a user or room entry exists exactly while it has a
+//! connection or control must hear that it has none; an outbox is within its bounds; the counts that control was
+//! told, or waits to be told, equal the indexes. Talks to its shard through [`Input`] and [`Output`].
+//!
+//! Reading order: `io`, `connections`, `lifecycle`, `requests`, `rooms`, `login`, `delivery`, `timers`.
+
+mod announce;
+mod connections;
+mod custom;
+mod deadlines;
+mod delivery;
+mod frame;
+mod groups;
+mod io;
+mod lifecycle;
+mod limiter;
+mod login;
+mod outbox;
+mod pages;
+mod problem;
+mod requests;
+mod rooms;
+mod timers;
+
+#[cfg(debug_assertions)]
+mod invariants;
+#[cfg(test)]
+mod tests;
+
+use std::{collections::HashSet, hash::BuildHasher, rc::Rc, sync::Arc};
+
+use foldhash::fast::FixedState;
+
+use self::{
+    connections::{Connections, Stage},
+    deadlines::{Deadlines, Tick},
+    frame::Frame,
+    groups::Groups,
+    limiter::Rate,
+    outbox::Bounds,
+    timers::Spans,
+};
+pub use self::{
+    delivery::Flushed,
+    io::{CustomMessage, Input, Output, Purpose},
+};
+use crate::{
+    clock::Now,
+    config::settings::Settings,
+    event::Address,
+    ids::{ConnId, ShardId},
+    metrics::ShardCells,
+};
+
+/// Which messages go to handlers of the embedding program, as [`Output::Custom`].
+#[derive(Clone, Debug, Default)]
+pub struct CustomTypes {
+    /// Types beyond those of 03 §4.
+    pub kinds: HashSet<Box<str>>,
+    /// Text and binary messages of raw connections, which are ignored otherwise.
+    pub raw: bool,
+}
+
+/// The state of one shard.
+#[derive(Debug)]
+pub struct Hub {
+    shard: ShardId,
+    settings: Arc<Settings>,
+    cells: Arc<ShardCells>,
+    custom: CustomTypes,
+    /// Spreads pings and returns over time.
+    hasher: FixedState,
+    bounds: Bounds,
+    /// `None`: messages are not limited.
+    rate: Option<Rate>,
+    spans: Spans,
+
+    connections: Connections,
+    users: Groups,
+    rooms: Groups,
+    deadlines: Deadlines,
+
+    /// Connections whose outbox got something since [`Hub::take_dirty`].
+    dirty: Vec<ConnId>,
+    /// Connections whose outbox is over its bound, to be closed when the delivery is done.
+    overflowed: Vec<ConnId>,
+    /// Slots of one tick; empty between ticks.
+    due: Vec<u32>,
+    /// The one ping that everybody gets.
+    ping: Rc<Frame>,
+    /// When the hub was last found to have been away: nobody's silence counts from before.
+    resumed_at: Tick,
+    /// While draining: what newcomers are told, seconds.
+    retry_after_s: Option<u32>,
+    #[cfg(debug_assertions)]
+    handled: u64,
+}
+
+/// One call of [`Hub::handle`].
+struct Turn<'a> {
+    now: Now,
+    tick: Tick,
+    out: &'a mut Vec<Output>,
+}
+
+impl Hub {
+    /// An empty hub. Hubs with the same seed and inputs have the same outputs.
+    pub fn new(
+        shard: ShardId,
+        settings: Arc<Settings>,
+        cells: Arc<ShardCells>,
+        custom: CustomTypes,
+        seed: u64,
+    ) -> Self {
+        let limits = &settings.limits;
+        Self {
+            shard,
+            custom,
+            hasher: FixedState::with_seed(seed),
+            bounds: Bounds::new(limits),
+            rate: Rate::new(limits.messages_max, limits.messages_window),
+            spans: Spans::new(&settings),
+            connections: Connections::new(),
+            users: Groups::new(seed),
+            rooms: Groups::new(seed),
+            deadlines: Deadlines::new(),
+            dirty: Vec::new(),
+            overflowed: Vec::new(),
+            due: Vec::new(),
+            ping: Rc::new(Frame::ping()),
+            resumed_at: Tick(0),
+            retry_after_s: None,
+            #[cfg(debug_assertions)]
+            handled: 0,
+            settings,
+            cells,
+        }
+    }
+
+    /// Takes one thing that happened; what the shard must do about it is appended to `out`.
+    pub fn handle(&mut self, now: Now, input: Input<'_>, out: &mut Vec<Output>) {
+        let turn = &mut Turn { now, tick: Tick::of(now), out };
+        match input {
+            Input::Open { conn, dialect, identity } => self.open(turn, conn, dialect, identity),
+            Input::Text { conn, text } => self.text(turn, conn, text),
+            Input::Binary { conn, bytes } => self.binary(turn, conn, bytes),
+            Input::Ping { conn, payload } => self.ping(turn, conn, payload),
+            Input::Pong { conn } => self.hear(turn, conn),
+            Input::PeerClose { conn, code } => self.peer_close(turn, conn, code),
+            Input::Violation { conn, close } => self.violation(turn, conn, close),
+            Input::Gone { conn } => self.gone(turn, conn),
+            Input::Verified { conn, purpose, request, result } => {
+                self.verified(turn, login::Answer { conn, purpose, request, result });
+            }
+            Input::Reply { conn, request, reply } => self.reply(turn, conn, request, reply),
+            Input::Admitted { conn, position } => self.admitted(turn, conn, &position),
+            Input::Denied { conn, denial, retry_after_ms } => self.denied(turn, conn, denial, retry_after_ms),
+            Input::Deliver(event) => self.deliver(turn, event),
+            Input::Published { conn, request, outcome } => self.published(turn, conn, request, outcome),
+            Input::Disconnect { user } => self.disconnect(turn, &user),
+            Input::RoomCount { room, members } => self.rooms.set_total(&room, members),
+            Input::Drain { spread_ms } => self.drain(turn, spread_ms),
+            Input::Tick => self.tick(turn),
+        }
+        self.cells.users.set(self.users.populated() as u64);
+        self.cells.rooms.set(self.rooms.populated() as u64);
+        #[cfg(debug_assertions)]
+        self.check_now_and_then();
+    }
+
+    /// Connections whose outbox got something since the last call, each once.
+    pub fn take_dirty(&mut self, into: &mut Vec<ConnId>) {
+        for conn in self.dirty.drain(..) {
+            if let Some(record) = self.connections.get_mut(conn) {
+                record.dirty = false;
+                into.push(conn);
+            }
+        }
+    }
+
+    /// Reports counts of connections by user and of members by room that changed since they were reported last, until
+    /// `report` returns `false`; that one and those after it are kept for the next call.
+    pub fn take_members(&mut self, report: &mut dyn FnMut(&Address, u32) -> bool) {
+        let all = self.users.take_changes(&mut |user, count| report(&Address::User(Arc::clone(user)), count));
+        if all {
+            self.rooms.take_changes(&mut |room, count| report(&Address::Room(Arc::clone(room)), count));
+        }
+    }
+
+    /// Whether [`Hub::take_members`] may have something to report.
+    pub fn members_pending(&self) -> bool {
+        self.users.has_changes() || self.rooms.has_changes()
+    }
+
+    /// When [`Input::Tick`] is due, monotonic nanoseconds; it may come a little before there is something to do.
+    pub fn next_deadline(&self) -> Option<u64> {
+        self.deadlines.next().map(Tick::start_ns)
+    }
+
+    /// Whether the hub has a record of the connection.
+    pub fn contains(&self, conn: ConnId) -> bool {
+        self.connections.get(conn).is_some()
+    }
+
+    /// Connections with a record, those that wait for control or for their end included.
+    pub fn len(&self) -> usize {
+        self.connections.len()
+    }
+
+    /// Whether there is no connection.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Notes a sign of life.
+    fn hear(&mut self, turn: &Turn<'_>, conn: ConnId) {
+        if let Some(record) = self.connections.get_mut(conn) {
+            record.heard_at = turn.tick;
+        }
+    }
+
+    /// Whether the connection is in service: what comes from others is out of date and ignored.
+    fn is_open(&self, conn: ConnId) -> bool {
+        self.connections.get(conn).is_some_and(|record| record.stage == Stage::Open)
+    }
+
+    /// A number below `bound` that differs from slot to slot.
+    fn spread(&self, conn: ConnId, bound: u32) -> u32 {
+        (self.hasher.hash_one(conn.slot()) % u64::from(bound.max(1))) as u32
+    }
+}

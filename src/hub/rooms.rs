@@ -1,0 +1,130 @@
+//! Rooms: who may be in one, coming and going (03 §4).
+
+use std::sync::Arc;
+
+use super::{
+    Hub, Turn,
+    groups::{GroupKey, Seat},
+    problem::Problem,
+    requests::Asked,
+};
+use crate::{
+    ids::ConnId,
+    limits::ROOMS_PER_CONNECTION_MAX,
+    wire::{
+        room::{RoomKind, classify, glob_matches},
+        ticketing::Notice,
+    },
+};
+
+impl Hub {
+    pub(super) fn join(&mut self, turn: &mut Turn<'_>, asked: &Asked<'_>, room: &Arc<str>) {
+        let joined = match classify(room) {
+            None => Err(Problem::INVALID_ROOM),
+            Some(RoomKind::User(id)) => self.join_own(asked.conn, id),
+            Some(RoomKind::Public | RoomKind::Private) => self.enter(turn, asked.conn, room),
+        };
+        match joined {
+            Ok(members) => {
+                let notice = Notice::Joined { room, members, position: None };
+                self.notice(turn, asked.conn, &notice, asked.id.as_ref());
+            }
+            Err(problem) => self.refuse(turn, asked, problem),
+        }
+    }
+
+    pub(super) fn leave(&mut self, turn: &mut Turn<'_>, asked: &Asked<'_>, room: &str) {
+        match self.membership(asked.conn, room) {
+            Some(key) => {
+                self.leave_room(turn, asked.conn, key);
+                self.notice(turn, asked.conn, &Notice::Left { room }, asked.id.as_ref());
+            }
+            None => self.refuse(turn, asked, Problem::NOT_IN_ROOM),
+        }
+    }
+
+    /// The room, if the connection is in it.
+    pub(super) fn membership(&self, conn: ConnId, room: &str) -> Option<GroupKey> {
+        let key = self.rooms.find(room)?;
+        self.connections.get(conn)?.rooms.contains(key).then_some(key)
+    }
+
+    /// After the claims changed: leaves the rooms that the new ones do not open.
+    pub(super) fn leave_forbidden_rooms(&mut self, turn: &mut Turn<'_>, conn: ConnId) {
+        let Some(record) = self.connections.get(conn) else { return };
+        let rooms = record.rooms.iter().filter_map(|seat| Some((seat.group, self.rooms.name(seat.group)?)));
+        let forbidden: Vec<(GroupKey, Arc<str>)> = rooms
+            .filter(|(_, name)| self.is_protected(name) && !record.is_granted(name))
+            .map(|(key, name)| (key, Arc::clone(name)))
+            .collect();
+        for (key, name) in forbidden {
+            self.leave_room(turn, conn, key);
+            self.notice(turn, conn, &Notice::Left { room: &name }, None);
+        }
+    }
+
+    /// Takes a connection out of a room's members.
+    pub(super) fn vacate_room(&mut self, seat: Seat) {
+        if let Some(moved) = self.rooms.leave(seat).and_then(|slot| self.connections.at_mut(slot)) {
+            moved.rooms.moved(seat);
+        }
+    }
+
+    /// The room of the user's own connections, who are in it without joining: the index of users is it.
+    fn join_own(&self, conn: ConnId, id: &str) -> Result<u32, Problem> {
+        let seat = self.connections.get(conn).and_then(|record| record.user);
+        match seat {
+            Some(seat) if self.users.name(seat.group).is_some_and(|user| **user == *id) => {
+                Ok(self.users.total(seat.group))
+            }
+            _ => Err(Problem::FORBIDDEN),
+        }
+    }
+
+    /// Makes the connection a member, once; the room's members.
+    fn enter(&mut self, turn: &mut Turn<'_>, conn: ConnId, room: &Arc<str>) -> Result<u32, Problem> {
+        if let Some(key) = self.membership(conn, room) {
+            return Ok(self.rooms.total(key));
+        }
+        let Some(record) = self.connections.get(conn) else { return Err(Problem::INTERNAL) };
+        if self.is_protected(room) && !record.is_granted(room) {
+            return Err(Problem::FORBIDDEN);
+        }
+        if record.rooms.len() >= ROOMS_PER_CONNECTION_MAX {
+            return Err(Problem::TOO_MANY_ROOMS);
+        }
+        let members_max = self.settings.limits.room_members_max;
+        let members = self.rooms.find(room).map_or(0, |key| self.rooms.total(key));
+        if members_max > 0 && members >= members_max {
+            return Err(Problem::ROOM_FULL);
+        }
+        let user = record.user;
+        let seat = self.rooms.join(room, conn.slot() as u32);
+        if let Some(record) = self.connections.get_mut(conn) {
+            record.rooms.insert(seat);
+        }
+        if let Some(user) = user {
+            self.announce_joined(turn, conn, user.group, seat.group);
+        }
+        Ok(self.rooms.total(seat.group))
+    }
+
+    fn leave_room(&mut self, turn: &mut Turn<'_>, conn: ConnId, room: GroupKey) {
+        let Some(record) = self.connections.get_mut(conn) else { return };
+        let Some(seat) = record.rooms.remove(room) else { return };
+        if let Some(rare) = &mut record.rare {
+            rare.typing.retain(|(typing, _)| *typing != room);
+        }
+        let user = record.user;
+        self.vacate_room(seat);
+        if let Some(user) = user {
+            self.announce_left(turn, conn, user.group, room);
+        }
+    }
+
+    /// Whether the room needs the claim `rooms`.
+    fn is_protected(&self, room: &str) -> bool {
+        let globs = &self.settings.client.rooms_protected;
+        classify(room) == Some(RoomKind::Private) || globs.iter().any(|glob| glob_matches(glob, room))
+    }
+}

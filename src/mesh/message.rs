@@ -1,0 +1,118 @@
+//! What shards and the control core tell each other.
+
+use std::{sync::Arc, time::Duration};
+
+use crate::{
+    event::{Address, Denial, Event, Position, Receipt, Refusal},
+    ids::ConnId,
+    wire::command::RequestId,
+};
+
+/// Control → one shard.
+#[derive(Debug)]
+pub enum ToShard {
+    /// Deliver to the connections of the event's target that this shard holds.
+    ///
+    /// Sent by the control loop for an accepted event. If the mailbox is full: found before anything was stored
+    /// or sent, so the call is refused with `RESOURCE_EXHAUSTED`.
+    Deliver(Arc<Event>),
+    /// The answer to [`ToControl::Admit`]: the user may connect.
+    ///
+    /// If the mailbox is full: control keeps it and tries again before anything else.
+    Admitted {
+        /// The connection that asked.
+        conn: ConnId,
+        /// Head of the user's stream; the position of the last stored event, offset 0 if there is none.
+        position: Position,
+    },
+    /// The other answer to [`ToControl::Admit`]. If the mailbox is full: as `Admitted`.
+    Denied {
+        /// The connection that asked.
+        conn: ConnId,
+        /// Why.
+        denial: Denial,
+        /// When it is worth trying again, milliseconds.
+        retry_after_ms: u32,
+    },
+    /// The answer to [`ToControl::Publish`]: always to a request with an id, else to a refusal of what must not vanish.
+    /// If the mailbox is full: as `Admitted`.
+    Published {
+        /// The connection that published.
+        conn: ConnId,
+        /// The request's id, if it had one.
+        request: Option<RequestId>,
+        /// Accepted, or not.
+        outcome: Result<Receipt, Refusal>,
+    },
+    /// End all connections of a user with 4401. If the mailbox is full: as `Admitted`.
+    Disconnect {
+        /// Whose.
+        user: Arc<str>,
+    },
+    /// How many members a room has on all shards together, for `room:joined`.
+    ///
+    /// Sent at most once a second per room and shard, when it changed. If the mailbox is full: dropped, the next one
+    /// carries the newer count.
+    RoomCount {
+        /// Which room.
+        room: Arc<str>,
+        /// Members on all shards.
+        members: u32,
+    },
+    /// Use this certificate for handshakes from now on. If the mailbox is full: as `Admitted`.
+    Certificate(Arc<rustls::ServerConfig>),
+    /// Verify tokens with these keys from now on. If the mailbox is full: as `Admitted`.
+    Keys(Arc<crate::auth::Verifier>),
+    /// Stop accepting, empty the accept queue, send everybody away within the time. If the mailbox is full: as
+    /// `Admitted`.
+    Drain {
+        /// For all connections together; zero: at once.
+        within: Duration,
+    },
+}
+
+/// One shard → control.
+#[derive(Debug)]
+pub enum ToControl {
+    /// The shard now holds `count` connections of the address; 0: none any more.
+    ///
+    /// State, not an increment: the hub coalesces and the shard tries again until it fits. While it waits the
+    /// shard is marked as lagging, and gets everything.
+    Members {
+        /// Which user or room.
+        address: Address,
+        /// Connections or members on this shard.
+        count: u32,
+    },
+    /// A connection of a user asks to be admitted. Carries the user's count on this shard, itself included,
+    /// and stands for `Members` too.
+    ///
+    /// If the mailbox is full: the connection is refused with 503.
+    Admit {
+        /// The connection, pending until the answer.
+        conn: ConnId,
+        /// Whose; the token was verified.
+        user: Arc<str>,
+        /// The user's connections on this shard, this one included.
+        user_connections: u32,
+    },
+    /// A client's message for others. If the mailbox is full: the client gets `system:error` overloaded.
+    Publish {
+        /// The connection that publishes.
+        conn: ConnId,
+        /// Where the answer goes; `None`: nobody waits for one.
+        request: Option<RequestId>,
+        /// What.
+        event: Event,
+    },
+    /// Nothing is connected any more after [`ToShard::Drain`]. If the mailbox is full: tried again.
+    Drained,
+    /// Claims that a token could not be verified with the keys at hand: its key id is unknown.
+    ///
+    /// If the mailbox is full: dropped; the next such token asks again.
+    UnknownKey,
+}
+
+// Mailboxes are allocated whole at start: 65 536 slots of these.
+const _: () = assert!(size_of::<ToShard>() <= 128);
+const _: () = assert!(size_of::<ToControl>() <= 192);

@@ -1,0 +1,292 @@
+//! Which shards hold connections of a user or members of a room, and how many.
+//!
+//! Owns what shards told; they tell state, never steps, so that a message lost or repeated heals with the next.
+//! Invariants: no count is zero, no entry is empty, totals equal the sum of entries.
+
+use std::{
+    collections::{HashMap, HashSet, hash_map::Entry},
+    sync::Arc,
+};
+
+use crate::{event::Address, ids::ShardId, limits::ROOM_COUNTS_MAX};
+
+/// The directory of one instance.
+#[derive(Debug, Default)]
+pub struct Directory {
+    users: HashMap<Arc<str>, Holding>,
+    rooms: HashMap<Arc<str>, Holding>,
+    /// Members of all rooms together.
+    memberships: u64,
+    /// Rooms whose count changed while more than one shard held them, and was not told yet.
+    changed: HashSet<Arc<str>>,
+}
+
+/// Connections of one address by shard.
+///
+/// Nearly every user is on one shard alone: the first one needs no allocation.
+#[derive(Debug)]
+pub struct Holding {
+    first: (ShardId, u32),
+    others: Vec<(ShardId, u32)>,
+}
+
+impl Holding {
+    /// Connections on that shard.
+    pub fn on(&self, shard: ShardId) -> u32 {
+        self.iter().find(|(held, _)| *held == shard).map_or(0, |(_, count)| count)
+    }
+
+    /// Connections on all shards.
+    pub fn total(&self) -> u32 {
+        self.iter().map(|(_, count)| count).sum()
+    }
+
+    /// Shards with at least one, in no order.
+    pub fn iter(&self) -> impl Iterator<Item = (ShardId, u32)> + '_ {
+        std::iter::once(self.first).chain(self.others.iter().copied())
+    }
+
+    fn is_spread(&self) -> bool {
+        !self.others.is_empty()
+    }
+
+    /// Sets a count above zero.
+    fn set(&mut self, shard: ShardId, count: u32) {
+        if self.first.0 == shard {
+            self.first.1 = count;
+        } else if let Some(held) = self.others.iter_mut().find(|(held, _)| *held == shard) {
+            held.1 = count;
+        } else {
+            self.others.push((shard, count));
+        }
+    }
+
+    /// Removes a shard; `false` when none is left.
+    fn remove(&mut self, shard: ShardId) -> bool {
+        if self.first.0 != shard {
+            self.others.retain(|(held, _)| *held != shard);
+            return true;
+        }
+        match self.others.pop() {
+            Some(other) => {
+                self.first = other;
+                true
+            }
+            None => false,
+        }
+    }
+}
+
+impl Directory {
+    /// A shard now holds so many connections of the address; 0: none.
+    pub fn set(&mut self, shard: ShardId, address: &Address, count: u32) {
+        match address {
+            Address::User(user) => {
+                set(&mut self.users, shard, user, count);
+            }
+            Address::Room(room) => {
+                let change = set(&mut self.rooms, shard, room, count);
+                self.memberships = self.memberships + u64::from(count) - u64::from(change.before);
+                if change.spread && change.before != count {
+                    self.changed.insert(room.clone());
+                }
+            }
+        }
+    }
+
+    /// Where a user is connected; `None`: nowhere.
+    pub fn user(&self, user: &str) -> Option<&Holding> {
+        self.users.get(user)
+    }
+
+    /// Where a room has members; `None`: nowhere.
+    pub fn room(&self, room: &str) -> Option<&Holding> {
+        self.rooms.get(room)
+    }
+
+    /// Connections of a user on all shards.
+    pub fn user_connections(&self, user: &str) -> u32 {
+        self.user(user).map_or(0, Holding::total)
+    }
+
+    /// Users with a connection.
+    pub fn user_count(&self) -> usize {
+        self.users.len()
+    }
+
+    /// Rooms with a member.
+    pub fn room_count(&self) -> usize {
+        self.rooms.len()
+    }
+
+    /// Members of all rooms together.
+    pub fn membership_count(&self) -> u64 {
+        self.memberships
+    }
+
+    /// The rooms with the most members, at most `count_max`, largest first, by name where they are equal.
+    pub fn largest_rooms(&self, count_max: usize) -> Vec<(Arc<str>, u32)> {
+        let mut rooms: Vec<(&Arc<str>, u32)> =
+            self.rooms.iter().map(|(room, held)| (room, held.total())).collect();
+        let order = |a: &(&Arc<str>, u32), b: &(&Arc<str>, u32)| b.1.cmp(&a.1).then_with(|| a.0.cmp(b.0));
+        if count_max == 0 {
+            return Vec::new();
+        }
+        if rooms.len() > count_max {
+            rooms.select_nth_unstable_by(count_max - 1, order);
+            rooms.truncate(count_max);
+        }
+        rooms.sort_unstable_by(order);
+        rooms.into_iter().map(|(room, members)| (room.clone(), members)).collect()
+    }
+
+    /// Hands out the counts of rooms that changed, to each shard that holds them; what is beyond
+    /// [`ROOM_COUNTS_MAX`] rooms waits for the next time.
+    pub fn take_room_counts(&mut self, mut tell: impl FnMut(ShardId, Arc<str>, u32)) {
+        let mut left = ROOM_COUNTS_MAX;
+        let rooms = &self.rooms;
+        self.changed.retain(|room| {
+            if left == 0 {
+                return true;
+            }
+            left -= 1;
+            if let Some(held) = rooms.get(room) {
+                let members = held.total();
+                held.iter().for_each(|(shard, _)| tell(shard, room.clone(), members));
+            }
+            false
+        });
+    }
+
+    /// Panics when the invariants above do not hold.
+    pub fn check_invariants(&self) {
+        for (address, held) in self.users.iter().chain(&self.rooms) {
+            assert!(held.iter().all(|(_, count)| count > 0), "{address} is held by nobody somewhere");
+            let mut shards: Vec<ShardId> = held.iter().map(|(shard, _)| shard).collect();
+            shards.sort_unstable();
+            assert!(shards.windows(2).all(|pair| pair[0] < pair[1]), "{address} is twice on a shard");
+        }
+        let memberships: u64 = self.rooms.values().map(|held| u64::from(held.total())).sum();
+        assert_eq!(memberships, self.memberships, "memberships");
+    }
+}
+
+/// What a new count did.
+struct Change {
+    /// The shard's count until now.
+    before: u32,
+    /// Whether more than one shard held the address, before or after.
+    spread: bool,
+}
+
+fn set(table: &mut HashMap<Arc<str>, Holding>, shard: ShardId, name: &Arc<str>, count: u32) -> Change {
+    match table.entry(name.clone()) {
+        Entry::Vacant(entry) => {
+            if count > 0 {
+                entry.insert(Holding { first: (shard, count), others: Vec::new() });
+            }
+            Change { before: 0, spread: false }
+        }
+        Entry::Occupied(mut entry) => {
+            let held = entry.get_mut();
+            let before = held.on(shard);
+            let mut spread = held.is_spread();
+            if count > 0 {
+                held.set(shard, count);
+            } else if before > 0 && !held.remove(shard) {
+                entry.remove();
+                return Change { before, spread };
+            }
+            spread |= held.is_spread();
+            Change { before, spread }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn room(name: &str) -> Address {
+        Address::Room(name.into())
+    }
+
+    fn told(directory: &mut Directory) -> Vec<(u16, String, u32)> {
+        let mut told = Vec::new();
+        directory.take_room_counts(|shard, room, members| told.push((shard.0, room.to_string(), members)));
+        told.sort();
+        told
+    }
+
+    #[test]
+    fn counts_are_state_not_steps() {
+        let mut directory = Directory::default();
+        for count in [1, 3, 3, 2] {
+            directory.set(ShardId(0), &room("r"), count);
+            directory.set(ShardId(1), &Address::User("u".into()), count);
+            directory.check_invariants();
+        }
+        assert_eq!((directory.membership_count(), directory.user_connections("u")), (2, 2));
+        directory.set(ShardId(0), &room("r"), 0);
+        directory.set(ShardId(1), &Address::User("u".into()), 0);
+        directory.set(ShardId(1), &Address::User("u".into()), 0);
+        directory.check_invariants();
+        assert_eq!((directory.room_count(), directory.user_count()), (0, 0));
+    }
+
+    #[test]
+    fn an_address_may_leave_its_shards_in_any_order() {
+        for order in [[0, 1, 2], [2, 1, 0], [1, 0, 2]] {
+            let mut directory = Directory::default();
+            for shard in 0..3 {
+                directory.set(ShardId(shard), &room("r"), 10 + u32::from(shard));
+            }
+            for (gone, shard) in order.into_iter().enumerate() {
+                assert_eq!(directory.room("r").unwrap().iter().count(), 3 - gone);
+                directory.set(ShardId(shard), &room("r"), 0);
+                directory.check_invariants();
+            }
+            assert_eq!(directory.room_count(), 0);
+        }
+    }
+
+    #[test]
+    fn a_room_on_several_shards_tells_them_its_count_once() {
+        let mut directory = Directory::default();
+        directory.set(ShardId(0), &room("r"), 5);
+        assert_eq!(told(&mut directory), []);
+        directory.set(ShardId(1), &room("r"), 2);
+        assert_eq!(told(&mut directory), [(0, "r".into(), 7), (1, "r".into(), 7)]);
+        assert_eq!(told(&mut directory), []);
+        directory.set(ShardId(1), &room("r"), 2);
+        assert_eq!(told(&mut directory), []);
+        directory.set(ShardId(1), &room("r"), 0);
+        assert_eq!(told(&mut directory), [(0, "r".into(), 5)]);
+    }
+
+    #[test]
+    fn more_changed_rooms_than_fit_wait_for_the_next_time() {
+        let mut directory = Directory::default();
+        for n in 0..=ROOM_COUNTS_MAX {
+            directory.set(ShardId(0), &room(&n.to_string()), 1);
+            directory.set(ShardId(1), &room(&n.to_string()), 1);
+        }
+        assert_eq!(told(&mut directory).len(), 2 * ROOM_COUNTS_MAX);
+        assert_eq!(told(&mut directory).len(), 2);
+    }
+
+    #[test]
+    fn the_largest_rooms_come_first_and_equal_ones_by_name() {
+        let mut directory = Directory::default();
+        for (name, count) in [("c", 1), ("a", 1), ("b", 9), ("d", 1)] {
+            directory.set(ShardId(0), &room(name), count);
+        }
+        let names = |count| {
+            let rooms = directory.largest_rooms(count);
+            rooms.iter().map(|(room, _)| room.to_string()).collect::<Vec<_>>()
+        };
+        assert_eq!(names(3), ["b", "a", "c"]);
+        assert_eq!(names(9).len(), 4);
+        assert_eq!(names(0), [""; 0]);
+    }
+}

@@ -1,0 +1,281 @@
+//! The router as a whole.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::*;
+use crate::event::LatestKey;
+
+const START: Now = Now { mono_ns: 1_000_000_000, wall_ms: 0 };
+const FREE: ShardView = ShardView { free: 9, lagging: false, connections: 5 };
+const FULL: ShardView = ShardView { free: 0, lagging: false, connections: 5 };
+const LAGGING: ShardView = ShardView { free: 9, lagging: true, connections: 5 };
+
+/// A router, and what the control loop would keep beside it.
+struct Bench {
+    route: Route,
+    now: Now,
+    shards: Vec<ShardView>,
+}
+
+impl Bench {
+    /// Three shards with room; at most two connections a user; rooms `kept:*` are kept.
+    fn new() -> Self {
+        let mut settings = Settings::default();
+        settings.limits.connections_per_user_max = 2;
+        settings.streams.rooms = vec!["kept:*".into()];
+        Self { route: Route::new(&settings, 7), now: START, shards: vec![FREE; 3] }
+    }
+
+    fn handle(&mut self, input: Input<'_>) -> Vec<Output> {
+        let mut out = Vec::new();
+        self.route.handle(self.now, input, &mut out);
+        self.route.check_invariants();
+        out
+    }
+
+    fn member(&mut self, shard: u16, address: Address, count: u32) {
+        assert_eq!(self.handle(Input::Members { shard: ShardId(shard), address, count }), []);
+    }
+
+    fn admit(&mut self, shard: u16, user: &str, user_connections: u32) -> Output {
+        let conn = ConnId::new(ShardId(shard), 0, user_connections);
+        let mut out = self.handle(Input::Admit { conn, user: user.into(), user_connections });
+        assert_eq!(out.len(), 1);
+        out.remove(0)
+    }
+
+    fn publish(&mut self, event: Event, key: Option<&str>) -> (Vec<u16>, Result<Receipt, Refusal>) {
+        let shards = self.shards.clone();
+        let idempotency_key = key.map(Arc::from);
+        let mut out = self.handle(Input::Publish { token: 3, event, idempotency_key, shards: &shards });
+        let Some(Output::Answer { token: 3, result }) = out.pop() else { panic!("no answer in {out:?}") };
+        let delivered = out.into_iter().map(|output| match output {
+            Output::Deliver { shard, event } => {
+                let position = result.as_ref().unwrap().position.as_ref();
+                assert_eq!(event.position.as_ref(), position);
+                shard.0
+            }
+            other => panic!("{other:?}"),
+        });
+        (delivered.collect(), result)
+    }
+
+    fn send(&mut self, target: Target, class: Class) -> (Vec<u16>, Receipt) {
+        let (shards, result) = self.publish(event(target, class), None);
+        (shards, result.unwrap())
+    }
+}
+
+fn event(target: Target, class: Class) -> Event {
+    Event {
+        target,
+        kind: "test".into(),
+        payload: Bytes::from_static(b"{}"),
+        class,
+        version: None,
+        position: None,
+        except: None,
+        accepted_at_ns: 0,
+    }
+}
+
+fn user(name: &str) -> Target {
+    Target::User(name.into())
+}
+
+fn room(name: &str) -> Target {
+    Target::Room(name.into())
+}
+
+fn in_room(name: &str) -> Address {
+    Address::Room(name.into())
+}
+
+#[test]
+fn an_event_goes_to_the_shards_that_hold_its_target() {
+    let mut bench = Bench::new();
+    bench.member(0, in_room("r"), 4);
+    bench.member(2, in_room("r"), 3);
+    bench.admit(1, "a", 2);
+    let conn = ConnId::new(ShardId(2), 1, 1);
+    let stranger = ConnId::new(ShardId(9), 1, 1);
+    let table: [(Target, &[u16], u32); 7] = [
+        (room("r"), &[0, 2], 7),
+        (room("empty"), &[], 0),
+        (user("a"), &[1], 2),
+        (room("user:a"), &[1], 2),
+        (Target::Connection(conn), &[2], 1),
+        (Target::Connection(stranger), &[], 0),
+        (Target::Everyone, &[0, 1, 2], 15),
+    ];
+    for (target, shards, count) in table {
+        let (delivered, receipt) = bench.send(target.clone(), Class::Ordered);
+        assert_eq!((&*delivered, receipt.delivered_connections), (shards, count), "{target:?}");
+    }
+}
+
+#[test]
+fn a_shard_that_lags_behind_gets_everything() {
+    let mut bench = Bench::new();
+    bench.member(0, in_room("r"), 4);
+    bench.shards[1] = LAGGING;
+    assert_eq!(bench.send(room("r"), Class::Ordered).0, [0, 1]);
+    assert_eq!(bench.send(user("nobody"), Class::Ordered).0, [1]);
+}
+
+#[test]
+fn a_full_mailbox_refuses_before_anything_is_stored() {
+    let mut bench = Bench::new();
+    bench.admit(0, "a", 1);
+    bench.admit(1, "a", 1);
+    bench.shards[1] = FULL;
+    let refused = bench.publish(event(user("a"), Class::Critical), Some("k"));
+    assert_eq!(refused, (vec![], Err(Refusal::Overloaded { retry_after_ms: 100 })));
+    bench.shards[1] = FREE;
+    let (shards, receipt) = bench.publish(event(user("a"), Class::Critical), Some("k"));
+    assert_eq!((shards, receipt.unwrap().position.unwrap().offset), (vec![0, 1], 1));
+    assert_eq!(bench.route.counts().overloaded, 1);
+}
+
+#[test]
+fn a_full_mailbox_of_a_shard_without_the_target_does_not_matter() {
+    let mut bench = Bench::new();
+    bench.admit(0, "a", 1);
+    bench.shards[1] = FULL;
+    assert_eq!(bench.send(user("a"), Class::Critical).0, [0]);
+}
+
+#[test]
+fn critical_is_stored_for_users_and_kept_rooms_alone() {
+    let mut bench = Bench::new();
+    let table = [
+        (user("a"), Class::Critical, Some(("user:a", 1))),
+        (room("user:a"), Class::Critical, Some(("user:a", 2))),
+        (room("kept:1"), Class::Critical, Some(("room:kept:1", 1))),
+        (room("other"), Class::Critical, None),
+        (Target::Everyone, Class::Critical, None),
+        (user("a"), Class::Ordered, None),
+        (room("kept:1"), Class::Ephemeral, None),
+    ];
+    for (target, class, expected) in table {
+        let receipt = bench.send(target.clone(), class).1;
+        let place = receipt.position.as_ref().map(|position| (&*position.stream, position.offset));
+        assert_eq!(place, expected, "{target:?}");
+    }
+    assert_eq!(bench.route.counts().accepted, [3, 3, 0, 1]);
+}
+
+#[test]
+fn a_repeated_call_gets_the_first_answer_and_sends_nothing() {
+    let mut bench = Bench::new();
+    bench.admit(0, "a", 1);
+    for (class, key) in [(Class::Critical, "k1"), (Class::Ordered, "k2")] {
+        let first = bench.publish(event(user("a"), class.clone()), Some(key));
+        bench.admit(1, "a", 1);
+        let again = bench.publish(event(user("a"), class), Some(key));
+        assert_eq!(again, (vec![], first.1));
+    }
+    let other = Event { payload: Bytes::from_static(b"[]"), ..event(user("a"), Class::Critical) };
+    assert_eq!(bench.publish(other.clone(), Some("k1")), (vec![], Err(Refusal::KeyReused)));
+    assert!(bench.publish(other, Some("k3")).1.is_ok());
+    bench.now = START.after(Duration::from_secs(300));
+    assert_eq!(bench.publish(event(user("a"), Class::Critical), Some("k1")).0, [0, 1]);
+    let counts = bench.route.counts();
+    assert_eq!((counts.repeated, counts.key_reused), (2, 1));
+}
+
+#[test]
+fn keys_mean_nothing_for_what_is_replaced_or_dropped() {
+    let mut bench = Bench::new();
+    bench.member(0, in_room("r"), 1);
+    for class in [Class::Latest(LatestKey(1)), Class::Ephemeral] {
+        for _ in 0..2 {
+            assert_eq!(bench.publish(event(room("r"), class.clone()), Some("k")).0, [0]);
+        }
+    }
+}
+
+#[test]
+fn a_lower_version_never_follows_a_higher_one() {
+    let mut bench = Bench::new();
+    bench.admit(0, "a", 1);
+    bench.admit(1, "b", 1);
+    let mut send = |target: &str, key: u64, version: Option<u64>| {
+        let position = Event { version, ..event(user(target), Class::Latest(LatestKey(key))) };
+        let (shards, result) = bench.publish(position, None);
+        assert_eq!(result.unwrap().delivered_connections, shards.len() as u32);
+        !shards.is_empty()
+    };
+    assert!(send("a", 1, Some(5)));
+    assert!(!send("a", 1, Some(4)));
+    assert!(!send("a", 1, Some(5)));
+    assert!(send("a", 1, None), "without a version the newest arrival wins");
+    assert!(!send("a", 1, Some(5)), "and raises nothing");
+    assert!(send("a", 1, Some(6)));
+    assert!(send("a", 2, Some(1)), "another key");
+    assert!(send("b", 1, Some(1)), "another user");
+    assert_eq!(bench.route.counts().stale, 3);
+}
+
+#[test]
+fn a_version_refused_for_want_of_room_may_come_again() {
+    let mut bench = Bench::new();
+    bench.admit(0, "a", 1);
+    let position = Event { version: Some(5), ..event(user("a"), Class::Latest(LatestKey(1))) };
+    bench.shards[0] = FULL;
+    assert!(bench.publish(position.clone(), None).1.is_err());
+    bench.shards[0] = FREE;
+    assert_eq!(bench.publish(position, None).0, [0]);
+}
+
+#[test]
+fn a_user_has_no_more_connections_than_allowed_on_all_shards() {
+    let mut bench = Bench::new();
+    assert!(matches!(bench.admit(0, "a", 1), Output::Admitted { .. }));
+    assert!(matches!(bench.admit(1, "a", 1), Output::Admitted { .. }));
+    let denied = bench.admit(2, "a", 1);
+    let expected = Denial::TooManyConnections;
+    assert!(matches!(denied, Output::Denied { denial, retry_after_ms: 5_000, .. } if denial == expected));
+    assert_eq!(bench.route.directory().user_connections("a"), 2);
+    assert!(matches!(bench.admit(1, "a", 2), Output::Denied { .. }));
+    bench.member(0, Address::User("a".into()), 0);
+    assert!(matches!(bench.admit(2, "a", 1), Output::Admitted { .. }));
+    let counts = bench.route.counts();
+    assert_eq!((counts.admitted, counts.denied), (3, 2));
+}
+
+#[test]
+fn who_is_admitted_learns_where_the_stream_ends() {
+    let mut bench = Bench::new();
+    let heads = [0, 1].map(|expected| {
+        let Output::Admitted { position, .. } = bench.admit(0, "a", 1) else { panic!("denied") };
+        assert_eq!((&*position.stream, position.offset), ("user:a", expected));
+        bench.send(user("a"), Class::Critical);
+        position.epoch
+    });
+    assert_eq!(heads[0], heads[1]);
+}
+
+#[test]
+fn a_user_is_disconnected_where_he_is_or_may_be() {
+    let mut bench = Bench::new();
+    bench.admit(0, "a", 2);
+    bench.shards[2] = LAGGING;
+    let shards = bench.shards.clone();
+    let out = bench.handle(Input::Disconnect { token: 8, user: "a".into(), shards: &shards });
+    let disconnect = |shard| Output::Disconnect { shard: ShardId(shard), user: "a".into() };
+    let expected = [disconnect(0), disconnect(2), Output::Disconnected { token: 8, connections: 2 }];
+    assert_eq!(out, expected);
+}
+
+#[test]
+fn a_tick_tells_room_counts_once() {
+    let mut bench = Bench::new();
+    bench.member(0, in_room("r"), 1);
+    bench.member(1, in_room("r"), 2);
+    let count = |shard| Output::RoomCount { shard: ShardId(shard), room: "r".into(), members: 3 };
+    assert_eq!(bench.handle(Input::Tick), [count(0), count(1)]);
+    assert_eq!(bench.handle(Input::Tick), []);
+}
