@@ -1,0 +1,133 @@
+//! Listening sockets: one per shard on the same port, the kernel spreads connections over them (SO_REUSEPORT).
+//!
+//! What every connection needs is set here once: accepted sockets inherit it, and accepting stays one call.
+
+use std::{
+    io,
+    net::{SocketAddr, TcpListener},
+    os::fd::OwnedFd,
+};
+
+use rustix::net::SocketFlags;
+use socket2::{Domain, Protocol, Socket, Type};
+
+/// Connections that wait in the kernel to be accepted; the kernel cuts it to `net.core.somaxconn`.
+const BACKLOG: i32 = 65_535;
+/// Unsent bytes that the kernel takes before a socket counts as full. What waits longer waits in the outbox,
+/// where it can still be conflated.
+const NOTSENT_LOWAT_BYTES: u32 = 16 * 1024;
+
+/// Holds a port while the shards bind to it, so that port 0 means the same port to all of them.
+#[derive(Debug)]
+pub struct Reservation {
+    _socket: Socket,
+    address: SocketAddr,
+}
+
+impl Reservation {
+    /// Takes the address without listening; fails where somebody listens there.
+    pub fn take(address: SocketAddr) -> io::Result<Self> {
+        refuse_company(address)?;
+        let socket = bound(address)?;
+        let address = socket.local_addr()?.as_socket().ok_or(io::ErrorKind::AddrNotAvailable)?;
+        Ok(Self { _socket: socket, address })
+    }
+
+    /// The address with its real port.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+}
+
+/// A listener for one shard. Non-blocking.
+pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = bound(address)?;
+    socket.set_tcp_nodelay(true)?;
+    socket.set_tcp_notsent_lowat(NOTSENT_LOWAT_BYTES)?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
+}
+
+/// A listener for one thread alone; fails where somebody listens there.
+pub fn listen_alone(address: SocketAddr) -> io::Result<TcpListener> {
+    refuse_company(address)?;
+    listen(address)
+}
+
+/// Fails where somebody listens: SO_REUSEPORT alone would have two gateways share their clients.
+fn refuse_company(address: SocketAddr) -> io::Result<()> {
+    if address.port() != 0 {
+        let socket = Socket::new(Domain::for_address(address), Type::STREAM.cloexec(), Some(Protocol::TCP))?;
+        socket.set_reuse_address(true)?;
+        socket.bind(&address.into())?;
+    }
+    Ok(())
+}
+
+fn bound(address: SocketAddr) -> io::Result<Socket> {
+    let socket =
+        Socket::new(Domain::for_address(address), Type::STREAM.nonblocking().cloexec(), Some(Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    socket.set_reuse_port(true)?;
+    socket.bind(&address.into())?;
+    Ok(socket)
+}
+
+/// What accepting came to.
+#[derive(Debug)]
+pub enum Accepted {
+    /// A connection, non-blocking.
+    Socket(OwnedFd),
+    /// Nobody waits.
+    Nobody,
+    /// That one connection came to nothing (ECONNABORTED and its like); the next one may be fine.
+    Lost,
+    /// The process or the system is out of descriptors or memory: pause before trying again.
+    Exhausted(io::Error),
+}
+
+/// Accepts one connection. Never fails: what cannot be helped is a kind of answer.
+pub fn accept(listener: &TcpListener) -> Accepted {
+    use rustix::io::Errno;
+    match rustix::net::accept_with(listener, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC) {
+        Ok(socket) => Accepted::Socket(socket),
+        Err(Errno::AGAIN) => Accepted::Nobody,
+        Err(error @ (Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM)) => {
+            Accepted::Exhausted(error.into())
+        }
+        Err(_) => Accepted::Lost,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpStream;
+
+    use super::*;
+
+    #[test]
+    fn two_listeners_share_a_reserved_port() {
+        let reservation = Reservation::take("127.0.0.1:0".parse().unwrap()).unwrap();
+        let first = listen(reservation.address()).unwrap();
+        let second = listen(reservation.address()).unwrap();
+        assert_eq!(first.local_addr().unwrap(), second.local_addr().unwrap());
+    }
+
+    #[test]
+    fn an_address_where_somebody_listens_is_refused() {
+        let listener = listen("127.0.0.1:0".parse().unwrap()).unwrap();
+        let address = listener.local_addr().unwrap();
+        assert_eq!(Reservation::take(address).unwrap_err().kind(), io::ErrorKind::AddrInUse);
+        assert_eq!(listen_alone(address).unwrap_err().kind(), io::ErrorKind::AddrInUse);
+        drop(listener);
+        listen_alone(address).unwrap();
+    }
+
+    #[test]
+    fn an_empty_queue_is_nobody_and_a_connection_is_a_socket() {
+        let listener = listen("127.0.0.1:0".parse().unwrap()).unwrap();
+        assert!(matches!(accept(&listener), Accepted::Nobody));
+        let _client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        assert!(matches!(accept(&listener), Accepted::Socket(_)));
+    }
+}

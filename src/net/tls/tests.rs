@@ -1,0 +1,73 @@
+use rcgen::{CertificateParams, CertifiedKey, KeyPair, generate_simple_self_signed};
+use tempfile::TempDir;
+
+use super::*;
+
+/// A directory with files of these names and contents.
+fn files(contents: &[(&str, &str)]) -> TempDir {
+    let directory = tempfile::tempdir().unwrap();
+    for (name, content) in contents {
+        std::fs::write(directory.path().join(name), content).unwrap();
+    }
+    directory
+}
+
+fn load_from(directory: &TempDir) -> Result<Arc<ServerConfig>, TlsError> {
+    let source =
+        TlsSource::Files { cert: directory.path().join("cert.pem"), key: directory.path().join("key.pem") };
+    load(&source, &Ticketing::new().unwrap())
+}
+
+fn pair() -> (String, String) {
+    let CertifiedKey { cert, signing_key } = generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    (cert.pem(), signing_key.serialize_pem())
+}
+
+#[test]
+fn a_self_signed_certificate_needs_no_files() {
+    let config = load(&TlsSource::SelfSigned, &Ticketing::new().unwrap()).unwrap();
+    assert_eq!(config.alpn_protocols, [b"http/1.1"]);
+    assert_eq!(config.send_tls13_tickets, 1);
+    assert!(config.ticketer.enabled() && !config.session_storage.can_cache());
+}
+
+#[test]
+fn a_chain_and_its_key_are_read_from_files() {
+    let issuer_key = KeyPair::generate().unwrap();
+    let mut params = CertificateParams::new(["issuer".to_owned()]).unwrap();
+    params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    let issuer = rcgen::CertifiedIssuer::self_signed(params, issuer_key).unwrap();
+    let key = KeyPair::generate().unwrap();
+    let leaf = CertificateParams::new(["localhost".to_owned()]).unwrap().signed_by(&key, &issuer).unwrap();
+    let chain = format!("{}{}", leaf.pem(), issuer.pem());
+    assert!(load_from(&files(&[("cert.pem", &chain), ("key.pem", &key.serialize_pem())])).is_ok());
+}
+
+#[test]
+fn an_error_names_the_file_and_the_problem() {
+    let (cert, key) = pair();
+    let (_, other_key) = pair();
+    let encrypted = key.replace("PRIVATE KEY", "ENCRYPTED PRIVATE KEY");
+    let garbage = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
+    let broken_cert = "-----BEGIN CERTIFICATE-----\n!\n-----END CERTIFICATE-----\n";
+    let broken_key = "-----BEGIN PRIVATE KEY-----\n!\n-----END PRIVATE KEY-----\n";
+    let cases: [(&[(&str, &str)], &str); 9] = [
+        (&[("key.pem", &key)], "cert.pem: No such file"),
+        (&[("cert.pem", &cert)], "key.pem: No such file"),
+        (&[("cert.pem", &key), ("key.pem", &key)], "cert.pem: holds no PEM block `CERTIFICATE`"),
+        (&[("cert.pem", broken_cert), ("key.pem", &key)], "cert.pem: holds a PEM block that does not decode"),
+        (&[("cert.pem", &cert), ("key.pem", &cert)], "key.pem: holds no PEM block `PRIVATE KEY`"),
+        (&[("cert.pem", &cert), ("key.pem", broken_key)], "key.pem: holds a PEM block that does not decode"),
+        (&[("cert.pem", &cert), ("key.pem", &encrypted)], "key.pem: the private key is encrypted"),
+        (
+            &[("cert.pem", &cert), ("key.pem", &other_key)],
+            "key.pem: not the private key of the certificate in",
+        ),
+        (&[("cert.pem", garbage), ("key.pem", &key)], "key.pem: invalid peer certificate"),
+    ];
+    for (contents, expected) in cases {
+        let error = load_from(&files(contents)).unwrap_err().to_string();
+        assert!(error.contains(expected), "{expected}: {error}");
+        assert!(!error.contains("MIG"), "{error}");
+    }
+}
