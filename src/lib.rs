@@ -28,6 +28,7 @@
 pub mod auth;
 pub mod clock;
 pub mod config;
+pub mod control;
 pub mod event;
 pub mod generated;
 pub mod handler;
@@ -41,9 +42,11 @@ pub mod metrics;
 pub mod net;
 pub mod prometheus;
 pub mod route;
+pub mod shard;
 pub mod status;
 pub mod stream;
 pub mod wire;
 
 pub use config::Settings;
+pub use control::gateway::{Gateway, Publication, PublishError, Stats};
 pub use handler::{Handler, Handlers};

@@ -1,0 +1,105 @@
+//! HTTP for people and their machines: metrics, health, readiness, counts, and a page that lists them.
+//!
+//! Listens beside the client ports, on the control core. Never waits for a shard.
+
+mod page;
+
+use std::{future::Future, net::TcpListener, sync::Arc};
+
+use axum::{
+    Router,
+    extract::State,
+    http::{StatusCode, header::CONTENT_TYPE},
+    response::{IntoResponse, Response},
+    routing::get,
+};
+use tokio::sync::watch;
+
+use crate::{
+    clock::Now,
+    control::{ControlError, gateway::Gateway},
+    limits::{LABELLED_ROOMS_MAX, LISTED_ROOMS_MAX},
+    prometheus,
+    status::Status,
+};
+
+/// What the pages are made of.
+#[derive(Clone)]
+struct Source {
+    gateway: Gateway,
+    status: Arc<Status>,
+}
+
+impl Source {
+    /// The largest rooms; none while the control loop has no time for it.
+    async fn rooms(&self, rooms_max: usize) -> Vec<(Arc<str>, u32)> {
+        self.gateway.stats_with(rooms_max).await.map(|stats| stats.rooms).unwrap_or_default()
+    }
+}
+
+/// Everything: the admin listener.
+pub(super) fn pages(gateway: Gateway, status: Arc<Status>) -> Router {
+    Router::new()
+        .route("/", get(index))
+        .route("/metrics", get(metrics))
+        .route("/stats", get(stats))
+        .merge(health_routes())
+        .with_state(Source { gateway, status })
+}
+
+/// `/health` and `/ready` alone: the listener of `HEALTH_CHECK_PORT`.
+pub(super) fn health_pages(gateway: Gateway, status: Arc<Status>) -> Router {
+    health_routes().with_state(Source { gateway, status })
+}
+
+fn health_routes() -> Router<Source> {
+    Router::new().route("/health", get(health)).route("/ready", get(ready))
+}
+
+/// Serves the pages until `stopped` turns true.
+pub(super) fn serve(
+    listener: TcpListener,
+    pages: Router,
+    mut stopped: watch::Receiver<bool>,
+) -> Result<impl Future<Output = ()> + Send + 'static, ControlError> {
+    listener.set_nonblocking(true)?;
+    let listener = tokio::net::TcpListener::from_std(listener)?;
+    let stop = async move {
+        // An error means that the control core is gone: stop as well.
+        let _gone = stopped.wait_for(|stopped| *stopped).await;
+    };
+    Ok(async move {
+        if let Err(error) = axum::serve(listener, pages).with_graceful_shutdown(stop).await {
+            tracing::error!(%error, "the admin pages ended");
+        }
+    })
+}
+
+async fn index(State(source): State<Source>) -> Response {
+    let stats = source.gateway.stats_with(page::ROOMS_SHOWN_MAX).await.unwrap_or_default();
+    let text = page::render(&source.status, &stats, Now::read());
+    ([(CONTENT_TYPE, "text/html; charset=utf-8")], text).into_response()
+}
+
+async fn metrics(State(source): State<Source>) -> Response {
+    let rooms = source.rooms(LABELLED_ROOMS_MAX).await;
+    ([(CONTENT_TYPE, prometheus::CONTENT_TYPE)], prometheus::render(&source.status, &rooms)).into_response()
+}
+
+async fn stats(State(source): State<Source>) -> Response {
+    let rooms = source.rooms(LISTED_ROOMS_MAX).await;
+    json((200, source.status.stats_with_rooms(&rooms)))
+}
+
+async fn health(State(source): State<Source>) -> Response {
+    json(source.status.health(Now::read()))
+}
+
+async fn ready(State(source): State<Source>) -> Response {
+    json(source.status.ready())
+}
+
+fn json((code, body): (u16, String)) -> Response {
+    let code = StatusCode::from_u16(code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    (code, [(CONTENT_TYPE, "application/json")], body).into_response()
+}

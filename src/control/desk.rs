@@ -1,0 +1,358 @@
+//! The control loop's hands: mail and calls into the router, its outputs out to shards and callers.
+//!
+//! Owns the router and the links. No `async`: everything here happens at once. Invariant: between two calls into
+//! the router all its outputs were applied, so that a view of the mailboxes is never out of date.
+
+use std::{collections::HashMap, sync::Arc, task::Context};
+
+use tokio::sync::{Notify, oneshot};
+
+use crate::{
+    clock::Now,
+    config::{Settings, settings::Shutdown},
+    control::{
+        gateway::{Call, Stats},
+        leaving::Phase,
+        link::{Link, ShardLink},
+    },
+    event::{Class, Event, Receipt, Refusal},
+    ids::{ConnId, ShardId},
+    limits::OVERLOAD_RETRY,
+    mesh::{ToControl, ToShard},
+    metrics::Cell,
+    route::{Input, Output, Route, ShardView, Token},
+    status::Status,
+    wire::command::RequestId,
+};
+
+/// The state behind the loop.
+pub(super) struct Desk {
+    shutdown: Shutdown,
+    status: Arc<Status>,
+    route: Route,
+    links: Vec<Link>,
+    /// Whoever waits for an answer of the router's.
+    waiting: HashMap<Token, ReplyTo>,
+    token_last: Token,
+    /// Scratch: clients' messages that were heard and not routed yet, with whoever waits for the answer.
+    messages: Vec<(Event, Option<ReplyTo>)>,
+    /// Scratch: the links as the router sees them.
+    views: Vec<ShardView>,
+    /// Scratch: empty between two calls into the router.
+    outputs: Vec<Output>,
+    phase: Phase,
+    /// Whoever fetches keys is told here that one is missing.
+    unknown_key: Arc<Notify>,
+    /// When the running second ends, monotonic nanoseconds.
+    second_ends_ns: u64,
+    /// Messages from and to clients when the running second began.
+    messages_before: u64,
+}
+
+/// Where an answer goes.
+enum ReplyTo {
+    Caller(oneshot::Sender<Result<Receipt, Refusal>>),
+    Disconnector(oneshot::Sender<Result<u32, Refusal>>),
+    Connection(ConnId, Option<RequestId>),
+}
+
+/// What a desk is made of.
+pub(super) struct DeskParts<'a> {
+    pub(super) settings: &'a Settings,
+    pub(super) status: Arc<Status>,
+    pub(super) shards: Vec<ShardLink>,
+    pub(super) unknown_key: Arc<Notify>,
+    pub(super) seed: u64,
+}
+
+impl Desk {
+    pub(super) fn new(parts: DeskParts<'_>) -> Self {
+        Self {
+            shutdown: parts.settings.shutdown.clone(),
+            status: parts.status,
+            route: Route::new(parts.settings, parts.seed),
+            links: parts.shards.into_iter().map(Link::new).collect(),
+            unknown_key: parts.unknown_key,
+            waiting: HashMap::new(),
+            token_last: 0,
+            messages: Vec::new(),
+            views: Vec::new(),
+            outputs: Vec::new(),
+            phase: Phase::Serving,
+            second_ends_ns: 0,
+            messages_before: 0,
+        }
+    }
+
+    pub(super) fn phase(&self) -> &Phase {
+        &self.phase
+    }
+
+    /// Whether load balancers should send clients and callers here.
+    pub(super) fn is_serving(&self) -> bool {
+        self.phase == Phase::Serving && self.status.all_accept()
+    }
+
+    /// Whether any shard is behind with what control has for it.
+    pub(super) fn holds_back(&self) -> bool {
+        self.links.iter().any(Link::holds_back)
+    }
+
+    /// Whether any shard said something; all of them know whom to wake afterwards.
+    pub(super) fn poll_mail(&mut self, cx: &mut Context<'_>) -> bool {
+        let mut mail = false;
+        for link in &mut self.links {
+            mail |= link.from.poll_ready(cx).is_ready();
+        }
+        mail
+    }
+
+    /// Sends what waits for room.
+    pub(super) fn retry(&mut self) {
+        self.links.iter_mut().for_each(Link::retry);
+    }
+
+    /// Hears everything that shards had said by now; `true`: they said more meanwhile.
+    ///
+    /// Clients' messages are routed last: who joined on any shard before gets them.
+    pub(super) fn hear(&mut self, now: Now) -> bool {
+        for index in 0..self.links.len() {
+            // Before the mailbox: a shard that catches up meanwhile has told either the mailbox or the flag.
+            self.links[index].look_whether_lagging();
+            for _ in 0..self.links[index].from.len() {
+                let Some(message) = self.links[index].from.try_recv() else { break };
+                self.mail(now, ShardId(index as u16), message);
+            }
+        }
+        let mut messages = std::mem::take(&mut self.messages);
+        for (event, reply) in messages.drain(..) {
+            self.publish(now, event, None, reply);
+        }
+        self.messages = messages;
+        self.links.iter().any(|link| !link.from.is_empty())
+    }
+
+    fn mail(&mut self, now: Now, shard: ShardId, message: ToControl) {
+        match message {
+            ToControl::Members { address, count } => {
+                self.route_input(now, Input::Members { shard, address, count });
+            }
+            ToControl::Admit { conn, user, user_connections } => {
+                self.route_input(now, Input::Admit { conn, user, user_connections });
+            }
+            ToControl::Publish { conn, request, event } => {
+                // Who spoke without an id learns of a refusal alone; nobody misses what is Ephemeral.
+                let wants_answer = request.is_some() || event.class != Class::Ephemeral;
+                self.messages.push((event, wants_answer.then_some(ReplyTo::Connection(conn, request))));
+            }
+            ToControl::Drained => self.links[shard.index()].drained = true,
+            ToControl::UnknownKey => {
+                self.status.control.unknown_keys.add(1);
+                self.unknown_key.notify_one();
+            }
+        }
+    }
+
+    /// Does what a caller asks, or has it done.
+    pub(super) fn call(&mut self, now: Now, call: Call) {
+        match call {
+            Call::Publish { event, idempotency_key, reply } => {
+                self.publish(now, event, idempotency_key, Some(ReplyTo::Caller(reply)));
+            }
+            Call::Disconnect { user, reply } => self.disconnect(now, user, reply),
+            Call::Stats { rooms_max, reply } => give(reply, self.stats(rooms_max)),
+            Call::Certificate(config) => {
+                for link in &mut self.links {
+                    link.order(ToShard::Certificate(config.clone()));
+                }
+            }
+            Call::Keys(verifier) => {
+                for link in &mut self.links {
+                    link.order(ToShard::Keys(verifier.clone()));
+                }
+            }
+            // The loop's own business.
+            Call::Started { .. } => {}
+            Call::Shutdown => {
+                self.status.begin_draining();
+                self.phase.ask(now, &self.shutdown);
+            }
+        }
+    }
+
+    fn publish(&mut self, now: Now, event: Event, idempotency_key: Option<Arc<str>>, reply: Option<ReplyTo>) {
+        let token = self.token(reply);
+        if self.is_ending() {
+            // What is accepted now would be lost with the process.
+            self.answer(token, Err(Refusal::Draining));
+            return;
+        }
+        self.route_viewed(now, |shards| Input::Publish { token, event, idempotency_key, shards });
+    }
+
+    fn disconnect(&mut self, now: Now, user: Arc<str>, reply: oneshot::Sender<Result<u32, Refusal>>) {
+        if self.links.iter().any(Link::is_full) {
+            let retry_after_ms = OVERLOAD_RETRY.as_millis() as u32;
+            give(reply, Err(Refusal::Overloaded { retry_after_ms }));
+            return;
+        }
+        let token = self.token(Some(ReplyTo::Disconnector(reply)));
+        self.route_viewed(now, |shards| Input::Disconnect { token, user, shards });
+    }
+
+    fn is_ending(&self) -> bool {
+        matches!(self.phase, Phase::Draining { .. } | Phase::Over)
+    }
+
+    fn token(&mut self, reply: Option<ReplyTo>) -> Token {
+        self.token_last += 1;
+        if let Some(reply) = reply {
+            self.waiting.insert(self.token_last, reply);
+        }
+        self.token_last
+    }
+
+    fn route_input(&mut self, now: Now, input: Input<'_>) {
+        self.route.handle(now, input, &mut self.outputs);
+        self.apply();
+    }
+
+    /// For inputs whose outcome depends on the room in mailboxes.
+    fn route_viewed(&mut self, now: Now, input: impl for<'v> FnOnce(&'v [ShardView]) -> Input<'v>) {
+        let mut views = std::mem::take(&mut self.views);
+        views.clear();
+        views.extend(self.links.iter().zip(&self.status.cells).map(|(link, cells)| ShardView {
+            free: link.free(),
+            lagging: link.is_lagging(),
+            connections: cells.connections.get() as u32,
+        }));
+        self.route_input(now, input(&views));
+        self.views = views;
+    }
+
+    fn apply(&mut self) {
+        let mut outputs = std::mem::take(&mut self.outputs);
+        for output in outputs.drain(..) {
+            match output {
+                Output::Deliver { shard, event } => self.links[shard.index()].order(ToShard::Deliver(event)),
+                Output::Admitted { conn, position } => {
+                    self.answer_shard(conn.shard(), ToShard::Admitted { conn, position });
+                }
+                Output::Denied { conn, denial, retry_after_ms } => {
+                    self.answer_shard(conn.shard(), ToShard::Denied { conn, denial, retry_after_ms });
+                }
+                Output::Answer { token, result } => self.answer(token, result),
+                Output::Disconnect { shard, user } => {
+                    self.links[shard.index()].order(ToShard::Disconnect { user });
+                }
+                Output::Disconnected { token, connections } => self.disconnected(token, connections),
+                Output::RoomCount { shard, room, members } => {
+                    self.links[shard.index()].tell(ToShard::RoomCount { room, members });
+                }
+            }
+        }
+        self.outputs = outputs;
+    }
+
+    fn answer(&mut self, token: Token, result: Result<Receipt, Refusal>) {
+        match self.waiting.remove(&token) {
+            Some(ReplyTo::Caller(reply)) => give(reply, result),
+            Some(ReplyTo::Connection(_, None)) if result.is_ok() => {}
+            Some(ReplyTo::Connection(conn, request)) => {
+                self.answer_shard(conn.shard(), ToShard::Published { conn, request, outcome: result });
+            }
+            Some(ReplyTo::Disconnector(_)) | None => {}
+        }
+    }
+
+    fn disconnected(&mut self, token: Token, connections: u32) {
+        if let Some(ReplyTo::Disconnector(reply)) = self.waiting.remove(&token) {
+            give(reply, Ok(connections));
+        }
+    }
+
+    fn answer_shard(&mut self, shard: ShardId, message: ToShard) {
+        if !self.links[shard.index()].answer(message) {
+            self.status.control.replies_lost.add(1);
+        }
+    }
+
+    fn stats(&self, rooms_max: usize) -> Stats {
+        let directory = self.route.directory();
+        Stats {
+            connections: self.status.connections() as u32,
+            authenticated: self.status.authenticated() as u32,
+            users: directory.user_count() as u32,
+            room_count: directory.room_count() as u32,
+            rooms: directory.largest_rooms(rooms_max),
+            per_core: self.status.cells.iter().map(|cells| cells.connections.get() as u32).collect(),
+        }
+    }
+
+    /// Takes the next step of the graceful stop, if one is under way and due.
+    pub(super) fn leave(&mut self, now: Now) {
+        let all_drained = self.links.iter().all(|link| link.drained);
+        if let Some(within) = self.phase.step(now, all_drained) {
+            self.links.iter_mut().for_each(|link| link.order(ToShard::Drain { within }));
+        }
+    }
+
+    /// Writes gauges down, and once a second lets go of what is too old.
+    pub(super) fn tick(&mut self, now: Now) {
+        if now.mono_ns >= self.second_ends_ns {
+            self.second(now);
+        }
+        let cells = &self.status.control;
+        let directory = self.route.directory();
+        cells.users.set(directory.user_count() as u64);
+        cells.rooms.set(directory.room_count() as u64);
+        cells.memberships.set(directory.membership_count());
+        self.measure();
+    }
+
+    fn second(&mut self, now: Now) {
+        let length_ns = now.mono_ns.saturating_sub(self.second_ends_ns) + SECOND_NS;
+        let sum = |table: &[Cell]| table.iter().map(Cell::get).sum::<u64>();
+        let messages: u64 =
+            self.status.cells.iter().map(|cells| sum(&cells.sent.0) + sum(&cells.received.0)).sum();
+        if self.second_ends_ns > 0 {
+            let rate =
+                u128::from(messages - self.messages_before) * u128::from(SECOND_NS) / u128::from(length_ns);
+            self.status.control.messages_per_second.set(rate as u64);
+        }
+        self.messages_before = messages;
+        self.second_ends_ns = now.mono_ns + SECOND_NS;
+        self.route_input(now, Input::Tick);
+    }
+
+    fn measure(&self) {
+        let cells = &self.status.control;
+        let (counts, sequencer) = (self.route.counts(), self.route.sequencer());
+        for (cell, count) in cells.accepted.iter().zip(counts.accepted) {
+            cell.set(count);
+        }
+        cells.repeated.set(counts.repeated);
+        cells.stale.set(counts.stale);
+        cells.overloaded.set(counts.overloaded);
+        cells.key_reused.set(counts.key_reused);
+        cells.admitted.set(counts.admitted);
+        cells.denied.set(counts.denied);
+        cells.streams.set(sequencer.history().stream_count() as u64);
+        cells.stream_entries.set(sequencer.history().entry_count() as u64);
+        cells.stream_bytes.set(sequencer.history().bytes() as u64);
+        cells.idempotency_keys.set(sequencer.key_count() as u64);
+        cells.versions.set(sequencer.version_count() as u64);
+        for (link, cells) in self.links.iter().zip(&cells.mailboxes) {
+            link.measure(cells);
+        }
+    }
+}
+
+const SECOND_NS: u64 = 1_000_000_000;
+
+/// Gives an answer to whoever asked, unless the call was given up meanwhile.
+fn give<T>(reply: oneshot::Sender<T>, answer: T) {
+    if reply.send(answer).is_err() {
+        tracing::trace!("the caller did not wait for the answer");
+    }
+}

@@ -1,0 +1,92 @@
+//! One HTTP GET of a small document, on a thread that may block.
+
+use std::{fs, sync::Arc};
+
+use rustls::crypto::aws_lc_rs;
+use ureq::{
+    Agent,
+    tls::{Certificate, PemItem, RootCerts, TlsConfig, parse_pem},
+};
+
+use crate::limits::{KEY_DOCUMENT_BYTES_MAX, KEY_FETCH_TIME_MAX};
+
+/// Why a document could not be fetched.
+#[derive(Debug, thiserror::Error)]
+pub enum FetchError {
+    /// https needs authorities to trust, and the system has none where systems keep them.
+    #[error("no certificate authorities found on this system (package ca-certificates)")]
+    NoAuthorities,
+    /// The request failed, took too long, or brought too much.
+    #[error("{0}")]
+    Request(#[from] ureq::Error),
+}
+
+/// Fetches a document of at most `KEY_DOCUMENT_BYTES_MAX` within `KEY_FETCH_TIME_MAX`. An https URL is not left for a
+/// plain one by redirection.
+pub fn get(url: &str) -> Result<String, FetchError> {
+    let secure = url.starts_with("https:");
+    let authorities = authorities();
+    if secure && authorities.is_empty() {
+        return Err(FetchError::NoAuthorities);
+    }
+    let tls = TlsConfig::builder()
+        .root_certs(RootCerts::from(authorities))
+        .unversioned_rustls_crypto_provider(Arc::new(aws_lc_rs::default_provider()))
+        .build();
+    let agent: Agent = Agent::config_builder()
+        .timeout_global(Some(KEY_FETCH_TIME_MAX))
+        .max_redirects(REDIRECTS_MAX)
+        .https_only(secure)
+        .tls_config(tls)
+        .build()
+        .into();
+    let mut answer = agent.get(url).header("Accept", "application/json").call()?;
+    Ok(answer.body_mut().with_config().limit(KEY_DOCUMENT_BYTES_MAX).read_to_string()?)
+}
+
+/// A URL without user, password and query.
+pub fn shown(url: &str) -> String {
+    let (scheme, rest) = url.split_once("://").unwrap_or(("", url));
+    let rest = rest.split(['?', '#']).next().unwrap_or_default();
+    let (authority, path) = rest.find('/').map_or((rest, ""), |slash| rest.split_at(slash));
+    let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
+    format!("{scheme}://{host}{path}")
+}
+
+/// The authorities that the system trusts, from the first bundle there is.
+fn authorities() -> Vec<Certificate<'static>> {
+    let bundle = AUTHORITY_BUNDLES.iter().find_map(|file| fs::read(file).ok()).unwrap_or_default();
+    let certificate = |item| match item {
+        Ok(PemItem::Certificate(certificate)) => Some(certificate),
+        _ => None,
+    };
+    parse_pem(&bundle).filter_map(certificate).collect()
+}
+
+const REDIRECTS_MAX: u32 = 3;
+
+/// Debian and Alpine; Fedora and Red Hat; SUSE; BSDs and others.
+const AUTHORITY_BUNDLES: [&str; 4] = [
+    "/etc/ssl/certs/ca-certificates.crt",
+    "/etc/pki/tls/certs/ca-bundle.crt",
+    "/etc/ssl/ca-bundle.pem",
+    "/etc/ssl/cert.pem",
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_url_is_shown_without_what_may_be_secret() {
+        for (url, expected) in [
+            ("https://id.example/keys", "https://id.example/keys"),
+            ("https://user:pass@id.example:8443/keys?key=x#y", "https://id.example:8443/keys"),
+            ("http://id.example?key=x", "http://id.example"),
+            ("http://a@b@id.example/@x", "http://id.example/@x"),
+            ("nonsense?key=x", "://nonsense"),
+        ] {
+            assert_eq!(shown(url), expected);
+        }
+    }
+}

@@ -1,0 +1,368 @@
+//! The handle through which everything enters the control core: gRPC, the admin pages, embedding programs.
+//!
+//! Owns the checks of what callers bring. Never routes: it hands calls to the control loop through one bounded
+//! queue and waits for the answer. Cheap to clone, usable from any thread and any async runtime.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tokio::sync::{mpsc, oneshot};
+
+use crate::{
+    auth::Verifier,
+    clock::Now,
+    event::{Class, Event, Receipt, Refusal, Target},
+    limits::{
+        CALLS_MAX, EVENT_BYTES_MAX, IDEMPOTENCY_KEY_BYTES_MAX, KIND_BYTES_MAX, LISTED_ROOMS_MAX,
+        OVERLOAD_RETRY, USER_ID_BYTES_MAX,
+    },
+    route::classify,
+    wire,
+};
+
+/// One thing that somebody asks of the control loop.
+#[derive(Debug)]
+pub enum Call {
+    /// Route an event.
+    Publish {
+        /// What, checked.
+        event: Event,
+        /// The caller's key for repeats.
+        idempotency_key: Option<Arc<str>>,
+        /// Where the outcome goes.
+        reply: oneshot::Sender<Result<Receipt, Refusal>>,
+    },
+    /// End a user's connections.
+    Disconnect {
+        /// Whose.
+        user: Arc<str>,
+        /// Gets the number of connections.
+        reply: oneshot::Sender<Result<u32, Refusal>>,
+    },
+    /// Count.
+    Stats {
+        /// Rooms to list, the largest ones.
+        rooms_max: usize,
+        /// Gets the counts.
+        reply: oneshot::Sender<Stats>,
+    },
+    /// Use this certificate for handshakes from now on.
+    Certificate(Arc<rustls::ServerConfig>),
+    /// Verify tokens with these keys from now on.
+    Keys(Arc<Verifier>),
+    /// Every shard accepts: tell whoever watches the gateway's health.
+    Started {
+        /// Told when they know.
+        reply: oneshot::Sender<()>,
+    },
+    /// Begin the graceful stop; while it is under way: stop at once.
+    Shutdown,
+}
+
+/// A handle on a running gateway.
+#[derive(Clone, Debug)]
+pub struct Gateway {
+    calls: mpsc::Sender<Call>,
+}
+
+/// Something to send.
+#[derive(Clone, Debug)]
+pub struct Publication {
+    /// To whom. The room `user:<id>` is that user.
+    pub target: Target,
+    /// The type that clients see; 1 to 128 bytes.
+    pub kind: String,
+    /// One JSON value, at most 256 KiB; passed on byte for byte.
+    pub payload: Bytes,
+    /// `None`: by type (03 §4a).
+    pub class: Option<Class>,
+    /// Of a Latest value: a lower version never replaces a higher one. `None`: the newest arrival wins.
+    pub version: Option<u64>,
+    /// A repeated publication with the same key gets the first answer for five minutes; at most 256 bytes.
+    pub idempotency_key: Option<String>,
+}
+
+impl Publication {
+    /// To a target, class by type, without version and key.
+    pub fn new(target: Target, kind: impl Into<String>, payload: impl Into<Bytes>) -> Self {
+        Self {
+            target,
+            kind: kind.into(),
+            payload: payload.into(),
+            class: None,
+            version: None,
+            idempotency_key: None,
+        }
+    }
+
+    /// Checks everything and makes the event of it.
+    fn check(self) -> Result<(Event, Option<Arc<str>>), PublishError> {
+        check_target(&self.target)?;
+        check_length("event_type", &self.kind, 1..=KIND_BYTES_MAX)?;
+        check_payload(&self.payload)?;
+        if let Some(key) = &self.idempotency_key {
+            check_length("idempotency_key", key, 0..=IDEMPOTENCY_KEY_BYTES_MAX)?;
+        }
+        let target = classify::resolve(self.target);
+        let class = self.class.unwrap_or_else(|| classify::class_of(&self.kind, &target, &self.payload));
+        let event = Event {
+            target,
+            kind: self.kind.into(),
+            payload: self.payload,
+            class,
+            version: self.version,
+            position: None,
+            except: None,
+            accepted_at_ns: Now::read().mono_ns,
+        };
+        Ok((event, self.idempotency_key.filter(|key| !key.is_empty()).map(Arc::from)))
+    }
+}
+
+/// Why something was not published.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PublishError {
+    /// The caller's mistake: repeating helps nobody.
+    #[error("`{field}` {problem}")]
+    Invalid {
+        /// Its name in the gRPC requests.
+        field: &'static str,
+        /// What it must be.
+        problem: String,
+    },
+    /// The gateway's reason.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+}
+
+impl PublishError {
+    /// A field that does not fit.
+    pub fn invalid(field: &'static str, problem: impl Into<String>) -> Self {
+        Self::Invalid { field, problem: problem.into() }
+    }
+}
+
+/// Who is connected to this instance.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Stats {
+    /// Open connections.
+    pub connections: u32,
+    /// Open connections of users.
+    pub authenticated: u32,
+    /// Users with a connection.
+    pub users: u32,
+    /// Rooms with a member.
+    pub room_count: u32,
+    /// The largest rooms with their members, largest first.
+    pub rooms: Vec<(Arc<str>, u32)>,
+    /// Open connections by shard.
+    pub per_core: Vec<u32>,
+}
+
+impl Gateway {
+    /// A handle, and the queue behind it for [`crate::control::ControlParts`].
+    pub fn channel() -> (Self, mpsc::Receiver<Call>) {
+        let (calls, receiver) = mpsc::channel(CALLS_MAX);
+        (Self { calls }, receiver)
+    }
+
+    /// Sends an event to its target.
+    ///
+    /// # Errors
+    /// A field that does not fit, or the gateway's refusal: nothing was stored and nothing sent then.
+    pub async fn publish(&self, publication: Publication) -> Result<Receipt, PublishError> {
+        let (event, idempotency_key) = publication.check()?;
+        let (reply, answer) = oneshot::channel();
+        self.hand_over(Call::Publish { event, idempotency_key, reply })?;
+        Ok(answer.await.unwrap_or(Err(Refusal::Draining))?)
+    }
+
+    /// Sends an event to all connections of a user.
+    ///
+    /// # Errors
+    /// As [`Gateway::publish`].
+    pub async fn send_to_user(
+        &self,
+        user: &str,
+        kind: &str,
+        payload: impl Into<Bytes>,
+    ) -> Result<Receipt, PublishError> {
+        self.publish(Publication::new(Target::User(user.into()), kind, payload)).await
+    }
+
+    /// Sends an event to all members of a room.
+    ///
+    /// # Errors
+    /// As [`Gateway::publish`].
+    pub async fn broadcast(
+        &self,
+        room: &str,
+        kind: &str,
+        payload: impl Into<Bytes>,
+    ) -> Result<Receipt, PublishError> {
+        self.publish(Publication::new(Target::Room(room.into()), kind, payload)).await
+    }
+
+    /// Closes all connections of a user with 4401; how many there were.
+    ///
+    /// # Errors
+    /// A user id that does not fit, or the gateway's refusal.
+    pub async fn disconnect_user(&self, user: &str) -> Result<u32, PublishError> {
+        check_length("user_id", user, 1..=USER_ID_BYTES_MAX)?;
+        let (reply, answer) = oneshot::channel();
+        self.hand_over(Call::Disconnect { user: user.into(), reply })?;
+        Ok(answer.await.unwrap_or(Err(Refusal::Draining))?)
+    }
+
+    /// Counts who is connected, with the 1 000 largest rooms.
+    ///
+    /// # Errors
+    /// The gateway's refusal.
+    pub async fn stats(&self) -> Result<Stats, Refusal> {
+        self.stats_with(LISTED_ROOMS_MAX).await
+    }
+
+    /// As [`Gateway::stats`], with so many rooms at most.
+    pub(crate) async fn stats_with(&self, rooms_max: usize) -> Result<Stats, Refusal> {
+        let (reply, answer) = oneshot::channel();
+        self.hand_over(Call::Stats { rooms_max, reply })?;
+        answer.await.map_err(|_| Refusal::Draining)
+    }
+
+    /// Gives every shard a certificate for handshakes from now on. Waits for room in the queue.
+    pub async fn use_certificate(&self, config: Arc<rustls::ServerConfig>) {
+        // Without a control loop there are no handshakes either.
+        let _stopped = self.calls.send(Call::Certificate(config)).await;
+    }
+
+    /// Gives every shard the keys that verify tokens from now on. Waits for room in the queue.
+    pub async fn use_keys(&self, verifier: Arc<Verifier>) {
+        // Without a control loop there are no tokens either.
+        let _stopped = self.calls.send(Call::Keys(verifier)).await;
+    }
+
+    /// Tells that every shard accepts. Blocks until the control loop knows, or has ended.
+    pub(crate) fn started(&self) {
+        let (reply, known) = oneshot::channel();
+        if self.calls.blocking_send(Call::Started { reply }).is_ok() {
+            // Without an answer the loop has ended, which `Running::wait` tells.
+            known.blocking_recv().ok();
+        }
+    }
+
+    /// Begins the graceful stop; called again: stops at once. Waits for room in the queue, not for the end.
+    pub async fn shutdown(&self) {
+        // Without a control loop it has ended already.
+        let _stopped = self.calls.send(Call::Shutdown).await;
+    }
+
+    fn hand_over(&self, call: Call) -> Result<(), Refusal> {
+        self.calls.try_send(call).map_err(|error| match error {
+            mpsc::error::TrySendError::Full(_) => {
+                Refusal::Overloaded { retry_after_ms: OVERLOAD_RETRY.as_millis() as u32 }
+            }
+            mpsc::error::TrySendError::Closed(_) => Refusal::Draining,
+        })
+    }
+}
+
+fn check_target(target: &Target) -> Result<(), PublishError> {
+    match target {
+        Target::User(user) => check_length("user_id", user, 1..=USER_ID_BYTES_MAX),
+        Target::Room(room) if room.is_empty() => Err(PublishError::invalid("room", "is required")),
+        Target::Room(room) => match wire::room::classify(room) {
+            Some(_) => Ok(()),
+            None => Err(PublishError::invalid("room", "must be 1 to 128 characters of A-Z a-z 0-9 _ . : -")),
+        },
+        Target::Connection(_) | Target::Everyone => Ok(()),
+    }
+}
+
+fn check_length(
+    field: &'static str,
+    text: &str,
+    length: std::ops::RangeInclusive<usize>,
+) -> Result<(), PublishError> {
+    if text.is_empty() && *length.start() > 0 {
+        return Err(PublishError::invalid(field, "is required"));
+    }
+    if !length.contains(&text.len()) {
+        return Err(PublishError::invalid(field, format!("must be at most {} bytes", length.end())));
+    }
+    Ok(())
+}
+
+fn check_payload(payload: &[u8]) -> Result<(), PublishError> {
+    if payload.len() > EVENT_BYTES_MAX {
+        return Err(PublishError::invalid("payload", format!("must be at most {EVENT_BYTES_MAX} bytes")));
+    }
+    let text = std::str::from_utf8(payload)
+        .map_err(|_| PublishError::invalid("payload", "must be JSON: it is not UTF-8"))?;
+    wire::json::validate(text)
+        .map_err(|invalid| PublishError::invalid("payload", format!("must be JSON: {invalid}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn to_room(room: &str) -> Publication {
+        Publication::new(Target::Room(room.into()), "ticket:sold", "{}")
+    }
+
+    fn to_user(user: &str) -> Publication {
+        Publication::new(Target::User(user.into()), "booking:confirmed", "{}")
+    }
+
+    #[test]
+    fn a_publication_that_does_not_fit_names_its_field() {
+        let kind = Publication { kind: "k".repeat(129), ..to_user("a") };
+        let no_kind = Publication { kind: String::new(), ..to_user("a") };
+        let key = Publication { idempotency_key: Some("k".repeat(257)), ..to_user("a") };
+        let not_json = Publication { payload: Bytes::from_static(b"{]"), ..to_user("a") };
+        let not_text = Publication { payload: Bytes::from_static(b"\"\xff\""), ..to_user("a") };
+        let big = Publication { payload: vec![b' '; EVENT_BYTES_MAX + 1].into(), ..to_user("a") };
+        let table = [
+            (to_user(""), "user_id"),
+            (to_user(&"u".repeat(257)), "user_id"),
+            (to_room(""), "room"),
+            (to_room("two words"), "room"),
+            (kind, "event_type"),
+            (no_kind, "event_type"),
+            (key, "idempotency_key"),
+            (not_json, "payload"),
+            (not_text, "payload"),
+            (big, "payload"),
+        ];
+        for (publication, expected) in table {
+            match publication.clone().check() {
+                Err(PublishError::Invalid { field, .. }) => assert_eq!(field, expected),
+                other => panic!("{publication:?} gave {other:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn a_class_is_by_type_unless_the_caller_names_one() {
+        let (event, _) = to_user("a").check().unwrap();
+        assert_eq!(event.class, Class::Critical);
+        let (event, _) = Publication { class: Some(Class::Ephemeral), ..to_user("a") }.check().unwrap();
+        assert_eq!(event.class, Class::Ephemeral);
+    }
+
+    #[test]
+    fn an_empty_idempotency_key_is_none() {
+        let publication = Publication { idempotency_key: Some(String::new()), ..to_user("a") };
+        assert_eq!(publication.check().unwrap().1, None);
+    }
+
+    #[tokio::test]
+    async fn a_full_queue_refuses_and_a_closed_one_says_so() {
+        let (calls, receiver) = mpsc::channel(1);
+        let gateway = Gateway { calls };
+        gateway.shutdown().await;
+        assert!(matches!(gateway.stats().await, Err(Refusal::Overloaded { .. })));
+        drop(receiver);
+        assert_eq!(gateway.stats().await, Err(Refusal::Draining));
+    }
+}

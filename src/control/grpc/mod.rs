@@ -1,0 +1,164 @@
+//! The gRPC server: `realtime.RealtimeService`, health and reflection (03 §7).
+//!
+//! Owns the server's bounds and its listener. Never routes: every method is a call through the
+//! [`Gateway`]. A listener that cannot accept for a moment (no descriptor left) pauses instead of ending.
+
+mod callers;
+mod events;
+mod notify;
+mod service;
+
+use std::{
+    future::Future,
+    net::TcpListener,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use tokio::{net::TcpStream, sync::watch, time::Sleep};
+use tokio_stream::Stream;
+use tonic::transport::{Server, server::Router};
+use tonic_health::{ServingStatus, server::HealthReporter};
+
+pub use service::Realtime;
+
+use crate::{
+    config::settings,
+    control::{ControlError, gateway::Gateway},
+    generated::{
+        DESCRIPTORS,
+        realtime::realtime_service_server::{RealtimeServiceServer, SERVICE_NAME},
+    },
+    limits::{GRPC_MESSAGE_BYTES_MAX, GRPC_STREAMS_MAX},
+    status::Status,
+};
+
+/// Who may call, and where.
+pub(super) struct Callers<'a> {
+    pub(super) settings: &'a settings::Callers,
+    pub(super) listener: TcpListener,
+}
+
+/// Tells the standard health service what to say.
+pub(super) struct Health(HealthReporter);
+
+impl Health {
+    pub(super) async fn tell(&self, serving: bool) {
+        let status = if serving { ServingStatus::Serving } else { ServingStatus::NotServing };
+        // The empty name is the server as a whole.
+        for service in ["", SERVICE_NAME] {
+            self.0.set_service_status(service, status).await;
+        }
+    }
+}
+
+/// Makes the server; the future serves until `stopped` turns true.
+pub(super) fn serve(
+    callers: Callers<'_>,
+    gateway: Gateway,
+    status: Arc<Status>,
+    stopped: watch::Receiver<bool>,
+) -> Result<(Health, impl Future<Output = ()> + Send + 'static), ControlError> {
+    let incoming = Incoming::new(callers.listener)?;
+    let (health, health_service) = tonic_health::server::health_reporter();
+    let router = bounded(callers.settings)?.add_service(health_service).add_service(
+        RealtimeServiceServer::new(Realtime::new(gateway, status, callers.settings.token.clone()))
+            .max_decoding_message_size(GRPC_MESSAGE_BYTES_MAX),
+    );
+    let router = with_reflection(router, callers.settings.token.clone());
+    let served = async move {
+        if let Err(error) = router.serve_with_incoming_shutdown(incoming, stop(stopped)).await {
+            tracing::error!(%error, "the gRPC interface ended");
+        }
+    };
+    Ok((Health(health), served))
+}
+
+/// A server within the bounds of `limits`, with TLS where it is configured.
+fn bounded(settings: &settings::Callers) -> Result<Server, ControlError> {
+    let server = Server::builder()
+        .max_concurrent_streams(GRPC_STREAMS_MAX)
+        .http2_keepalive_interval(Some(KEEP_ALIVE_INTERVAL))
+        .http2_keepalive_timeout(Some(KEEP_ALIVE_TIMEOUT))
+        .http2_max_header_list_size(HEADER_BYTES_MAX);
+    match callers::tls(settings)? {
+        Some(tls) => Ok(server.tls_config(tls)?),
+        None => Ok(server),
+    }
+}
+
+/// Both versions: callers in Python know the older one alone.
+fn with_reflection(router: Router, token: Option<settings::Secret>) -> Router {
+    let builder = || {
+        tonic_reflection::server::Builder::configure()
+            .register_encoded_file_descriptor_set(DESCRIPTORS)
+            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+    };
+    let made = "the committed descriptors are those of a proto file that compiles";
+    let check = callers::Check::new(token);
+    router
+        .add_service(tonic::service::interceptor::InterceptedService::new(
+            builder().build_v1().expect(made),
+            check.clone(),
+        ))
+        .add_service(tonic::service::interceptor::InterceptedService::new(
+            builder().build_v1alpha().expect(made),
+            check,
+        ))
+}
+
+async fn stop(mut stopped: watch::Receiver<bool>) {
+    // An error means that the control core is gone: stop as well.
+    let _gone = stopped.wait_for(|stopped| *stopped).await;
+}
+
+/// Accepted sockets, for ever.
+struct Incoming {
+    listener: tokio::net::TcpListener,
+    /// Set while accepting would only fail again.
+    pause: Option<Pin<Box<Sleep>>>,
+}
+
+impl Incoming {
+    fn new(listener: TcpListener) -> Result<Self, ControlError> {
+        listener.set_nonblocking(true)?;
+        Ok(Self { listener: tokio::net::TcpListener::from_std(listener)?, pause: None })
+    }
+}
+
+impl Stream for Incoming {
+    type Item = std::io::Result<TcpStream>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        loop {
+            if let Some(pause) = &mut self.pause {
+                std::task::ready!(pause.as_mut().poll(cx));
+                self.pause = None;
+            }
+            match std::task::ready!(self.listener.poll_accept(cx)) {
+                Ok((socket, _)) => {
+                    if let Err(error) = socket.set_nodelay(true) {
+                        tracing::debug!(%error, "a caller was gone before it was served");
+                        continue;
+                    }
+                    return Poll::Ready(Some(Ok(socket)));
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "cannot accept callers");
+                    self.pause = Some(Box::pin(tokio::time::sleep(ACCEPT_PAUSE)));
+                }
+            }
+        }
+    }
+}
+
+/// A silent caller is pinged after.
+const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(30);
+/// A caller that does not answer a ping is given up after.
+const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(10);
+/// Header fields of one call, bytes.
+const HEADER_BYTES_MAX: u32 = 16 * 1024;
+/// After an error of accept.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);

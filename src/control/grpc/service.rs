@@ -1,0 +1,242 @@
+//! The methods of `RealtimeService`: who may call, what is asked, what is answered, and how long it took.
+
+use std::sync::Arc;
+
+use tonic::{Code, Request, Response, metadata::MetadataValue};
+
+use crate::{
+    clock::Now,
+    config::settings::Secret,
+    control::{
+        gateway::{Gateway, Publication, PublishError, Stats},
+        grpc::{callers::Check, events, notify},
+    },
+    event::{Receipt, Refusal},
+    generated::realtime::{
+        BroadcastEventRequest, DisconnectUserRequest, DisconnectUserResponse, GetConnectionStatsRequest,
+        GetConnectionStatsResponse, NotifyBookingResultRequest, NotifyPaymentStatusRequest,
+        NotifyQueuePositionRequest, NotifyResponse, SendToUserRequest,
+        realtime_service_server::RealtimeService,
+    },
+    metrics::MethodCells,
+    status::Status,
+};
+
+/// The service on top of a [`Gateway`].
+#[derive(Debug)]
+pub struct Realtime {
+    gateway: Gateway,
+    status: Arc<Status>,
+    check: Check,
+}
+
+/// Position of a method in [`crate::metrics::GRPC_METHODS`].
+#[derive(Clone, Copy)]
+enum Method {
+    NotifyBookingResult,
+    NotifyQueuePosition,
+    NotifyPaymentStatus,
+    BroadcastEvent,
+    SendToUser,
+    GetConnectionStats,
+    DisconnectUser,
+}
+
+impl Realtime {
+    /// Runs on the control thread alone: it writes that thread's cells.
+    pub fn new(gateway: Gateway, status: Arc<Status>, token: Option<Secret>) -> Self {
+        Self { gateway, status, check: Check::new(token) }
+    }
+
+    fn begin(&self, method: Method) -> Running<'_> {
+        let cells = &self.status.control.methods[method as usize];
+        Running { cells, code: Code::Cancelled, started: Now::read() }
+    }
+
+    /// All five notify methods: make a publication of the request, publish it.
+    async fn notify<A>(
+        &self,
+        method: Method,
+        request: Request<A>,
+        publication: fn(A) -> Result<Publication, PublishError>,
+    ) -> Result<Response<NotifyResponse>, tonic::Status> {
+        let running = self.begin(method);
+        let answer = async {
+            self.check.check(request.metadata())?;
+            let publication = publication(request.into_inner()).map_err(refusal)?;
+            self.gateway.publish(publication).await.map(notify_response).map_err(refusal)
+        };
+        running.end(answer.await)
+    }
+}
+
+#[tonic::async_trait]
+impl RealtimeService for Realtime {
+    async fn notify_booking_result(
+        &self,
+        request: Request<NotifyBookingResultRequest>,
+    ) -> Result<Response<NotifyResponse>, tonic::Status> {
+        self.notify(Method::NotifyBookingResult, request, notify::booking_result).await
+    }
+
+    async fn notify_queue_position(
+        &self,
+        request: Request<NotifyQueuePositionRequest>,
+    ) -> Result<Response<NotifyResponse>, tonic::Status> {
+        self.notify(Method::NotifyQueuePosition, request, notify::queue_position).await
+    }
+
+    async fn notify_payment_status(
+        &self,
+        request: Request<NotifyPaymentStatusRequest>,
+    ) -> Result<Response<NotifyResponse>, tonic::Status> {
+        self.notify(Method::NotifyPaymentStatus, request, notify::payment_status).await
+    }
+
+    async fn broadcast_event(
+        &self,
+        request: Request<BroadcastEventRequest>,
+    ) -> Result<Response<NotifyResponse>, tonic::Status> {
+        self.notify(Method::BroadcastEvent, request, events::broadcast).await
+    }
+
+    async fn send_to_user(
+        &self,
+        request: Request<SendToUserRequest>,
+    ) -> Result<Response<NotifyResponse>, tonic::Status> {
+        self.notify(Method::SendToUser, request, events::send_to_user).await
+    }
+
+    async fn get_connection_stats(
+        &self,
+        request: Request<GetConnectionStatsRequest>,
+    ) -> Result<Response<GetConnectionStatsResponse>, tonic::Status> {
+        let running = self.begin(Method::GetConnectionStats);
+        let answer = async {
+            self.check.check(request.metadata())?;
+            self.gateway.stats().await.map(stats_response).map_err(|refused| refusal(refused.into()))
+        };
+        running.end(answer.await)
+    }
+
+    async fn disconnect_user(
+        &self,
+        request: Request<DisconnectUserRequest>,
+    ) -> Result<Response<DisconnectUserResponse>, tonic::Status> {
+        let running = self.begin(Method::DisconnectUser);
+        let answer = async {
+            self.check.check(request.metadata())?;
+            let DisconnectUserRequest { user_id, reason } = request.into_inner();
+            let disconnected_connections = self.gateway.disconnect_user(&user_id).await.map_err(refusal)?;
+            tracing::info!(user_id, reason, disconnected_connections, "user disconnected");
+            Ok(DisconnectUserResponse { disconnected_connections })
+        };
+        running.end(answer.await)
+    }
+}
+
+/// A call under way; counted when it ends, or when its caller gives it up.
+struct Running<'a> {
+    cells: &'a MethodCells,
+    code: Code,
+    started: Now,
+}
+
+impl Running<'_> {
+    fn end<A>(mut self, answer: Result<A, tonic::Status>) -> Result<Response<A>, tonic::Status> {
+        self.code = answer.as_ref().err().map_or(Code::Ok, tonic::Status::code);
+        answer.map(Response::new)
+    }
+}
+
+impl Drop for Running<'_> {
+    fn drop(&mut self) {
+        let took_us = Now::read().mono_ns.saturating_sub(self.started.mono_ns) / 1_000;
+        self.cells.duration.record(took_us, 1);
+        self.cells.by_code[self.code as usize].add(1);
+    }
+}
+
+fn notify_response(receipt: Receipt) -> NotifyResponse {
+    let response = NotifyResponse {
+        success: true,
+        delivered_connections: receipt.delivered_connections,
+        published: receipt.published,
+        ..NotifyResponse::default()
+    };
+    match receipt.position {
+        Some(position) => NotifyResponse {
+            stream: position.stream.as_ref().into(),
+            offset: position.offset,
+            epoch: position.epoch.as_ref().into(),
+            ..response
+        },
+        None => response,
+    }
+}
+
+fn stats_response(stats: Stats) -> GetConnectionStatsResponse {
+    GetConnectionStatsResponse {
+        total_connections: stats.connections,
+        authenticated_connections: stats.authenticated,
+        unique_users: stats.users,
+        rooms: stats.rooms.into_iter().map(|(room, members)| (room.as_ref().into(), members)).collect(),
+        connections_per_core: stats.per_core,
+    }
+}
+
+/// The gRPC status of a call that did not succeed.
+fn refusal(error: PublishError) -> tonic::Status {
+    let message = error.to_string();
+    match error {
+        PublishError::Invalid { .. } => tonic::Status::invalid_argument(message),
+        PublishError::Refused(Refusal::KeyReused) => tonic::Status::already_exists(message),
+        PublishError::Refused(Refusal::Draining) => tonic::Status::unavailable(message),
+        PublishError::Refused(Refusal::Overloaded { retry_after_ms }) => {
+            let mut status = tonic::Status::resource_exhausted(message);
+            // The delay under the name that gRPC libraries look for (gRFC A6).
+            status.metadata_mut().insert("grpc-retry-pushback-ms", MetadataValue::from(retry_after_ms));
+            status
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::Position;
+
+    #[test]
+    fn every_refusal_has_its_status() {
+        let overloaded = Refusal::Overloaded { retry_after_ms: 100 };
+        let table = [
+            (PublishError::invalid("room", "is required"), Code::InvalidArgument, "`room` is required"),
+            (Refusal::KeyReused.into(), Code::AlreadyExists, "idempotency key"),
+            (Refusal::Draining.into(), Code::Unavailable, "shutting down"),
+            (overloaded.into(), Code::ResourceExhausted, "try again in 100 ms"),
+        ];
+        for (error, code, message) in table {
+            let status = refusal(error);
+            assert_eq!(status.code(), code);
+            assert!(status.message().contains(message), "{}", status.message());
+            let pushback =
+                status.metadata().get("grpc-retry-pushback-ms").map(|value| value.to_str().unwrap());
+            assert_eq!(pushback, (code == Code::ResourceExhausted).then_some("100"));
+        }
+    }
+
+    #[test]
+    fn a_receipt_names_the_place_in_the_stream() {
+        let position = Position { stream: "user:u".into(), epoch: "7.0".into(), offset: 3 };
+        let receipt = Receipt { delivered_connections: 2, published: false, position: Some(position) };
+        let expected = NotifyResponse {
+            success: true,
+            delivered_connections: 2,
+            stream: "user:u".into(),
+            offset: 3,
+            epoch: "7.0".into(),
+            ..NotifyResponse::default()
+        };
+        assert_eq!(notify_response(receipt), expected);
+    }
+}

@@ -1,0 +1,223 @@
+//! The control core: one loop that routes, and the servers that feed it.
+//!
+//! Owns the router, the ends of all mailboxes and the graceful stop. Never waits for a shard and never touches a
+//! client's socket. Before a call is routed, everything that shards said before is heard: who joined, and was told
+//! so, gets what is broadcast afterwards. Talks to shards through `mesh`, to everybody else through
+//! [`gateway::Gateway`].
+
+pub mod admin;
+mod desk;
+pub mod fetch;
+pub mod gateway;
+pub mod grpc;
+pub mod keys;
+mod leaving;
+pub mod link;
+
+use std::{future::poll_fn, net::TcpListener, pin::Pin, sync::Arc, task::Poll, time::Duration};
+
+use tokio::{
+    sync::{Notify, mpsc, watch},
+    task::JoinSet,
+    time::{Sleep, sleep, timeout},
+};
+
+use crate::{
+    clock::Now,
+    config::Settings,
+    control::{
+        desk::{Desk, DeskParts},
+        gateway::{Call, Gateway},
+        leaving::Phase,
+        link::ShardLink,
+    },
+    status::Status,
+};
+
+/// What the control core is made of; topology makes it.
+#[derive(Debug)]
+pub struct ControlParts {
+    /// What to run with.
+    pub settings: Arc<Settings>,
+    /// Shared with every thread.
+    pub status: Arc<Status>,
+    /// One per shard, by index.
+    pub shards: Vec<ShardLink>,
+    /// The handle whose calls come out of `calls`.
+    pub gateway: Gateway,
+    /// From [`Gateway::channel`].
+    pub calls: mpsc::Receiver<Call>,
+    /// Bound listener of the gRPC interface.
+    pub grpc: TcpListener,
+    /// Bound listener of the admin pages, if there are any.
+    pub admin: Option<TcpListener>,
+    /// Bound listener of `HEALTH_CHECK_PORT`, if there is one.
+    pub health: Option<TcpListener>,
+    /// Told when a token named a key that no shard knows.
+    pub unknown_key: Arc<Notify>,
+    /// Names the epochs of streams; must differ between starts.
+    pub seed: u64,
+}
+
+/// Why the control core could not start.
+#[derive(Debug, thiserror::Error)]
+pub enum ControlError {
+    /// A listener could not be handed to the runtime.
+    #[error("listener: {0}")]
+    Listener(#[from] std::io::Error),
+    /// A PEM file of the gRPC interface could not be read.
+    #[error("{path}: {source}")]
+    Pem {
+        /// Which.
+        path: std::path::PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The certificates of the gRPC interface cannot be used.
+    #[error("TLS of the gRPC interface: {0}")]
+    Tls(#[from] tonic::transport::Error),
+}
+
+/// Serves until the graceful stop that [`Gateway::shutdown`] begins is over. Needs a tokio runtime of one thread.
+///
+/// # Errors
+/// Only at the start, before anything is served.
+pub async fn run(parts: ControlParts) -> Result<(), ControlError> {
+    let (stop, stopped) = watch::channel(false);
+    let mut servers = JoinSet::new();
+    let (health, grpc) = grpc::serve(
+        grpc::Callers { settings: &parts.settings.callers, listener: parts.grpc },
+        parts.gateway.clone(),
+        parts.status.clone(),
+        stopped.clone(),
+    )?;
+    // Of itself the health service begins with a yes.
+    health.tell(false).await;
+    servers.spawn(grpc);
+    for (listener, pages) in
+        [(parts.admin, admin::pages as fn(_, _) -> _), (parts.health, admin::health_pages)]
+    {
+        let Some(listener) = listener else { continue };
+        let pages = pages(parts.gateway.clone(), parts.status.clone());
+        servers.spawn(admin::serve(listener, pages, stopped.clone())?);
+    }
+    let desk = Desk::new(DeskParts {
+        settings: &parts.settings,
+        status: parts.status,
+        shards: parts.shards,
+        unknown_key: parts.unknown_key,
+        seed: parts.seed,
+    });
+    let control = Control {
+        desk,
+        calls: parts.calls,
+        timer: Box::pin(sleep(TICK)),
+        wait: TICK,
+        health,
+        serving: false,
+    };
+    control.run().await;
+    stop.send_replace(true);
+    let all_ended = async { while servers.join_next().await.is_some() {} };
+    if timeout(SERVERS_STOP_TIME_MAX, all_ended).await.is_err() {
+        tracing::debug!("callers kept their connections open to the end");
+    }
+    Ok(())
+}
+
+/// Everything that can wake the loop.
+enum Event {
+    /// Time passed: deadlines, gauges, what waits for room.
+    Timer,
+    /// Somebody asks something.
+    Call(Call),
+    /// A shard said something.
+    Mail,
+}
+
+struct Control {
+    desk: Desk,
+    calls: mpsc::Receiver<Call>,
+    timer: Pin<Box<Sleep>>,
+    /// How long `timer` was set for.
+    wait: Duration,
+    health: grpc::Health,
+    /// What `health` was told last.
+    serving: bool,
+}
+
+impl Control {
+    async fn run(mut self) {
+        loop {
+            let event = self.next().await;
+            let now = Now::read();
+            self.desk.retry();
+            match event {
+                Event::Timer => self.desk.tick(now),
+                Event::Mail => {
+                    if self.desk.hear(now) {
+                        tokio::task::yield_now().await;
+                    }
+                }
+                Event::Call(Call::Started { reply }) => {
+                    self.tell_health().await;
+                    // Nobody waits any more only where the start failed after all.
+                    reply.send(()).ok();
+                }
+                Event::Call(call) => {
+                    self.desk.hear(now);
+                    self.desk.call(now, call);
+                }
+            }
+            self.desk.leave(now);
+            self.tell_health().await;
+            if *self.desk.phase() == Phase::Over {
+                return;
+            }
+            self.arm();
+        }
+    }
+
+    /// Deadlines first and mail last: neither starves, since every call hears the mail before it.
+    async fn next(&mut self) -> Event {
+        let Self { desk, calls, timer, .. } = self;
+        poll_fn(|cx| {
+            if timer.as_mut().poll(cx).is_ready() {
+                return Poll::Ready(Event::Timer);
+            }
+            if let Poll::Ready(Some(call)) = calls.poll_recv(cx) {
+                return Poll::Ready(Event::Call(call));
+            }
+            // Every mailbox is asked: each has to know whom to wake.
+            let mail = desk.poll_mail(cx);
+            if mail { Poll::Ready(Event::Mail) } else { Poll::Pending }
+        })
+        .await
+    }
+
+    fn arm(&mut self) {
+        let wait = if self.desk.holds_back() { RETRY } else { TICK };
+        if self.timer.is_elapsed() || wait < self.wait {
+            self.timer.set(sleep(wait));
+            self.wait = wait;
+        }
+    }
+
+    async fn tell_health(&mut self) {
+        let serving = self.desk.is_serving();
+        if serving != self.serving {
+            self.serving = serving;
+            self.health.tell(serving).await;
+        }
+    }
+}
+
+/// Between two looks at deadlines and gauges.
+const TICK: Duration = Duration::from_millis(100);
+/// Between two tries to send what waits for room in a mailbox.
+const RETRY: Duration = Duration::from_millis(2);
+/// How long answers under way to callers may take after the last client is gone.
+const SERVERS_STOP_TIME_MAX: Duration = Duration::from_secs(1);
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,160 @@
+//! Accepting: as many as the core can take, never stopped by an error, never spinning on one.
+
+use std::{io, net::TcpListener, time::Duration};
+
+use super::{
+    connections::{Connection, Phase},
+    state::Shard,
+};
+use crate::{
+    clock::Now,
+    limits,
+    net::{
+        listener::{self, Accepted},
+        readiness::Readiness,
+    },
+    wire::frame::Decoder,
+};
+
+/// How long nobody is accepted after the process ran out of descriptors or memory.
+const PAUSE: Duration = Duration::from_millis(100);
+/// Tokens of listeners count down from here; no connection has such an id, since no shard has the last number.
+const LISTENER_TOKEN_LAST: u64 = u64::MAX;
+
+/// The listeners of one shard.
+pub(super) struct Listeners {
+    list: Vec<Listening>,
+    /// When accepting goes on after a pause, monotonic nanoseconds.
+    paused_until: Option<u64>,
+    /// Accepting failed for want of descriptors, and the queue was not emptied since; it was logged.
+    exhausted: bool,
+    draining: bool,
+}
+
+struct Listening {
+    socket: TcpListener,
+    tls: bool,
+}
+
+impl Listeners {
+    /// Takes the sockets, each with whether it speaks TLS.
+    pub(super) fn open(sockets: Vec<(TcpListener, bool)>, readiness: &Readiness) -> io::Result<Self> {
+        let list: Vec<Listening> =
+            sockets.into_iter().map(|(socket, tls)| Listening { socket, tls }).collect();
+        let listeners = Self { list, paused_until: None, exhausted: false, draining: false };
+        listeners.watch(readiness)?;
+        Ok(listeners)
+    }
+
+    /// Whether the token is that of a listener.
+    pub(super) fn is_one(&self, token: u64) -> bool {
+        token > LISTENER_TOKEN_LAST - 16
+    }
+
+    /// From now on: empty the accept queues, then close.
+    pub(super) fn drain(&mut self) {
+        self.draining = true;
+    }
+
+    pub(super) fn are_closed(&self) -> bool {
+        self.list.is_empty()
+    }
+
+    pub(super) fn resume_at(&self) -> Option<u64> {
+        // A drained listener has nothing to wait for: look at once.
+        if self.draining && !self.list.is_empty() { Some(0) } else { self.paused_until }
+    }
+
+    /// Goes on after a pause; closes the listeners of a shard that drains once nobody waits.
+    pub(super) fn resume(&mut self, now: Now, readiness: &Readiness) {
+        if self.paused_until.is_some_and(|due| due <= now.mono_ns) && self.watch(readiness).is_ok() {
+            self.paused_until = None;
+        }
+    }
+
+    fn pause(&mut self, now: Now, readiness: &Readiness) {
+        for listening in &self.list {
+            // It may be out of the set already, when two of them run out in one turn.
+            readiness.remove(&listening.socket).ok();
+        }
+        self.paused_until = Some(now.after(PAUSE).mono_ns);
+    }
+
+    fn watch(&self, readiness: &Readiness) -> io::Result<()> {
+        for (index, listening) in self.list.iter().enumerate() {
+            match readiness.add_listener(&listening.socket, LISTENER_TOKEN_LAST - index as u64) {
+                Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Shard {
+    /// Accepts those who wait at one listener, up to a bound.
+    pub(super) fn accept(&mut self, now: Now, token: u64, readiness: &Readiness) {
+        let index = (LISTENER_TOKEN_LAST - token) as usize;
+        for _ in 0..limits::ACCEPTS_PER_TURN_MAX {
+            let Some(listening) = self.listeners.list.get(index) else { return };
+            let tls = listening.tls;
+            match listener::accept(&listening.socket) {
+                Accepted::Socket(socket) => self.take_in(now, socket, tls, readiness),
+                Accepted::Nobody => {
+                    self.listeners.exhausted = false;
+                    return;
+                }
+                Accepted::Lost => self.cells.accept_errors.add(1),
+                Accepted::Exhausted(error) => {
+                    self.cells.accept_errors.add(1);
+                    if !std::mem::replace(&mut self.listeners.exhausted, true) {
+                        tracing::warn!(%error, "cannot accept connections, trying again every 100 ms");
+                    }
+                    return self.listeners.pause(now, readiness);
+                }
+            }
+        }
+    }
+
+    /// Empties the accept queues of a shard that drains, then closes its listeners.
+    pub(super) fn close_listeners(&mut self, now: Now, readiness: &Readiness) {
+        if !self.listeners.draining || self.listeners.list.is_empty() {
+            return;
+        }
+        for listening in std::mem::take(&mut self.listeners.list) {
+            while let Accepted::Socket(socket) = listener::accept(&listening.socket) {
+                self.take_in(now, socket, listening.tls, readiness);
+            }
+        }
+        self.listeners.paused_until = None;
+    }
+
+    fn take_in(&mut self, now: Now, socket: std::os::fd::OwnedFd, tls: bool, readiness: &Readiness) {
+        self.cells.accepted.add(1);
+        let tls = match (tls, &self.tls) {
+            (true, Some(config)) => match crate::net::tls_session::TlsSession::new(config.clone()) {
+                Ok(session) => Some(Box::new(session)),
+                Err(error) => return tracing::warn!(%error, "cannot begin a TLS session"),
+            },
+            _ => None,
+        };
+        let connection = Connection {
+            socket,
+            tls,
+            phase: Phase::Handshake(Box::default()),
+            decoder: Decoder::default(),
+            partial_messages: 0,
+            unsent: None,
+            blocked: false,
+        };
+        let Ok(conn) = self.connections.insert(connection) else {
+            return tracing::warn!("every connection slot of this shard is taken");
+        };
+        self.handshake_expiries.start(now.mono_ns, conn);
+        let Some(connection) = self.connections.get_mut(conn) else { return };
+        if let Err(error) = readiness.add(&connection.socket, conn.as_u64()) {
+            tracing::warn!(%error, "cannot watch a connection");
+            self.remove(now, conn);
+        }
+    }
+}

@@ -1,0 +1,190 @@
+//! The sockets of one shard, by slot, and how far each has come.
+//!
+//! Owns descriptors, TLS sessions, partial frames and bytes of HTTP that wait to be written. Never knows users
+//! or rooms: the hub's record has the same [`ConnId`].
+
+use std::{
+    collections::VecDeque,
+    io::{self, IoSlice},
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    time::Duration,
+};
+
+use crate::{
+    ids::{ConnId, ShardId},
+    net::{socket, tls_session::TlsSession},
+    wire::frame::Decoder,
+};
+
+/// One socket.
+pub(super) struct Connection {
+    pub(super) socket: OwnedFd,
+    /// `None`: plain text.
+    pub(super) tls: Option<Box<TlsSession>>,
+    pub(super) phase: Phase,
+    pub(super) decoder: Decoder,
+    /// Messages that came in parts so far, wrapping: tells the one that is unfinished from those before it.
+    pub(super) partial_messages: u32,
+    /// Bytes of HTTP that go before any frame; `None`: all written.
+    pub(super) unsent: Option<Box<Held>>,
+    /// The kernel took no more; writing goes on when the socket is writable again.
+    pub(super) blocked: bool,
+}
+
+/// Bytes of HTTP that wait; boxed where it stands, so that a connection without any pays for a pointer alone.
+#[derive(Debug, Default)]
+pub(super) struct Held(pub(super) Vec<u8>);
+
+/// How far a connection has come; it only moves forward.
+#[derive(Debug)]
+pub(super) enum Phase {
+    /// TLS and the request head are coming in; the head so far.
+    Handshake(Box<Held>),
+    /// The request is in order and control decides; the 101 that will be the answer.
+    Admission(Box<Held>),
+    /// A WebSocket.
+    Open,
+    /// What is queued is the last; then the socket is finished.
+    Finishing,
+    /// We are done; reads until the peer is, so that it gets what was sent.
+    Lingering,
+}
+
+impl Connection {
+    /// Borrows the descriptor.
+    pub(super) fn fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+
+    /// Writes TLS records and HTTP bytes that wait. `Ok(true)`: nothing waits any more.
+    pub(super) fn write_pending(&mut self) -> io::Result<bool> {
+        if let Some(unsent) = self.unsent.take() {
+            match &mut self.tls {
+                Some(tls) => {
+                    tls.encrypt(&[IoSlice::new(&unsent.0)]).map_err(io::Error::other)?;
+                }
+                None => {
+                    let sent = write_all_that_fits(self.socket.as_fd(), &unsent.0)?;
+                    if sent < unsent.0.len() {
+                        self.unsent = Some(Box::new(Held(unsent.0[sent..].to_vec())));
+                        return Ok(false);
+                    }
+                }
+            }
+        }
+        match &mut self.tls {
+            Some(tls) => write_records(tls, self.socket.as_fd()),
+            None => Ok(true),
+        }
+    }
+}
+
+/// Writes the session's outgoing records. `Ok(true)`: all of them.
+pub(super) fn write_records(tls: &mut TlsSession, socket: BorrowedFd<'_>) -> io::Result<bool> {
+    if tls.wants_write() {
+        let sent = write_all_that_fits(socket, tls.outgoing())?;
+        tls.sent(sent);
+    }
+    Ok(!tls.wants_write())
+}
+
+fn write_all_that_fits(socket: BorrowedFd<'_>, bytes: &[u8]) -> io::Result<usize> {
+    let mut sent = 0;
+    while sent < bytes.len() {
+        match socket::write(socket, &[IoSlice::new(&bytes[sent..])]) {
+            Ok(n) => sent += n,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(sent)
+}
+
+/// All of them, in slots that are used again with the next generation.
+pub(super) struct Connections {
+    shard: ShardId,
+    slots: Vec<Slot>,
+    free: Vec<u32>,
+}
+
+struct Slot {
+    generation: u32,
+    connection: Option<Connection>,
+}
+
+impl Connections {
+    pub(super) fn new(shard: ShardId) -> Self {
+        Self { shard, slots: Vec::new(), free: Vec::new() }
+    }
+
+    /// Takes a connection in; gives it back when every slot is taken.
+    pub(super) fn insert(&mut self, connection: Connection) -> Result<ConnId, Connection> {
+        let slot = match self.free.pop() {
+            Some(slot) => slot,
+            None if self.slots.len() < ConnId::SLOT_COUNT_MAX as usize => {
+                self.slots.push(Slot { generation: 0, connection: None });
+                self.slots.len() as u32 - 1
+            }
+            None => return Err(connection),
+        };
+        let entry = &mut self.slots[slot as usize];
+        entry.connection = Some(connection);
+        Ok(ConnId::new(self.shard, entry.generation, slot))
+    }
+
+    pub(super) fn get_mut(&mut self, conn: ConnId) -> Option<&mut Connection> {
+        let slot = self.slots.get_mut(conn.slot())?;
+        if slot.generation & 0x00ff_ffff != conn.generation() {
+            return None;
+        }
+        slot.connection.as_mut()
+    }
+
+    /// Lets it go: its descriptor is closed when the answer is dropped.
+    pub(super) fn remove(&mut self, conn: ConnId) -> Option<Connection> {
+        self.get_mut(conn)?;
+        let slot = &mut self.slots[conn.slot()];
+        slot.generation = slot.generation.wrapping_add(1);
+        self.free.push(conn.slot() as u32);
+        slot.connection.take()
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.slots.len() - self.free.len()
+    }
+
+    /// Every connection there is, for ending them all.
+    pub(super) fn ids(&self) -> Vec<ConnId> {
+        let taken = self.slots.iter().enumerate().filter(|(_, slot)| slot.connection.is_some());
+        taken.map(|(index, slot)| ConnId::new(self.shard, slot.generation, index as u32)).collect()
+    }
+}
+
+/// Deadlines that are all equally far away: a queue is all they need.
+///
+/// Of connections, or of something of theirs that `T` tells apart.
+pub(super) struct Expiries<T = ConnId> {
+    after_ns: u64,
+    queue: VecDeque<(u64, T)>,
+}
+
+impl<T: Copy> Expiries<T> {
+    pub(super) fn new(after: Duration) -> Self {
+        Self { after_ns: after.as_nanos() as u64, queue: VecDeque::new() }
+    }
+
+    pub(super) fn start(&mut self, now_ns: u64, what: T) {
+        self.queue.push_back((now_ns + self.after_ns, what));
+    }
+
+    /// The next one that is over. It may have moved on since: look before you act.
+    pub(super) fn pop_due(&mut self, now_ns: u64) -> Option<T> {
+        let (due, what) = *self.queue.front()?;
+        (due <= now_ns).then(|| self.queue.pop_front())?;
+        Some(what)
+    }
+
+    pub(super) fn next(&self) -> Option<u64> {
+        self.queue.front().map(|(due, _)| *due)
+    }
+}

@@ -1,0 +1,237 @@
+//! From the first byte to the WebSocket: TLS, the request head, the token, the answer.
+
+use std::os::fd::AsFd;
+
+use super::{
+    connections::{Held, Phase, write_records},
+    state::{RETRY_AFTER_MS, Shard},
+};
+use crate::{
+    auth::token::TokenError,
+    clock::Now,
+    config::settings::Dialect,
+    hub::Input,
+    identity::Identity,
+    ids::ConnId,
+    mesh::ToControl,
+    net::{
+        http::{self, Answer, Head},
+        socket::{self, Read},
+        upgrade::{self, Route, Unauthorised, Upgrade},
+    },
+    prometheus,
+};
+
+/// Seconds after which a full gateway may have room again.
+const FULL_RETRY_AFTER_S: u32 = 5;
+
+/// What a handshake came to when its next bytes were looked at.
+enum Step {
+    /// More bytes are needed.
+    Wait,
+    /// The peer is gone.
+    Over,
+    /// Answer with HTTP, then close.
+    Answer(Answer),
+    /// An upgrade in order.
+    Open(Opening),
+}
+
+/// All that the hub and the 101 need of an upgrade request.
+struct Opening {
+    dialect: Dialect,
+    identity: Option<Identity>,
+    response: Vec<u8>,
+}
+
+impl Shard {
+    /// Whether the handshakes task has something to do.
+    pub(super) fn has_handshakes(&self) -> bool {
+        !self.handshakes.is_empty()
+    }
+
+    /// Takes one handshake a step further; whether there are others.
+    pub(super) fn greet_next(&mut self, now: Now) -> bool {
+        let Some(conn) = self.handshakes.pop_front() else { return false };
+        match self.step(now, conn) {
+            Step::Wait => {}
+            Step::Over => self.remove(now, conn),
+            Step::Answer(answer) => self.answer(now, conn, &answer),
+            Step::Open(opening) => self.open(now, conn, opening),
+        }
+        self.has_handshakes()
+    }
+
+    /// Reads what there is. A head is a few hundred bytes: one read is enough nearly always, and bounded anyway, since
+    /// a head that is too long is answered.
+    fn step(&mut self, now: Now, conn: ConnId) -> Step {
+        loop {
+            let Some(connection) = self.connections.get_mut(conn) else { return Step::Wait };
+            if !matches!(connection.phase, Phase::Handshake(_) | Phase::Admission(_)) {
+                return Step::Wait;
+            }
+            let size = match socket::read(connection.fd(), &mut self.scratch) {
+                Read::Bytes(size) => size,
+                Read::Nothing => return Step::Wait,
+                Read::End => return Step::Over,
+            };
+            self.cells.bytes_in.add(size as u64);
+            match self.newcomer_sent(now, conn, size) {
+                Step::Wait if size == self.scratch.len() => {}
+                step => return step,
+            }
+        }
+    }
+
+    fn newcomer_sent(&mut self, now: Now, conn: ConnId, size: usize) -> Step {
+        let Some(connection) = self.connections.get_mut(conn) else { return Step::Wait };
+        let data: &[u8] = match &mut connection.tls {
+            None => &self.scratch[..size],
+            Some(tls) => {
+                let fresh = tls.is_handshaking();
+                self.plain.clear();
+                let received = tls.receive(&mut self.scratch[..size], &mut self.plain);
+                let written = write_records(tls, connection.socket.as_fd());
+                if matches!(written, Ok(false)) && !std::mem::replace(&mut connection.blocked, true) {
+                    self.cells.blocked.add(1);
+                }
+                let over = match received {
+                    Ok(received) => received.peer_closed || written.is_err(),
+                    Err(_) => {
+                        self.cells.tls_failures.add(1);
+                        true
+                    }
+                };
+                if over {
+                    return Step::Over;
+                }
+                if fresh && !tls.is_handshaking() {
+                    self.cells.tls_handshakes.add(1);
+                }
+                &self.plain
+            }
+        };
+        if data.is_empty() {
+            return Step::Wait;
+        }
+        let Phase::Handshake(head) = &mut connection.phase else {
+            // Frames before our 101 come from somebody who does not wait to know who we are.
+            return Step::Answer(Answer::error(400, "data before the upgrade was answered"));
+        };
+        let mut bytes = std::mem::take(&mut head.0);
+        bytes.extend_from_slice(data);
+        match http::parse_head(&bytes) {
+            Err(answer) => Step::Answer(answer),
+            Ok(Some(head)) => self.route(now, &head),
+            Ok(None) => {
+                connection.phase = Phase::Handshake(Box::new(Held(bytes)));
+                Step::Wait
+            }
+        }
+    }
+
+    fn route(&self, now: Now, head: &Head<'_>) -> Step {
+        let answer = match upgrade::route(head, &self.settings) {
+            Ok(Route::Upgrade(upgrade)) => return self.judge(now, &upgrade),
+            Ok(Route::Health) => json(self.status.health(now)),
+            Ok(Route::Ready) => json(self.status.ready()),
+            Ok(Route::Stats) => json((200, self.status.stats())),
+            Ok(Route::Metrics) => {
+                Answer::text(200, prometheus::CONTENT_TYPE, prometheus::render(&self.status, &[]))
+            }
+            Err(answer) => answer,
+        };
+        // One request per connection: a client port is no web server.
+        Step::Answer(Answer { close: true, ..answer.to(head) })
+    }
+
+    /// Whether this upgrade may go on (03 §3), and as whom.
+    fn judge(&self, now: Now, upgrade: &Upgrade<'_>) -> Step {
+        if self.is_draining() {
+            return Step::Answer(Answer::retry(503, "the gateway is shutting down", 1));
+        }
+        let connections_max = self.settings.limits.connections_max;
+        if connections_max > 0 && self.status.connections() >= connections_max {
+            return Step::Answer(Answer::retry(503, "server is at maximum capacity", FULL_RETRY_AFTER_S));
+        }
+        let identity = match upgrade.authenticate(&self.verifier, &self.settings.auth, now) {
+            Ok(identity) => identity,
+            Err(refused) => {
+                if let Unauthorised::Refused(error) = &refused {
+                    self.count_refusal(error);
+                }
+                return Step::Answer(refused.answer());
+            }
+        };
+        self.cells.auth_accepted.add(u64::from(identity.is_some()));
+        let response = upgrade::response(&upgrade.accept, upgrade.subprotocol);
+        Step::Open(Opening { dialect: upgrade.dialect, identity, response })
+    }
+
+    fn open(&mut self, now: Now, conn: ConnId, opening: Opening) {
+        let Some(connection) = self.connections.get_mut(conn) else { return };
+        connection.phase = Phase::Admission(Box::new(Held(opening.response)));
+        let Opening { dialect, identity, .. } = opening;
+        self.hub.handle(now, Input::Open { conn, dialect, identity }, &mut self.outputs);
+    }
+
+    /// Sends an HTTP answer and ends the connection.
+    pub(super) fn answer(&mut self, now: Now, conn: ConnId, answer: &Answer) {
+        let Some(connection) = self.connections.get_mut(conn) else { return };
+        connection.unsent = Some(Box::new(Held(answer.encode())));
+        let class = match answer.status {
+            200..=399 => 0,
+            400..=499 => 1,
+            _ => 2,
+        };
+        self.cells.http_answers[class].add(1);
+        self.finish(now, conn);
+    }
+
+    /// Counts a token that was refused, and asks for fresh keys where an unknown one signed it.
+    pub(super) fn count_refusal(&self, error: &TokenError) {
+        self.cells.auth_refused.add(1);
+        if matches!(error, TokenError::UnknownKey) {
+            // Dropped when control is busy: the next such token asks again.
+            self.control.try_send(ToControl::UnknownKey).ok();
+        }
+    }
+
+    /// Answers the requests that came in part, for a shard that drains.
+    pub(super) fn end_half_requests(&mut self, now: Now) {
+        for conn in self.connections.ids() {
+            let Some(connection) = self.connections.get_mut(conn) else { continue };
+            if matches!(&connection.phase, Phase::Handshake(head) if !head.0.is_empty()) {
+                self.answer(now, conn, &Answer::retry(503, "the gateway is shutting down", 1));
+            }
+        }
+    }
+
+    /// Ends the handshakes that took too long.
+    pub(super) fn expire_handshakes(&mut self, now: Now) {
+        while let Some(conn) = self.handshake_expiries.pop_due(now.mono_ns) {
+            let Some(connection) = self.connections.get_mut(conn) else { continue };
+            match &connection.phase {
+                Phase::Handshake(head) => {
+                    self.cells.handshake_timeouts.add(1);
+                    if head.0.is_empty() {
+                        self.remove(now, conn);
+                    } else {
+                        self.answer(now, conn, &Answer::error(408, "the request took too long"));
+                    }
+                }
+                Phase::Admission(_) => {
+                    self.cells.handshake_timeouts.add(1);
+                    // Control did not answer in time: the hub forgets the connection, whatever comes later.
+                    self.hub.handle(now, Input::Gone { conn }, &mut self.outputs);
+                    self.answer(now, conn, &Answer::retry(503, "overloaded", RETRY_AFTER_MS / 1_000));
+                }
+                Phase::Open | Phase::Finishing | Phase::Lingering => {}
+            }
+        }
+    }
+}
+
+fn json((status, body): (u16, String)) -> Answer {
+    Answer::json(status, body)
+}

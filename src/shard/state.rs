@@ -1,0 +1,315 @@
+//! What the two tasks of a shard share, and the end of every turn: outputs, members, flush.
+
+use std::{
+    collections::VecDeque,
+    io,
+    net::TcpListener,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use super::{
+    ShardParts,
+    accept::Listeners,
+    connections::{Connections, Expiries, Phase},
+};
+use crate::{
+    auth::token::Verifier,
+    clock::Now,
+    config::Settings,
+    event::{Class, Denial, Event, Refusal},
+    handler::{Body, Handlers, Message, Replies},
+    hub::{CustomMessage, CustomTypes, Hub, Input, Output, Purpose},
+    ids::ConnId,
+    limits,
+    mesh::{Receiver, Sender, ToControl, ToShard},
+    metrics::ShardCells,
+    net::{http::Answer, listener, readiness::Readiness},
+    status::Status,
+    wire::{close::Close, command::RequestId, frame::FrameLimits},
+};
+
+/// Milliseconds after which a client should try again what found a mailbox full.
+pub(super) const RETRY_AFTER_MS: u32 = 1_000;
+
+/// A shard between two turns.
+pub(super) struct Shard {
+    pub(super) settings: Arc<Settings>,
+    pub(super) status: Arc<Status>,
+    pub(super) cells: Arc<ShardCells>,
+    pub(super) verifier: Arc<Verifier>,
+    pub(super) tls: Option<Arc<rustls::ServerConfig>>,
+    pub(super) frame_limits: FrameLimits,
+    pub(super) hub: Hub,
+    pub(super) connections: Connections,
+    pub(super) listeners: Listeners,
+    /// Sockets whose handshake can go on; for the handshakes task.
+    pub(super) handshakes: VecDeque<ConnId>,
+    pub(super) handshake_expiries: Expiries,
+    /// Messages of which a part came, each by its number.
+    pub(super) message_expiries: Expiries<(ConnId, u32)>,
+    /// Sockets that are finishing or lingering.
+    pub(super) closing_expiries: Expiries,
+    /// Sockets that had more to read than their turn allowed.
+    pub(super) unread: Vec<ConnId>,
+    /// One read of one socket; [`limits::SCRATCH_BYTES`].
+    pub(super) scratch: Vec<u8>,
+    /// What it decrypted to.
+    pub(super) plain: Vec<u8>,
+    pub(super) outputs: Vec<Output>,
+    handlers: Handlers,
+    pub(super) control: Sender<ToControl>,
+    lagging: Arc<AtomicBool>,
+    dirty: Vec<ConnId>,
+    /// When everybody must be gone, monotonic nanoseconds; `None`: not draining.
+    drain_deadline: Option<u64>,
+    /// Control knows that nobody is left.
+    drained_told: bool,
+}
+
+impl Shard {
+    /// Binds the listeners and builds the rest; the parts that the driver waits on are handed back.
+    pub(super) fn build(parts: ShardParts) -> io::Result<(Self, Receiver<ToShard>, Readiness)> {
+        let readiness = Readiness::new()?;
+        let mut sockets: Vec<(TcpListener, bool)> = vec![(listener::listen(parts.ws)?, false)];
+        if let Some(wss) = parts.wss {
+            sockets.push((listener::listen(wss)?, true));
+        }
+        let listeners = Listeners::open(sockets, &readiness)?;
+        let custom = CustomTypes {
+            kinds: parts.handlers.kinds().map(Into::into).collect(),
+            raw: parts.handlers.takes_raw(),
+        };
+        let limits = &parts.settings.limits;
+        let shard = Self {
+            frame_limits: FrameLimits {
+                message_bytes_max: limits.message_bytes_max,
+                fragments_max: limits.fragments_max,
+            },
+            hub: Hub::new(parts.id, parts.settings.clone(), parts.cells.clone(), custom, parts.seed),
+            settings: parts.settings,
+            status: parts.status,
+            cells: parts.cells,
+            verifier: parts.verifier,
+            tls: parts.tls,
+            connections: Connections::new(parts.id),
+            listeners,
+            handshakes: VecDeque::new(),
+            handshake_expiries: Expiries::new(limits::HANDSHAKE_TIME_MAX),
+            message_expiries: Expiries::new(limits::MESSAGE_TIME_MAX),
+            closing_expiries: Expiries::new(limits::CLOSE_TIME_MAX),
+            unread: Vec::new(),
+            scratch: vec![0; limits::SCRATCH_BYTES],
+            plain: Vec::new(),
+            outputs: Vec::new(),
+            handlers: parts.handlers,
+            control: parts.control,
+            lagging: parts.lagging,
+            dirty: Vec::new(),
+            drain_deadline: None,
+            drained_told: false,
+        };
+        Ok((shard, parts.mailbox, readiness))
+    }
+
+    /// Whether a drain was asked for.
+    pub(super) fn is_draining(&self) -> bool {
+        self.drain_deadline.is_some()
+    }
+
+    /// Nobody is left after a drain, and control knows.
+    pub(super) fn is_finished(&self) -> bool {
+        self.drained_told
+    }
+
+    /// One message from control.
+    pub(super) fn take(&mut self, now: Now, message: ToShard) {
+        let input = match message {
+            ToShard::Deliver(event) => {
+                return self.hub.handle(now, Input::Deliver(&event), &mut self.outputs);
+            }
+            ToShard::Admitted { conn, position } => Input::Admitted { conn, position },
+            ToShard::Denied { conn, denial, retry_after_ms } => {
+                Input::Denied { conn, denial, retry_after_ms }
+            }
+            ToShard::Published { conn, request, outcome } => Input::Published { conn, request, outcome },
+            ToShard::Disconnect { user } => Input::Disconnect { user },
+            ToShard::RoomCount { room, members } => Input::RoomCount { room, members },
+            ToShard::Certificate(config) => {
+                self.tls = Some(config);
+                return;
+            }
+            ToShard::Keys(verifier) => {
+                self.verifier = verifier;
+                return;
+            }
+            ToShard::Drain { within } => {
+                self.drain_deadline = Some(now.mono_ns.saturating_add(within.as_nanos() as u64));
+                self.listeners.drain();
+                self.end_half_requests(now);
+                Input::Drain { spread_ms: u32::try_from(within.as_millis()).unwrap_or(u32::MAX).max(1) }
+            }
+        };
+        self.hub.handle(now, input, &mut self.outputs);
+    }
+
+    /// The end of a turn: nothing that happened in it waits for the next one.
+    pub(super) fn finish_turn(&mut self, now: Now) {
+        loop {
+            self.settle(now);
+            // Before anything is flushed: who reads "joined" may rely on control knowing it.
+            self.report_members();
+            self.hub.take_dirty(&mut self.dirty);
+            if self.dirty.is_empty() {
+                break;
+            }
+            let mut dirty = std::mem::take(&mut self.dirty);
+            for conn in dirty.drain(..) {
+                self.flush(now, conn);
+            }
+            self.dirty = dirty;
+        }
+        self.cells
+            .handshaking
+            .set((self.connections.len() - self.hub.len().min(self.connections.len())) as u64);
+        self.finish_drain(now);
+    }
+
+    /// When the driver must look again at the latest, monotonic nanoseconds.
+    pub(super) fn next_deadline(&self) -> Option<u64> {
+        let drain = self.drain_deadline.filter(|_| !self.drained_told);
+        let candidates = [
+            self.hub.next_deadline(),
+            self.handshake_expiries.next(),
+            self.message_expiries.next(),
+            self.closing_expiries.next(),
+            self.listeners.resume_at(),
+            drain,
+        ];
+        candidates.into_iter().flatten().min()
+    }
+
+    fn report_members(&mut self) {
+        let Self { hub, control, lagging, .. } = self;
+        if !hub.members_pending() && !lagging.load(Ordering::Relaxed) {
+            return;
+        }
+        hub.take_members(&mut |address, count| {
+            control.try_send(ToControl::Members { address: address.clone(), count }).is_ok()
+        });
+        // Pairs with control's load: what was reported before is in its mailbox already.
+        lagging.store(hub.members_pending(), Ordering::Release);
+    }
+
+    /// Carries out what the hub asked, until it asks no more.
+    pub(super) fn settle(&mut self, now: Now) {
+        while !self.outputs.is_empty() {
+            for output in std::mem::take(&mut self.outputs) {
+                self.apply(now, output);
+            }
+        }
+    }
+
+    fn apply(&mut self, now: Now, output: Output) {
+        match output {
+            Output::Admit { conn, user, user_connections } => {
+                self.ask_admission(now, conn, user, user_connections)
+            }
+            Output::Upgrade { conn } => self.upgrade(conn),
+            Output::Reject { conn, status, retry_after_s } => {
+                let reason = if status == 429 { "too many connections of this user" } else { "overloaded" };
+                self.answer(now, conn, &Answer::retry(status, reason, retry_after_s));
+            }
+            Output::Verify { conn, purpose, request, token } => {
+                self.verify(now, conn, purpose, request, &token)
+            }
+            Output::Custom { conn, user, request, message } => {
+                self.run_handler(now, conn, user.as_deref(), request, &message);
+            }
+            Output::Publish { conn, request, event } => self.publish(now, conn, request, event),
+            Output::Shutdown { conn } => self.finish(now, conn),
+        }
+    }
+
+    fn ask_admission(&mut self, now: Now, conn: ConnId, user: Arc<str>, user_connections: u32) {
+        if self.control.try_send(ToControl::Admit { conn, user, user_connections }).is_err() {
+            let denied = Input::Denied { conn, denial: Denial::Overloaded, retry_after_ms: RETRY_AFTER_MS };
+            self.hub.handle(now, denied, &mut self.outputs);
+        }
+    }
+
+    /// Puts the 101 before the frames that the hub queued.
+    fn upgrade(&mut self, conn: ConnId) {
+        let Some(connection) = self.connections.get_mut(conn) else { return };
+        if let Phase::Admission(response) = std::mem::replace(&mut connection.phase, Phase::Open) {
+            connection.unsent = Some(response);
+            self.cells.upgraded.add(1);
+            self.dirty.push(conn);
+        }
+    }
+
+    fn verify(&mut self, now: Now, conn: ConnId, purpose: Purpose, request: Option<RequestId>, token: &str) {
+        let verified = match purpose {
+            Purpose::Login => self.verifier.verify(token, now),
+            Purpose::Refresh => self.verifier.verify_refresh(token, now),
+        };
+        match &verified {
+            Ok(_) => self.cells.auth_accepted.add(1),
+            Err(error) => self.count_refusal(error),
+        }
+        let result = verified.map_err(|error| error.to_string());
+        self.hub.handle(now, Input::Verified { conn, purpose, request, result }, &mut self.outputs);
+    }
+
+    fn run_handler(
+        &mut self,
+        now: Now,
+        conn: ConnId,
+        user: Option<&str>,
+        request: Option<RequestId>,
+        message: &CustomMessage,
+    ) {
+        let body = match message {
+            CustomMessage::Typed { kind, payload } => Body::Typed { kind, payload },
+            CustomMessage::Text(text) => Body::Text(text),
+            CustomMessage::Binary(bytes) => Body::Binary(bytes),
+        };
+        let mut replies = Replies::default();
+        let run = AssertUnwindSafe(|| self.handlers.run(Message { conn, user, body }, &mut replies));
+        if catch_unwind(run).is_err() {
+            self.cells.handler_panics.add(1);
+            let close = Close::Internal;
+            return self.hub.handle(now, Input::Violation { conn, close }, &mut self.outputs);
+        }
+        for reply in replies.list {
+            self.hub.handle(now, Input::Reply { conn, request: request.clone(), reply }, &mut self.outputs);
+        }
+    }
+
+    fn publish(&mut self, now: Now, conn: ConnId, request: Option<RequestId>, event: Event) {
+        let message = ToControl::Publish { conn, request, event };
+        let Err(ToControl::Publish { request, event, .. }) = self.control.try_send(message) else { return };
+        if request.is_some() || event.class != Class::Ephemeral {
+            let outcome = Err(Refusal::Overloaded { retry_after_ms: RETRY_AFTER_MS });
+            self.hub.handle(now, Input::Published { conn, request, outcome }, &mut self.outputs);
+        }
+    }
+
+    /// Ends a drain: whoever is still here when its time is over is cut off.
+    fn finish_drain(&mut self, now: Now) {
+        let Some(deadline) = self.drain_deadline else { return };
+        if now.mono_ns >= deadline {
+            for conn in self.connections.ids() {
+                self.remove(now, conn);
+            }
+            self.settle(now);
+        }
+        if self.connections.len() == 0 && self.listeners.are_closed() && !self.drained_told {
+            self.report_members();
+            self.drained_told = self.control.try_send(ToControl::Drained).is_ok();
+        }
+    }
+}
