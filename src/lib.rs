@@ -26,6 +26,7 @@
 //! Programs use what is re-exported here; the modules are public for simulations and benchmarks, and may change.
 
 pub mod auth;
+pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod control;
@@ -45,8 +46,11 @@ pub mod route;
 pub mod shard;
 pub mod status;
 pub mod stream;
+pub mod supervisor;
+pub mod topology;
 pub mod wire;
 
 pub use config::Settings;
 pub use control::gateway::{Gateway, Publication, PublishError, Stats};
 pub use handler::{Handler, Handlers};
+pub use topology::{Running, StartError, start};

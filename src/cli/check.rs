@@ -1,0 +1,120 @@
+//! `usher check`: the effective configuration with its origins, and what the host allows.
+
+use std::{fmt::Write, process::ExitCode};
+
+use super::{
+    host::{self, Facts, Finding},
+    say, tell_errors,
+};
+use crate::config::{
+    error::ConfigError,
+    knobs,
+    raw::Origin,
+    resolve::{Entry, Resolved},
+};
+
+/// Prints the report; shortfalls of the host are told and do not fail, errors of the configuration do.
+pub(super) fn execute(configuration: Result<Resolved, Vec<ConfigError>>) -> ExitCode {
+    match configuration {
+        Err(errors) => tell_errors(&errors, 1),
+        Ok(resolved) => {
+            say(&report(&resolved, &host::findings(&Facts::read(), &resolved.settings)));
+            ExitCode::SUCCESS
+        }
+    }
+}
+
+fn report(resolved: &Resolved, findings: &[Finding]) -> String {
+    let mut text = String::new();
+    for section in knobs::sections() {
+        let entries: Vec<&Entry> =
+            section.knobs.iter().filter_map(|knob| entry(resolved, knob.name)).collect();
+        if !entries.is_empty() {
+            add(&mut text, format_args!("{}", section.title));
+        }
+        for Entry { knob, shown, origin } in entries {
+            let shown = shown.trim_matches(['(', ')']);
+            add(&mut text, format_args!("  {:<28} {shown:<24} {origin}", knob.name));
+        }
+    }
+    if resolved.settings.auth.keys.is_empty() {
+        add(
+            &mut text,
+            format_args!("\nDevelopment: no key source is configured; each run makes a secret of its own."),
+        );
+    }
+    for (title, lines) in [("Warnings", &resolved.warnings), ("Without effect", &resolved.notes)] {
+        if !lines.is_empty() {
+            add(&mut text, format_args!("\n{title}"));
+        }
+        for line in lines {
+            add(&mut text, format_args!("  {line}"));
+        }
+    }
+    add(&mut text, format_args!("\nThis host"));
+    for Finding { name, says, mend } in findings {
+        let verdict = if mend.is_some() { "short" } else { "ok" };
+        add(&mut text, format_args!("  {name:<12} {verdict:<6} {says}"));
+        if let Some(mend) = mend {
+            add(&mut text, format_args!("  {:<19} mend: {mend}", ""));
+        }
+    }
+    text
+}
+
+/// What has an effect is always shown, the rest only where somebody set it.
+fn entry<'a>(resolved: &'a Resolved, name: &str) -> Option<&'a Entry> {
+    let entry = resolved.entries.iter().find(|entry| entry.knob.name == name)?;
+    (entry.knob.kind.has_effect() || entry.origin != Origin::Default).then_some(entry)
+}
+
+fn add(text: &mut String, line: std::fmt::Arguments<'_>) {
+    // Writing to a string cannot fail.
+    let _ = writeln!(text, "{line}");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{
+        raw::{Environment, Raw},
+        resolve::{Host, resolve},
+    };
+
+    fn checked(pairs: &[(&str, &str)]) -> String {
+        let raw = Raw::collect(None, &Environment::of(pairs.iter().copied()), Vec::new());
+        let host = Host { cores: vec![0, 1, 2], terminal: false };
+        let resolved = resolve(raw, &host).unwrap_or_else(|errors| panic!("{errors:?}"));
+        let mend = Some("sysctl -w net.core.somaxconn=4096".into());
+        report(&resolved, &[Finding { name: "somaxconn", says: "128".into(), mend }])
+    }
+
+    #[test]
+    fn each_value_stands_beside_its_origin() {
+        let text = checked(&[("PORT", "8080"), ("NODE_ENV", "production")]);
+        let line = |name: &str| {
+            let line = text.lines().find(|line| line.trim_start().starts_with(name)).unwrap_or_default();
+            line.split_whitespace().collect::<Vec<_>>().join(" ")
+        };
+        assert_eq!(line("HTTP_PORT"), "HTTP_PORT 8080 environment PORT");
+        assert_eq!(line("HTTPS_PORT"), "HTTPS_PORT off default");
+        assert_eq!(line("SHARD_CORES"), "SHARD_CORES 0-1 default");
+        assert_eq!(line("NODE_ENV"), "NODE_ENV production environment NODE_ENV");
+        assert_eq!(line("REDIS_URL"), "");
+        assert!(text.contains("Development: no key source"));
+        assert!(text.contains("short") && text.contains("mend: sysctl -w net.core.somaxconn=4096"), "{text}");
+    }
+
+    #[test]
+    fn a_secret_never_shows() {
+        let secrets: Vec<_> = knobs::all().map(|(_, knob)| knob).filter(|knob| knob.secret).collect();
+        assert!(secrets.len() >= 5);
+        let accepted = secrets.iter().filter(|knob| knob.name != "REDIS_URL");
+        let mut pairs: Vec<_> =
+            accepted.map(|knob| (knob.name, "canary-canary-canary-canary-canary")).collect();
+        pairs.push(("JWT_JWKS_URL", "https://me:canary@keys.example/jwks?key=canary"));
+        let text = checked(&pairs);
+        assert!(!text.contains("canary"), "{text}");
+        assert!(text.contains("***") && text.contains("https://***@keys.example/jwks?***"), "{text}");
+    }
+}

@@ -1,0 +1,262 @@
+//! `usher` without a command: logs, banner, and the gateway until it stops.
+
+use std::{
+    fs::File,
+    io::{self, Read},
+    process::ExitCode,
+    time::Duration,
+};
+
+use super::{
+    complain, fail,
+    jwt::{self, Wanted},
+    nearby, say,
+};
+use crate::{
+    clock::Now,
+    config::{
+        resolve::Resolved,
+        settings::{Auth, Dialect, KeySource, Secret, Settings},
+    },
+    handler::Handlers,
+    log::Logs,
+    topology::{self, Addresses},
+};
+
+/// A development token outlives a working day.
+const DEVELOPMENT_TOKEN_LIFETIME: Duration = Duration::from_secs(12 * 3_600);
+/// As long as the longest hash that signs with a shared secret needs.
+const DEVELOPMENT_SECRET_BYTES: usize = 64;
+/// The user of the development token.
+const DEVELOPMENT_USER: &str = "alice";
+
+/// Serves until a signal or the gateway itself ends it.
+pub(super) fn execute(resolved: Resolved) -> ExitCode {
+    let Resolved { mut settings, warnings, .. } = resolved;
+    let logs = match Logs::start(&settings.log) {
+        Ok(logs) => logs,
+        Err(error) => return fail(error, 1),
+    };
+    for warning in warnings {
+        tracing::warn!("{warning}");
+    }
+    let credential = match credential(&mut settings, Now::read()) {
+        Ok(credential) => credential,
+        Err(error) => return fail(error, 1),
+    };
+    let code = serve(settings, &credential);
+    if logs.dropped_lines() > 0 {
+        complain(format_args!("{} log lines were lost", logs.dropped_lines()));
+    }
+    code
+}
+
+/// The one place that starts the gateway. Signals are the supervisor's.
+fn serve(settings: Settings, credential: &Credential) -> ExitCode {
+    let invitation = Invitation::new(&settings, credential);
+    let running = match topology::start(settings, Handlers::default()) {
+        Ok(running) => running,
+        Err(error) => return fail(error, 1),
+    };
+    say(&invitation.banner(&running.addresses));
+    match running.wait() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail(error, 1),
+    }
+}
+
+/// What a person needs to connect.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Credential {
+    /// Nothing is configured: this run's own token.
+    Development(String),
+    /// `JWT_SECRET` is set: `usher token` makes one.
+    Secret,
+    /// Tokens come from elsewhere.
+    Elsewhere,
+}
+
+/// Makes a secret and a token for this run where no key source is configured.
+fn credential(settings: &mut Settings, now: Now) -> Result<Credential, String> {
+    if !settings.auth.keys.is_empty() {
+        let secret = jwt::secret_of(&settings.auth).is_some();
+        return Ok(if secret { Credential::Secret } else { Credential::Elsewhere });
+    }
+    let secret = random_secret().map_err(|error| format!("cannot read random bytes: {error}"))?;
+    let token = development_token(&settings.auth, &secret, now)?;
+    settings.auth.keys.push(KeySource::Secret(secret));
+    tracing::warn!(
+        "no key source is configured (JWT_SECRET, JWT_PUBLIC_KEY_FILE, JWT_JWKS_FILE, JWT_JWKS_URL): \
+         development mode, with a secret for this run alone"
+    );
+    Ok(Credential::Development(token))
+}
+
+fn development_token(auth: &Auth, secret: &Secret, now: Now) -> Result<String, String> {
+    let lifetime =
+        auth.lifetime_max.map_or(DEVELOPMENT_TOKEN_LIFETIME, |max| max.min(DEVELOPMENT_TOKEN_LIFETIME));
+    let wanted = Wanted { user: DEVELOPMENT_USER, rooms: Vec::new(), lifetime };
+    jwt::mint(&wanted, secret, auth, now).map_err(|error| error.to_string())
+}
+
+fn random_secret() -> io::Result<Secret> {
+    let mut bytes = [0; DEVELOPMENT_SECRET_BYTES];
+    File::open("/dev/urandom")?.read_exact(&mut bytes)?;
+    Ok(Secret(bytes.iter().map(|byte| format!("{byte:02x}")).collect()))
+}
+
+/// What is printed once everything listens, but for the addresses.
+struct Invitation {
+    /// The command as it was called, so that lines can be pasted.
+    program: String,
+    dialect: Dialect,
+    /// Scheme of the gRPC listener.
+    grpc: &'static str,
+    /// What `usher notify` needs beside the address.
+    caller_flags: String,
+    credential: Credential,
+}
+
+impl Invitation {
+    fn new(settings: &Settings, credential: &Credential) -> Self {
+        let callers = &settings.callers;
+        let mut caller_flags = String::new();
+        for (needed, flags) in [
+            (callers.tls.is_some(), " --tls-ca <CA.pem>"),
+            (callers.client_ca.is_some(), " --tls-cert <CERT.pem> --tls-key <KEY.pem>"),
+            (callers.token.is_some(), " --token <GRPC_AUTH_TOKEN>"),
+        ] {
+            caller_flags.push_str(if needed { flags } else { "" });
+        }
+        Self {
+            program: std::env::args().next().unwrap_or_else(|| "usher".into()),
+            dialect: settings.client.dialect,
+            grpc: if callers.tls.is_some() { "https" } else { "http" },
+            caller_flags,
+            credential: credential.clone(),
+        }
+    }
+
+    fn banner(&self, addresses: &Addresses) -> String {
+        let Self { program, grpc, caller_flags, .. } = self;
+        let ws = nearby(addresses.ws);
+        let wss = addresses.wss.map(|address| format!("wss://{}/ws", nearby(address)));
+        let admin = addresses.admin.map(|address| format!("http://{}", nearby(address)));
+        let notified = nearby(addresses.grpc);
+        let mut lines = vec![
+            format!("usher {} serves", env!("CARGO_PKG_VERSION")),
+            String::new(),
+            format!("  ws     ws://{ws}/ws"),
+            format!(
+                "  wss    {}",
+                wss.as_deref().unwrap_or("off: give --tls-cert and --tls-key, or --tls-self-signed")
+            ),
+            format!("  grpc   {grpc}://{notified}"),
+            format!("  admin  {}", admin.as_deref().unwrap_or("off")),
+        ];
+        let (token, hint) = match &self.credential {
+            Credential::Development(token) => {
+                lines.push(format!("  token  {token}"));
+                (token.as_str(), format!("the token is {DEVELOPMENT_USER}'s, for this run alone"))
+            }
+            Credential::Secret => {
+                ("<JWT>", format!("make a token: {program} token --user {DEVELOPMENT_USER}"))
+            }
+            Credential::Elsewhere => ("<JWT>", "tokens come from whoever has the private key".to_owned()),
+        };
+        lines.push(format!("\nConnect ({hint}):\n\n  npx wscat -c \"ws://{ws}/ws?token={token}\""));
+        if self.dialect == Dialect::Ticketing {
+            lines.push("  > {\"type\":\"room:join\",\"payload\":{\"room\":\"event:123\"}}".into());
+        }
+        let call = format!("notify booking --address {grpc}://{notified}{caller_flags}");
+        lines.push(format!("\nNotify:\n\n  {program} {call} --user {DEVELOPMENT_USER} --booking b-1\n\n"));
+        lines.join("\n")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn addresses() -> Addresses {
+        Addresses {
+            ws: "0.0.0.0:3003".parse().unwrap(),
+            wss: Some("[::]:3443".parse().unwrap()),
+            grpc: "127.0.0.1:50057".parse().unwrap(),
+            admin: Some("127.0.0.1:9057".parse().unwrap()),
+            health: None,
+        }
+    }
+
+    fn banner(settings: &Settings, credential: Credential, addresses: &Addresses) -> String {
+        Invitation { program: "usher".into(), ..Invitation::new(settings, &credential) }.banner(addresses)
+    }
+
+    #[test]
+    fn a_development_banner_can_be_pasted() {
+        let text = banner(&Settings::default(), Credential::Development("abc.def.ghi".into()), &addresses());
+        for line in [
+            "  ws     ws://127.0.0.1:3003/ws\n",
+            "  wss    wss://[::1]:3443/ws\n",
+            "  grpc   http://127.0.0.1:50057\n",
+            "  admin  http://127.0.0.1:9057\n",
+            "  token  abc.def.ghi\n",
+            "  npx wscat -c \"ws://127.0.0.1:3003/ws?token=abc.def.ghi\"\n  > {\"type\":\"room:join\"",
+            "  usher notify booking --address http://127.0.0.1:50057 --user alice --booking b-1\n",
+        ] {
+            assert!(text.contains(line), "{line}\nis not in\n{text}");
+        }
+    }
+
+    #[test]
+    fn a_configured_secret_gives_no_token_but_says_how_to_make_one() {
+        let mut settings = Settings::default();
+        settings.client.dialect = Dialect::Raw;
+        let addresses = Addresses { wss: None, admin: None, ..addresses() };
+        let text = banner(&settings, Credential::Secret, &addresses);
+        assert!(text.contains("?token=<JWT>\"") && text.contains("usher token --user alice"), "{text}");
+        assert!(
+            text.contains("wss    off") && text.contains("admin  off") && !text.contains("room:join"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn a_guarded_grpc_listener_is_called_with_what_it_needs() {
+        let mut settings = Settings::default();
+        settings.callers.tls = Some(("cert.pem".into(), "key.pem".into()));
+        settings.callers.token = Some(Secret("canary".into()));
+        let text = banner(&settings, Credential::Elsewhere, &addresses());
+        assert!(
+            text.contains("https://127.0.0.1:50057 --tls-ca <CA.pem> --token <GRPC_AUTH_TOKEN> --user"),
+            "{text}"
+        );
+        assert!(!text.contains("canary"), "{text}");
+    }
+
+    #[test]
+    fn development_makes_a_new_secret_for_each_run() {
+        let run = || {
+            let mut settings = Settings::default();
+            let credential = credential(&mut settings, Now { mono_ns: 0, wall_ms: 1 }).unwrap();
+            (credential, jwt::secret_of(&settings.auth).unwrap().0.clone())
+        };
+        let (first, second) = (run(), run());
+        assert!(matches!(first.0, Credential::Development(_)));
+        assert_ne!(first.1, second.1);
+        assert_eq!(first.1.len(), 2 * DEVELOPMENT_SECRET_BYTES);
+    }
+
+    #[test]
+    fn a_configured_key_source_makes_no_secret() {
+        for (source, expected) in [
+            (KeySource::Secret(Secret("s".into())), Credential::Secret),
+            (KeySource::JwksFile("keys.json".into()), Credential::Elsewhere),
+        ] {
+            let mut settings = Settings::default();
+            settings.auth.keys.push(source);
+            assert_eq!(credential(&mut settings, Now { mono_ns: 0, wall_ms: 1 }), Ok(expected));
+            assert_eq!(settings.auth.keys.len(), 1);
+        }
+    }
+}

@@ -1,0 +1,305 @@
+//! The threads and the queues between them: every one is made here, so that this page tells who can talk to whom.
+//!
+//! ```text
+//!   clients                                                        services, operators
+//!      │ SO_REUSEPORT, one listener per shard                          │ gRPC, HTTP
+//!  ┌───┴─────┬─────────┬─────────┐   ToShard (65 536 each)    ┌────────┴────────┐
+//!  │ shard 0 │ shard 1 │ shard n │◄───────────────────────────┤     control     │◄── Gateway (calls, 16 384)
+//!  │ glommio │ glommio │ glommio ├───────────────────────────►│ tokio, 1 thread │
+//!  └─────────┴─────────┴─────────┘   ToControl (65 536 each)  └─────────────────┘
+//! ```
+//!
+//! Owns the order of starting and stopping. Start: addresses, keys, certificate, control, shards. Stop: a call of
+//! `Gateway::shutdown`, or a signal; shards end when nobody is left, control when all shards have.
+
+use std::{
+    io,
+    net::{SocketAddr, TcpListener},
+    sync::{Arc, atomic::AtomicBool, mpsc::sync_channel},
+    thread::JoinHandle,
+};
+
+use glommio::{ExecutorJoinHandle, LocalExecutorBuilder, Placement};
+use rustix::thread::{CpuSet, sched_setaffinity};
+use tokio::sync::Notify;
+
+use crate::{
+    clock::Now,
+    config::Settings,
+    control::{
+        self, ControlError, ControlParts,
+        gateway::Gateway,
+        keys::{self, KeyRing},
+        link::ShardLink,
+    },
+    handler::Handlers,
+    ids::ShardId,
+    limits,
+    mesh::Mailbox,
+    net::{
+        listener::{self, Reservation},
+        tls,
+    },
+    shard::{self, ShardParts},
+    status::Status,
+    supervisor,
+};
+
+/// Memory that glommio registers for direct I/O, which shards do not do; its smallest useful value.
+const EXECUTOR_IO_MEMORY_BYTES: usize = 64 << 10;
+
+/// Where a gateway can be reached; real ports where 0 was configured.
+#[derive(Clone, Copy, Debug)]
+pub struct Addresses {
+    /// ws and http.
+    pub ws: SocketAddr,
+    /// wss and https.
+    pub wss: Option<SocketAddr>,
+    /// gRPC.
+    pub grpc: SocketAddr,
+    /// Metrics, health, statistics.
+    pub admin: Option<SocketAddr>,
+    /// Health alone.
+    pub health: Option<SocketAddr>,
+}
+
+/// A gateway that serves.
+pub struct Running {
+    /// Where.
+    pub addresses: Addresses,
+    /// The way in for the program around it.
+    pub gateway: Gateway,
+    control: JoinHandle<Result<(), ControlError>>,
+    shards: Vec<ExecutorJoinHandle<()>>,
+}
+
+/// Why a gateway did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// A listener could not be opened.
+    #[error("cannot listen on {address} ({what}): {error}")]
+    Listen {
+        /// Which listener.
+        what: &'static str,
+        /// Where.
+        address: SocketAddr,
+        /// Why not.
+        error: io::Error,
+    },
+    /// No usable certificate.
+    #[error(transparent)]
+    Tls(#[from] tls::TlsError),
+    /// No usable keys.
+    #[error(transparent)]
+    Keys(#[from] keys::KeyError),
+    /// The control core could not begin to serve.
+    #[error(transparent)]
+    Control(#[from] ControlError),
+    /// A thread or an executor could not be made.
+    #[error("cannot start {what}: {error}")]
+    Thread {
+        /// Which.
+        what: String,
+        /// Why not.
+        error: String,
+    },
+}
+
+impl Running {
+    /// Waits until the gateway has stopped.
+    pub fn wait(self) -> Result<(), StartError> {
+        // Control ends when its shards have, at the latest when their time is over, which they keep too.
+        self.control.join().map_err(|_| thread_error("control".into(), "it panicked"))??;
+        for (index, shard) in self.shards.into_iter().enumerate() {
+            shard.join().map_err(|error| thread_error(format!("shard {index}"), error))?;
+        }
+        Ok(())
+    }
+}
+
+/// Starts every thread and returns once all of them serve. Blocks: call it outside of any async runtime.
+pub fn start(settings: Settings, handlers: Handlers) -> Result<Running, StartError> {
+    let settings = Arc::new(settings);
+    let ports = Ports::open(&settings)?;
+    let keys = load_keys(&settings)?;
+    let verifier = keys.verifier();
+    let tickets = tls::Ticketing::new()?;
+    let certificate = match &settings.tls {
+        Some(source) => Some(tls::load(source, &tickets)?),
+        None => None,
+    };
+
+    let shard_count = settings.cores.shards.len();
+    let status = Arc::new(Status::new(shard_count, Now::read()));
+    let seed = seed();
+    let (gateway, calls) = Gateway::channel();
+    let unknown_key = Arc::new(Notify::new());
+
+    let mut links = Vec::with_capacity(shard_count);
+    let mut parts = Vec::with_capacity(shard_count);
+    for (index, cells) in status.cells.iter().enumerate() {
+        let (to_shard, mailbox) = Mailbox::bounded(limits::TO_SHARD_MESSAGES_MAX);
+        let (to_control, from_shard) = Mailbox::bounded(limits::TO_CONTROL_MESSAGES_MAX);
+        let lagging = Arc::new(AtomicBool::new(false));
+        links.push(ShardLink { to: to_shard, from: from_shard, lagging: lagging.clone() });
+        parts.push(ShardParts {
+            id: ShardId(index as u16),
+            settings: settings.clone(),
+            status: status.clone(),
+            cells: cells.clone(),
+            verifier: verifier.clone(),
+            tls: certificate.clone(),
+            handlers: handlers.clone(),
+            ws: ports.ws.address(),
+            wss: ports.wss.as_ref().map(Reservation::address),
+            mailbox,
+            control: to_control,
+            lagging,
+            seed: seed ^ index as u64,
+        });
+    }
+
+    let addresses = ports.addresses();
+    let Ports { grpc, admin, health, ws: _ws, wss: _wss } = ports;
+    let control_parts = ControlParts {
+        settings: settings.clone(),
+        status: status.clone(),
+        shards: links,
+        calls,
+        grpc,
+        admin,
+        health,
+        gateway: gateway.clone(),
+        unknown_key: unknown_key.clone(),
+        seed,
+    };
+    let supervised = supervisor::Parts {
+        settings: settings.clone(),
+        gateway: gateway.clone(),
+        tickets,
+        keys,
+        unknown_key,
+    };
+    let control = start_control(settings.cores.control, control_parts, supervised)?;
+    let shards = start_shards(&settings.cores.shards, parts)?;
+    gateway.started();
+    Ok(Running { addresses, gateway, control, shards })
+}
+
+/// Every listening address, taken before anything runs, so that a taken port is one clear error.
+struct Ports {
+    ws: Reservation,
+    wss: Option<Reservation>,
+    grpc: TcpListener,
+    admin: Option<TcpListener>,
+    health: Option<TcpListener>,
+}
+
+impl Ports {
+    fn open(settings: &Settings) -> Result<Self, StartError> {
+        let listen = &settings.listen;
+        let reserve = |what, port| {
+            let address = SocketAddr::new(listen.host, port);
+            Reservation::take(address).map_err(|error| StartError::Listen { what, address, error })
+        };
+        let open = |what, address| {
+            listener::listen_alone(address).map_err(|error| StartError::Listen { what, address, error })
+        };
+        Ok(Self {
+            ws: reserve("HTTP_PORT", listen.http_port)?,
+            wss: match (&settings.tls, listen.https_port) {
+                (Some(_), Some(port)) => Some(reserve("HTTPS_PORT", port)?),
+                _ => None,
+            },
+            grpc: open("GRPC_PORT", listen.grpc)?,
+            admin: listen.admin.map(|address| open("METRICS_PORT", address)).transpose()?,
+            health: listen.health.map(|address| open("HEALTH_CHECK_PORT", address)).transpose()?,
+        })
+    }
+
+    fn addresses(&self) -> Addresses {
+        let local = |listener: &TcpListener| listener.local_addr().ok();
+        Addresses {
+            ws: self.ws.address(),
+            wss: self.wss.as_ref().map(Reservation::address),
+            grpc: local(&self.grpc).unwrap_or_else(|| SocketAddr::from(([0, 0, 0, 0], 0))),
+            admin: self.admin.as_ref().and_then(local),
+            health: self.health.as_ref().and_then(local),
+        }
+    }
+}
+
+fn load_keys(settings: &Settings) -> Result<KeyRing, StartError> {
+    Ok(runtime()?.block_on(keys::load(&settings.auth))?)
+}
+
+fn runtime() -> Result<tokio::runtime::Runtime, StartError> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| thread_error("the control runtime".into(), error))
+}
+
+fn start_control(
+    core: usize,
+    parts: ControlParts,
+    supervised: supervisor::Parts,
+) -> Result<JoinHandle<Result<(), ControlError>>, StartError> {
+    let runtime = runtime()?;
+    let body = move || {
+        let mut cores = CpuSet::new();
+        cores.set(core);
+        if let Err(error) = sched_setaffinity(None, &cores) {
+            tracing::warn!(%error, core, "cannot pin the control thread");
+        }
+        runtime.block_on(async move {
+            // Before anybody is told that the gateway serves, lest a signal end it rudely.
+            let signals = supervisor::Signals::listen().map_err(ControlError::Listener)?;
+            let supervisor = tokio::spawn(supervisor::run(supervised, signals));
+            let outcome = control::run(parts).await;
+            supervisor.abort();
+            outcome
+        })
+    };
+    std::thread::Builder::new()
+        .name("usher-control".into())
+        .spawn(body)
+        .map_err(|error| thread_error("the control thread".into(), error))
+}
+
+fn start_shards(cores: &[usize], parts: Vec<ShardParts>) -> Result<Vec<ExecutorJoinHandle<()>>, StartError> {
+    let (tell, told) = sync_channel(parts.len());
+    let mut shards = Vec::with_capacity(parts.len());
+    for (core, parts) in cores.iter().zip(parts) {
+        let name = format!("usher-shard-{}", parts.id.0);
+        let address = parts.ws;
+        let tell = tell.clone();
+        let bound = move |outcome: io::Result<()>| {
+            let outcome =
+                outcome.map_err(|error| StartError::Listen { what: "client listeners", address, error });
+            // Nobody listens any more only when another shard failed already.
+            tell.send(outcome).ok();
+        };
+        let shard = LocalExecutorBuilder::new(Placement::Fixed(*core))
+            .name(&name)
+            .io_memory(EXECUTOR_IO_MEMORY_BYTES)
+            .preempt_timer(shard::PREEMPT_TIMER)
+            .spawn(move || shard::run(parts, bound))
+            .map_err(|error| thread_error(name, error))?;
+        shards.push(shard);
+    }
+    for _ in &shards {
+        told.recv().map_err(|error| thread_error("a shard".into(), error))??;
+    }
+    Ok(shards)
+}
+
+fn thread_error(what: String, error: impl ToString) -> StartError {
+    StartError::Thread { what, error: error.to_string() }
+}
+
+/// Makes hash tables and phases differ from one start to the next.
+fn seed() -> u64 {
+    use std::hash::{BuildHasher, RandomState};
+    RandomState::new().hash_one(std::process::id())
+}
