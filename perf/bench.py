@@ -1,0 +1,227 @@
+"""Servers, runs of usher-load, and result lines for the scenarios in perf/scenarios.
+
+The server is pinned to core 0 (its control thread to core 1), the load to core 1. Every server is started on free
+ports and ended by its process id.
+"""
+
+import contextlib
+import datetime
+import json
+import os
+import pathlib
+import platform
+import re
+import select
+import statistics
+import subprocess
+import time
+import urllib.request
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+RESULTS = ROOT / "perf" / "results"
+SECRET = "a-secret-for-measurements-only-0123456789"
+SERVER_CORE, LOAD_CORE = 0, 1
+START_SECONDS_MAX, STOP_SECONDS_MAX = 20, 40
+
+GATEWAY = {
+    "HTTP_PORT": "0",
+    "GRPC_PORT": "0",
+    "METRICS_PORT": "0",
+    "HOST": "127.0.0.1",
+    "JWT_SECRET": SECRET,
+    "SHARD_CORES": str(SERVER_CORE),
+    "CONTROL_CORE": str(LOAD_CORE),
+    "RATE_LIMIT_MAX_CONNECTIONS": "0",
+    "LOG_LEVEL": "warn",
+}
+
+
+class Failed(Exception):
+    """A run whose figures are void."""
+
+
+class Server:
+    """A running gateway or floor, and the addresses that it printed."""
+
+    def __init__(self, name, process, banner):
+        self.name, self.process, self.pid, self.banner = name, process, process.pid, banner
+
+    def address(self, kind):
+        """What the banner says behind `kind`."""
+        match = re.search(rf"^\s*{kind}\s+(\S+)", self.banner, re.MULTILINE)
+        if not match:
+            raise Failed(f"{self.name} printed no `{kind}` address:\n{self.banner}")
+        return match.group(1)
+
+    def get(self, path):
+        """The body of an admin page."""
+        with urllib.request.urlopen(self.address("admin").rstrip("/") + path, timeout=10) as answer:
+            return answer.read().decode()
+
+    def target(self, scheme="ws"):
+        """The options of usher-load that point at this server."""
+        options = ["--url", self.address(scheme), "--server-pid", str(self.pid)]
+        if self.name == "floor":
+            return options + ["--floor", self.address("floor")]
+        return options + ["--grpc", self.address("grpc").removeprefix("http://")]
+
+    def footprint(self):
+        """Resident bytes, and open descriptors over all threads: a thread may have a table of its own."""
+        status = pathlib.Path(f"/proc/{self.pid}/status").read_text()
+        resident = int(re.search(r"VmRSS:\s+(\d+)", status).group(1)) * 1024
+        tasks = pathlib.Path(f"/proc/{self.pid}/task").iterdir()
+        return {"rss_bytes": resident, "descriptors": {t.name: len(os.listdir(t / "fd")) for t in tasks}}
+
+
+class Bench:
+    """One scenario's run: what it starts, and where its results go."""
+
+    def __init__(self, scenario, options):
+        self.scenario, self.options, self.short = scenario, options, options.short
+
+    def pick(self, full, short):
+        """`short` in a smoke run, else `full`."""
+        return short if self.short else full
+
+    @contextlib.contextmanager
+    def gateway(self, **env):
+        """A gateway with these settings beside the usual ones."""
+        with self._serve("gateway", [self.options.usher], "grpc", {**GATEWAY, **env}) as server:
+            yield server
+
+    @contextlib.contextmanager
+    def floor(self, *arguments):
+        """The bare send loop."""
+        command = [self.options.load, "floor", "--core", str(SERVER_CORE), *arguments]
+        with self._serve("floor", command, "floor", {}) as server:
+            yield server
+
+    @contextlib.contextmanager
+    def _serve(self, name, command, last_line, env):
+        process = subprocess.Popen(command, cwd=ROOT, env={**os.environ, **env}, stdout=subprocess.PIPE, text=True)
+        try:
+            yield Server(name, process, read_banner(process, last_line))
+        finally:
+            process.terminate()
+            try:
+                process.wait(STOP_SECONDS_MAX)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+            process.stdout.close()
+
+    def load(self, server, scenario, *options, scheme="ws"):
+        """Runs usher-load; its result, which is void unless everything that it checked held."""
+        command = [self.options.load, scenario, "--json", "--core", str(LOAD_CORE)]
+        command += [*server.target(scheme), *map(str, options)]
+        if self.options.quiet:
+            command.append("--quiet")
+        env = {**os.environ, "JWT_SECRET": SECRET}
+        run = subprocess.run(command, cwd=ROOT, env=env, stdout=subprocess.PIPE, text=True, check=False)
+        if not run.stdout.strip():
+            raise Failed(f"{' '.join(command)}: ended with {run.returncode}")
+        result = json.loads(run.stdout)
+        if not result["ok"]:
+            raise Failed(f"{' '.join(command)}: {result['fault_count']} faults: {result['faults']}")
+        return result
+
+    def record(self, summary, repetitions):
+        """Appends one result line and shows the summary."""
+        line = {
+            "scenario": self.scenario,
+            "time": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+            "commit": commit(),
+            "machine": machine(),
+            "kernel": platform.release(),
+            "command": "perf/run " + self.scenario + (" --short" if self.short else ""),
+            "short": self.short,
+            "summary": summary,
+            "repetitions": repetitions,
+        }
+        RESULTS.mkdir(exist_ok=True)
+        path = RESULTS / (self.scenario + (".short" if self.short else "") + ".jsonl")
+        with path.open("a") as out:
+            out.write(json.dumps(line) + "\n")
+        print(f"{self.scenario}: {json.dumps(summary, indent=2)}")
+
+
+def read_banner(process, last_line):
+    """What a server prints until the line that begins with `last_line`."""
+    deadline, banner = time.monotonic() + START_SECONDS_MAX, ""
+    while not re.search(rf"^\s*{last_line}\s+\S+.*\n", banner, re.MULTILINE):
+        ready, _, _ = select.select([process.stdout], [], [], max(0, deadline - time.monotonic()))
+        chunk = os.read(process.stdout.fileno(), 4096).decode() if ready else ""
+        if not chunk:
+            raise Failed(f"no `{last_line}` line within {START_SECONDS_MAX} s; printed so far:\n{banner}")
+        banner += chunk
+    # Lines that follow in the same breath (`admin`).
+    while select.select([process.stdout], [], [], 0.3)[0]:
+        chunk = os.read(process.stdout.fileno(), 4096).decode()
+        if not chunk:
+            break
+        banner += chunk
+    return banner
+
+
+def spread(values):
+    """Median, minimum and maximum."""
+    values = [value for value in values if value is not None]
+    if not values:
+        return None
+    return {"median": round(statistics.median(values), 3), "min": min(values), "max": max(values)}
+
+
+def ratios(above, below):
+    """The spread of the ratios of two series, pair by pair."""
+    return spread([round(a / b, 3) for a, b in zip(above, below) if b])
+
+
+def compare(bench, kind, options, servers):
+    """Interleaved rounds: gateway, floor, and the gateway again as the A/A pair.
+
+    `servers`: name → server, with the names `gateway`, `floor` and `again`.
+    """
+    rounds = bench.pick(5, 1)
+    runs = [{name: bench.load(server, kind, *options) for name, server in servers.items()} for _ in range(rounds)]
+
+    def series(name, figure):
+        return [figure(run[name]) for run in runs]
+
+    summary = {"rounds": rounds}
+    for title, figure in (("process", process_us), ("shard_thread", shard_us)):
+        summary[title] = {
+            "cpu_us_per_delivery": {name: spread(series(name, figure)) for name in servers},
+            "ratio_to_floor": ratios(series("gateway", figure), series("floor", figure)),
+            "a_a_ratio": ratios(series("again", figure), series("gateway", figure)),
+        }
+    return summary, runs
+
+
+def process_us(result):
+    """CPU µs per delivery of all the server's threads."""
+    return result["figures"]["cpu_us_per_delivery"]
+
+
+def shard_us(result):
+    """CPU µs per delivery of the threads that serve connections; the floor has one thread."""
+    threads = result["measured"]["thread_cpu_seconds"]
+    shards = [seconds for name, seconds in threads if name.startswith("usher-shard")]
+    return round(sum(shards or [seconds for _, seconds in threads]) * 1e6 / result["deliveries"], 3)
+
+
+def commit():
+    """The commit that is checked out, with `+` when the tree differs from it."""
+    def git(*arguments):
+        return subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=False).stdout.strip()
+    return git("rev-parse", "--short=12", "HEAD") + ("+" if git("status", "--porcelain", "-uno") else "")
+
+
+def machine():
+    """Processor, cores and memory."""
+    model = re.search(r"model name\s*:\s*(.*)", pathlib.Path("/proc/cpuinfo").read_text())
+    memory = re.search(r"MemTotal:\s+(\d+)", pathlib.Path("/proc/meminfo").read_text())
+    return {
+        "cpu": model.group(1) if model else platform.machine(),
+        "cores": os.cpu_count(),
+        "memory_mb": int(memory.group(1)) // 1024 if memory else None,
+    }

@@ -1,0 +1,331 @@
+//! The least that a server can do: accept, then one non-blocking send of ready bytes per receiver, on epoll.
+//!
+//! Owns its connections and nothing else: no identity, no rooms, no parsing of frames. It is driven through a
+//! control port with lines that say what to send, followed by the bytes:
+//! `burst FRAMES BYTES each|together`, `to CONNECTION BYTES`. A connection is named by `?n=` of its request.
+
+use std::{
+    collections::HashMap,
+    io::{self, Write as _},
+    net::{Ipv4Addr, SocketAddr, TcpListener},
+    os::fd::{AsFd, OwnedFd},
+};
+
+use rustix::{
+    event::epoll::{self, CreateFlags, Event, EventData, EventFlags},
+    io::Errno,
+    net::{SocketFlags, accept_with, sockopt},
+};
+use tungstenite::handshake::derive_accept_key;
+
+use crate::{
+    options, payload,
+    socket::{self, Read},
+};
+
+const LISTENER: u64 = u64::MAX;
+const CONTROL_LISTENER: u64 = u64::MAX - 1;
+const CONTROL: u64 = u64::MAX - 2;
+const EVENTS_MAX: usize = 1024;
+const BACKLOG: i32 = 4096;
+/// Bytes that one control command may carry.
+const COMMAND_BYTES_MAX: usize = 16 << 20;
+
+/// Serves until it is killed; says on stdout where.
+pub(crate) fn run(options: &options::Floor) -> io::Result<()> {
+    let mut floor = Floor::new(options.echo)?;
+    let mut out = io::stdout().lock();
+    writeln!(out, "ws    ws://{}/ws", floor.listener.local_addr()?)?;
+    writeln!(out, "floor {}", floor.control_listener.local_addr()?)?;
+    out.flush()?;
+    drop(out);
+    floor.serve()
+}
+
+struct Floor {
+    epoll: OwnedFd,
+    listener: TcpListener,
+    control_listener: TcpListener,
+    control: Option<Control>,
+    connections: Vec<Option<Peer>>,
+    free: Vec<usize>,
+    /// Number in the request → slot.
+    names: HashMap<u32, usize>,
+    scratch: Vec<u8>,
+    echo: bool,
+}
+
+struct Peer {
+    socket: OwnedFd,
+    upgraded: bool,
+    name: u32,
+    /// What the kernel did not take yet.
+    unsent: Vec<u8>,
+}
+
+struct Control {
+    socket: OwnedFd,
+    bytes: Vec<u8>,
+}
+
+/// What the control port asks.
+#[derive(Debug, PartialEq, Eq)]
+enum Command {
+    /// To everybody; in one send each, or one per frame.
+    Burst { frames: usize, together: bool },
+    /// To one.
+    To(u32),
+}
+
+impl Floor {
+    fn new(echo: bool) -> io::Result<Self> {
+        let local = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        let floor = Self {
+            epoll: epoll::create(CreateFlags::CLOEXEC)?,
+            listener: TcpListener::bind(local)?,
+            control_listener: TcpListener::bind(local)?,
+            control: None,
+            connections: Vec::new(),
+            free: Vec::new(),
+            names: HashMap::new(),
+            scratch: vec![0; 64 * 1024],
+            echo,
+        };
+        rustix::net::listen(&floor.listener, BACKLOG)?;
+        for (listener, token) in [(&floor.listener, LISTENER), (&floor.control_listener, CONTROL_LISTENER)] {
+            listener.set_nonblocking(true)?;
+            epoll::add(&floor.epoll, listener, EventData::new_u64(token), EventFlags::IN)?;
+        }
+        Ok(floor)
+    }
+
+    fn serve(&mut self) -> io::Result<()> {
+        let mut events: Vec<Event> = Vec::with_capacity(EVENTS_MAX);
+        loop {
+            events.clear();
+            match epoll::wait(&self.epoll, rustix::buffer::spare_capacity(&mut events), None) {
+                Ok(_) | Err(Errno::INTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+            for event in &events {
+                match event.data.u64() {
+                    LISTENER => self.accept()?,
+                    CONTROL_LISTENER => self.accept_control()?,
+                    CONTROL => self.controlled()?,
+                    slot => self.peer_event(slot as usize, event.flags),
+                }
+            }
+        }
+    }
+
+    fn accept(&mut self) -> io::Result<()> {
+        while let Some(socket) = accept(&self.listener)? {
+            let slot = self.free.pop().unwrap_or_else(|| {
+                self.connections.push(None);
+                self.connections.len() - 1
+            });
+            epoll::add(&self.epoll, &socket, EventData::new_u64(slot as u64), EventFlags::IN)?;
+            self.connections[slot] = Some(Peer { socket, upgraded: false, name: 0, unsent: Vec::new() });
+        }
+        Ok(())
+    }
+
+    fn accept_control(&mut self) -> io::Result<()> {
+        while let Some(socket) = accept(&self.control_listener)? {
+            epoll::add(&self.epoll, &socket, EventData::new_u64(CONTROL), EventFlags::IN)?;
+            self.control = Some(Control { socket, bytes: Vec::new() });
+        }
+        Ok(())
+    }
+
+    fn controlled(&mut self) -> io::Result<()> {
+        let Some(mut control) = self.control.take() else { return Ok(()) };
+        match socket::read(&control.socket, &mut self.scratch) {
+            Read::Bytes(count) => control.bytes.extend_from_slice(&self.scratch[..count]),
+            Read::Nothing => {}
+            Read::End | Read::Reset => return Ok(()),
+        }
+        while let Some((command, start, end)) = parse(&control.bytes)? {
+            self.obey(&command, &control.bytes[start..end]);
+            control.bytes.drain(..end);
+        }
+        self.control = Some(control);
+        Ok(())
+    }
+
+    fn obey(&mut self, command: &Command, bytes: &[u8]) {
+        match command {
+            Command::To(name) => {
+                if let Some(slot) = self.names.get(name) {
+                    self.send(*slot, bytes);
+                }
+            }
+            Command::Burst { together: true, .. } => self.send_all(bytes),
+            Command::Burst { frames, .. } => {
+                let frame_bytes = bytes.len().div_ceil((*frames).max(1)).max(1);
+                bytes.chunks(frame_bytes).for_each(|frame| self.send_all(frame));
+            }
+        }
+    }
+
+    fn send_all(&mut self, bytes: &[u8]) {
+        for slot in 0..self.connections.len() {
+            self.send(slot, bytes);
+        }
+    }
+
+    #[inline]
+    fn send(&mut self, slot: usize, bytes: &[u8]) {
+        let Some(peer) = self.connections[slot].as_mut().filter(|peer| peer.upgraded) else { return };
+        if !peer.unsent.is_empty() {
+            peer.unsent.extend_from_slice(bytes);
+            return;
+        }
+        match socket::write(&peer.socket, bytes) {
+            Ok(taken) if taken == bytes.len() => {}
+            Ok(taken) => {
+                peer.unsent.extend_from_slice(&bytes[taken..]);
+                self.watch(slot, EventFlags::IN | EventFlags::OUT);
+            }
+            Err(_) => self.close(slot),
+        }
+    }
+
+    fn watch(&mut self, slot: usize, flags: EventFlags) {
+        let Some(peer) = &self.connections[slot] else { return };
+        if epoll::modify(&self.epoll, &peer.socket, EventData::new_u64(slot as u64), flags).is_err() {
+            self.close(slot);
+        }
+    }
+
+    fn peer_event(&mut self, slot: usize, flags: EventFlags) {
+        if flags.contains(EventFlags::OUT) {
+            self.send_rest(slot);
+        }
+        if flags.intersects(EventFlags::IN | EventFlags::HUP | EventFlags::ERR) {
+            self.readable(slot);
+        }
+    }
+
+    fn send_rest(&mut self, slot: usize) {
+        let Some(peer) = &mut self.connections[slot] else { return };
+        match socket::write(&peer.socket, &peer.unsent) {
+            Ok(taken) => {
+                peer.unsent.drain(..taken);
+                if peer.unsent.is_empty() {
+                    self.watch(slot, EventFlags::IN);
+                }
+            }
+            Err(_) => self.close(slot),
+        }
+    }
+
+    fn readable(&mut self, slot: usize) {
+        let Some(peer) = &mut self.connections[slot] else { return };
+        let count = match socket::read(&peer.socket, &mut self.scratch) {
+            Read::Bytes(count) => count,
+            Read::Nothing => return,
+            Read::End | Read::Reset => return self.close(slot),
+        };
+        let bytes = &self.scratch[..count];
+        if !peer.upgraded {
+            return match upgrade(bytes) {
+                Some((name, answer)) => {
+                    (peer.upgraded, peer.name) = (true, name);
+                    self.names.insert(name, slot);
+                    self.send(slot, answer.as_bytes());
+                }
+                None => self.close(slot),
+            };
+        }
+        let goodbye = bytes[0] & 0x0F == crate::frame::CLOSE;
+        if self.echo {
+            let echoed = self.scratch[..count].to_vec();
+            self.send(slot, &echoed);
+        }
+        if goodbye {
+            self.close(slot);
+        }
+    }
+
+    fn close(&mut self, slot: usize) {
+        if let Some(peer) = self.connections[slot].take() {
+            self.free.push(slot);
+            if self.names.get(&peer.name) == Some(&slot) {
+                self.names.remove(&peer.name);
+            }
+        }
+    }
+}
+
+fn accept(listener: &TcpListener) -> io::Result<Option<OwnedFd>> {
+    match accept_with(listener.as_fd(), SocketFlags::NONBLOCK | SocketFlags::CLOEXEC) {
+        Ok(socket) => {
+            sockopt::set_tcp_nodelay(&socket, true)?;
+            Ok(Some(socket))
+        }
+        Err(Errno::AGAIN | Errno::INTR | Errno::CONNABORTED) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// The connection's number and the answer to a request that came in one piece; `None`: it is no such request.
+fn upgrade(head: &[u8]) -> Option<(u32, String)> {
+    let head = std::str::from_utf8(head).ok()?;
+    let key = head.lines().find_map(|line| line.strip_prefix("Sec-WebSocket-Key: "))?;
+    let accept = derive_accept_key(key.trim().as_bytes());
+    let name = head.split_once("?n=").and_then(|(_, rest)| rest.split(' ').next()?.parse().ok()).unwrap_or(0);
+    let answer = format!(
+        "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+         Sec-WebSocket-Accept: {accept}\r\n\r\n"
+    );
+    Some((name, answer))
+}
+
+/// The first command if it is whole: what, and where its bytes are.
+fn parse(bytes: &[u8]) -> io::Result<Option<(Command, usize, usize)>> {
+    let Some(end) = payload::position(bytes, b"\n") else { return Ok(None) };
+    let unknown = || io::Error::other("unknown command");
+    let line = std::str::from_utf8(&bytes[..end]).map_err(|_| unknown())?;
+    let words: Vec<&str> = line.split(' ').collect();
+    let number = |word: &str| word.parse::<usize>().map_err(|_| unknown());
+    let (command, length) = match words[..] {
+        ["burst", frames, length, how @ ("each" | "together")] => {
+            (Command::Burst { frames: number(frames)?, together: how == "together" }, number(length)?)
+        }
+        ["to", name, length] => (Command::To(number(name)? as u32), number(length)?),
+        _ => return Err(unknown()),
+    };
+    if length > COMMAND_BYTES_MAX {
+        return Err(unknown());
+    }
+    let (start, end) = (end + 1, end + 1 + length);
+    Ok((bytes.len() >= end).then_some((command, start, end)))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test may fail")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_command_is_taken_when_its_bytes_are_there() {
+        assert_eq!(parse(b"burst 2 4 eac").unwrap(), None);
+        assert_eq!(parse(b"burst 2 4 each\nabc").unwrap(), None);
+        let burst = Command::Burst { frames: 2, together: false };
+        assert_eq!(parse(b"burst 2 4 each\nabcdX").unwrap(), Some((burst, 15, 19)));
+        assert_eq!(parse(b"to 7 1\na").unwrap(), Some((Command::To(7), 7, 8)));
+        for bad in [&b"burst 1 1 maybe\n"[..], b"to x 1\n", b"\n", b"to 1 99999999999\n"] {
+            assert!(parse(bad).is_err());
+        }
+    }
+
+    #[test]
+    fn the_answer_proves_that_the_key_was_read() {
+        let request = crate::frame::request("h", "/ws?n=12");
+        let (name, answer) = upgrade(&request).unwrap();
+        assert_eq!(name, 12);
+        assert_eq!(crate::frame::answer(answer.as_bytes()), crate::frame::Answer::Switched(answer.len()));
+        assert!(upgrade(b"GET / HTTP/1.1\r\n\r\n").is_none());
+    }
+}

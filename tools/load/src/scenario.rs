@@ -1,0 +1,388 @@
+//! The scenarios: what happens in which order, and what is measured around it.
+
+use std::{
+    io,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+};
+
+use crate::{
+    clock,
+    crew::{self, Crew},
+    options::{Command, Options, Scenario, Traffic},
+    order::{Audience, Done, Order, Pings, Plan},
+    publish::{self, Publisher, Topic},
+    report::Outcome,
+    server::{self, Sample},
+};
+
+/// Time for a server to give back what connecting took, before memory is read.
+const SETTLE_SECONDS: f64 = 1.0;
+/// Time for stalled connections to read to their end.
+const AFTER_STALL_SECONDS: f64 = 3.0;
+/// Messages that a run can number.
+const MESSAGES_MAX: f64 = 1e9;
+
+/// Runs the scenario of the options.
+pub(crate) async fn run(options: &Options) -> io::Result<Outcome> {
+    let Command::Scenario(scenario) = &options.command else {
+        return Err(io::Error::other("not a scenario"));
+    };
+    let run = async {
+        let mut run = Run::start(options, scenario).await?;
+        if !matches!(scenario, Scenario::Storm { .. }) {
+            run.connect().await?;
+        }
+        run.play(scenario).await?;
+        run.finish().await
+    };
+    tokio::time::timeout(options.time_max(), run)
+        .await
+        .unwrap_or_else(|_| Err(io::Error::other(format!("not done within {} s", options.timeout))))
+}
+
+struct Run<'a> {
+    options: &'a Options,
+    crew: Crew,
+    outcome: Outcome,
+    /// All workers' plans as one.
+    plan: Plan,
+    before: Option<Sample>,
+    began_ns: u64,
+    /// Messages published so far, all of which must arrive.
+    published: u32,
+    publish_faults: Vec<String>,
+}
+
+impl<'a> Run<'a> {
+    async fn start(options: &'a Options, scenario: &Scenario) -> io::Result<Self> {
+        let plan = plan(options, scenario)?;
+        let workers = crew::worker_count(options.connections, options.workers);
+        let outcome = Outcome {
+            scenario: name(scenario),
+            target: if options.floor.is_some() { "floor" } else { "gateway" },
+            url: options.url.clone(),
+            connections: options.connections,
+            users: plan.users,
+            workers,
+            payload_bytes: options.payload,
+            command: std::env::args().collect(),
+            ..Outcome::default()
+        };
+        let label = (!options.quiet).then_some("connect");
+        let crew = Crew::start(&plan, workers, label).await?;
+        let before = sample(options)?;
+        Ok(Self {
+            options,
+            crew,
+            outcome,
+            plan,
+            before,
+            began_ns: clock::mono_ns(),
+            published: 0,
+            publish_faults: Vec::new(),
+        })
+    }
+
+    async fn connect(&mut self) -> io::Result<()> {
+        self.crew.ready().await?;
+        self.outcome.connect_seconds = self.elapsed_seconds(self.began_ns);
+        self.crew.hold(SETTLE_SECONDS).await?;
+        self.outcome.connecting =
+            sample(self.options)?.zip(self.before.as_ref()).map(|(now, before)| now.since(before));
+        Ok(())
+    }
+
+    async fn play(&mut self, scenario: &Scenario) -> io::Result<()> {
+        self.crew.show(self.outcome.scenario);
+        match scenario {
+            Scenario::Idle { seconds } => self.idle(*seconds).await,
+            Scenario::Fanout(traffic) | Scenario::Unicast(traffic) => self.traffic(traffic).await,
+            Scenario::Echo { window, rate, seconds } => {
+                let pings = rate.map_or(Pings::Window(*window), Pings::Rate);
+                self.echo(pings, *seconds).await
+            }
+            Scenario::Storm { rounds } => self.storm(*rounds).await,
+            Scenario::Stall { percent, rate, seconds } => self.stall(*percent, *rate, *seconds).await,
+        }
+    }
+
+    async fn idle(&mut self, seconds: f64) -> io::Result<()> {
+        let start = self.begin()?;
+        self.crew.hold(seconds).await?;
+        self.end(&start)
+    }
+
+    async fn traffic(&mut self, traffic: &Traffic) -> io::Result<()> {
+        let mut publisher = self.publisher(traffic.each).await?;
+        self.bursts(&mut publisher, traffic.warm_up, traffic.window).await?;
+        self.crew.phase().await?;
+        let published_before = self.published;
+        let start = self.begin()?;
+        match traffic.rate {
+            None => self.bursts(&mut publisher, traffic.bursts, traffic.window).await?,
+            Some(rate) => self.stream(&mut publisher, rate, traffic.seconds).await?,
+        }
+        self.end(&start)?;
+        self.outcome.messages = u64::from(self.published - published_before);
+        self.outcome.deliveries =
+            self.plan.deliveries_due(self.published) - self.plan.deliveries_due(published_before);
+        self.keep_latency("delivery").await?;
+        let asked = [("window", f64::from(traffic.window)), ("bursts", f64::from(traffic.bursts))];
+        self.outcome.asked.extend(asked);
+        self.outcome.asked.extend(traffic.rate.map(|rate| ("rate", rate)));
+        self.publish_faults.append(&mut publisher.faults);
+        Ok(())
+    }
+
+    /// Closed loop: the next burst when everybody has the last.
+    async fn bursts(&mut self, publisher: &mut Publisher, count: u32, window: u32) -> io::Result<()> {
+        for _ in 0..count {
+            let numbers = self.published..self.published + window;
+            self.published = numbers.end;
+            self.expect().await?;
+            publisher.publish(numbers, clock::mono_ns()).await?;
+            self.crew.reached().await?;
+            publisher.settle().await;
+        }
+        Ok(())
+    }
+
+    /// Open loop: messages at their times, whatever became of the others.
+    async fn stream(&mut self, publisher: &mut Publisher, rate: f64, seconds: f64) -> io::Result<()> {
+        if !(rate > 0.0 && rate * seconds < MESSAGES_MAX) {
+            return Err(io::Error::other("a rate above 0, and fewer than 1e9 messages"));
+        }
+        let mut times = publish::pace(rate, seconds)?;
+        while let Some(intended_ns) = times.recv().await {
+            publisher.publish(self.published..self.published + 1, intended_ns).await?;
+            self.published += 1;
+        }
+        publisher.settle().await;
+        self.expect().await?;
+        self.crew.reached().await
+    }
+
+    async fn echo(&mut self, pings: Pings, seconds: f64) -> io::Result<()> {
+        let start = self.begin()?;
+        let workers = f64::from(self.outcome.workers);
+        let (name, asked, share) = match pings {
+            Pings::Rate(rate) => ("rate", rate, Pings::Rate(rate / workers)),
+            Pings::Window(window) => ("window", f64::from(window) * workers, pings),
+        };
+        self.outcome.asked.insert(name, asked);
+        self.crew.order(&Order::Ping(share)).await?;
+        self.crew.hold(seconds).await?;
+        self.crew.quiet().await?;
+        self.end(&start)?;
+        let phase = self.crew.phase().await?;
+        self.outcome.deliveries = phase.pongs.count;
+        self.outcome.messages = phase.pongs.count;
+        self.outcome.latency_us.insert("pong", phase.pongs);
+        Ok(())
+    }
+
+    async fn storm(&mut self, rounds: u32) -> io::Result<()> {
+        let start = self.begin()?;
+        self.crew.order(&Order::Storm(rounds)).await?;
+        let mut connect_ms = Vec::new();
+        let (mut ready, mut vanished) = (0, 0);
+        for _ in 0..rounds {
+            let round = self.crew.round().await?;
+            connect_ms.push(round.connect_ms);
+            ready += u64::from(round.ready);
+            vanished += u64::from(round.vanished_early);
+        }
+        connect_ms.sort_unstable();
+        self.outcome.storm_connect_ms =
+            connect_ms.get(connect_ms.len() / 2).copied().zip(connect_ms.last().copied());
+        self.outcome.deliveries = 0;
+        self.outcome.asked.insert("rounds", f64::from(rounds));
+        self.outcome.figures.insert("connections_made", ready as f64);
+        self.outcome.figures.insert("vanished_in_handshake", vanished as f64);
+        let due = u64::from(rounds) * u64::from(self.options.connections);
+        if ready + vanished != due {
+            self.publish_faults.push(format!("{ready} connections and {vanished} early ends of {due}"));
+        }
+        self.end(&start)
+    }
+
+    async fn stall(&mut self, percent: u32, rate: f64, seconds: f64) -> io::Result<()> {
+        let mut publisher = self.publisher(false).await?;
+        self.bursts(&mut publisher, 1, 1).await?;
+        self.crew.phase().await?;
+        self.crew.show("quiet");
+        self.stream(&mut publisher, rate, seconds).await?;
+        self.keep_latency("quiet").await?;
+
+        self.crew.show("stalled");
+        let start = self.begin()?;
+        self.crew.order(&Order::Stall).await?;
+        let published_before = self.published;
+        // Those that stopped are not waited for; how far the others are is known when they have all of it.
+        self.stream(&mut publisher, rate, seconds).await?;
+        self.end(&start)?;
+        self.keep_latency("stalled").await?;
+        self.outcome.messages = u64::from(self.published - published_before);
+        self.outcome.deliveries =
+            self.plan.deliveries_due(self.published) - self.plan.deliveries_due(published_before);
+        self.crew.order(&Order::Unstall).await?;
+        self.crew.hold(AFTER_STALL_SECONDS).await?;
+        self.outcome.asked.extend([("percent", f64::from(percent)), ("rate", rate)]);
+        // Those that were closed meanwhile are rightly no longer counted as receivers.
+        publisher.faults.retain(|fault| !fault.starts_with("accepted for"));
+        self.publish_faults.append(&mut publisher.faults);
+        Ok(())
+    }
+
+    async fn finish(mut self) -> io::Result<Outcome> {
+        let done = self.crew.finish(self.published).await?;
+        tokio::time::sleep(std::time::Duration::from_secs_f64(SETTLE_SECONDS)).await;
+        if let (Some(before), Some(now)) = (&self.before, sample(self.options)?) {
+            self.outcome.afterwards = Some(now.since(before));
+        }
+        let Done { others, reordered, fault_count, faults, ends, stalled_ends, .. } = done;
+        self.outcome.fault_count = fault_count + self.publish_faults.len() as u64;
+        self.outcome.faults = faults;
+        self.outcome.faults.append(&mut self.publish_faults);
+        self.outcome.ok = self.outcome.fault_count == 0;
+        (self.outcome.others, self.outcome.reordered) = (others, reordered);
+        (self.outcome.ends, self.outcome.stalled_ends) = (ends, stalled_ends);
+        self.outcome.derive();
+        Ok(self.outcome)
+    }
+
+    async fn publisher(&self, each: bool) -> io::Result<Publisher> {
+        let topic = Topic {
+            audience: self.plan.audience,
+            room: self.options.room.clone(),
+            users: self.outcome.users,
+            receivers: match self.plan.audience {
+                Audience::Room => self.options.connections,
+                Audience::Users => self.options.connections / self.outcome.users,
+            },
+            kind: self.options.kind.clone(),
+            payload_bytes: self.options.payload,
+            each,
+        };
+        match self.options.floor {
+            Some(control) => Publisher::floor(control, topic).await,
+            None => Publisher::gateway(self.options.grpc, topic).await,
+        }
+    }
+
+    /// Tells the workers how much must have arrived when everything published so far has.
+    async fn expect(&mut self) -> io::Result<()> {
+        self.crew.order(&Order::Expect(self.published)).await
+    }
+
+    fn begin(&self) -> io::Result<(u64, Option<Sample>)> {
+        Ok((clock::mono_ns(), sample(self.options)?))
+    }
+
+    fn end(&mut self, (began_ns, before): &(u64, Option<Sample>)) -> io::Result<()> {
+        self.outcome.seconds = self.elapsed_seconds(*began_ns);
+        self.outcome.measured =
+            sample(self.options)?.zip(before.as_ref()).map(|(now, before)| now.since(before));
+        Ok(())
+    }
+
+    async fn keep_latency(&mut self, name: &'static str) -> io::Result<()> {
+        let phase = self.crew.phase().await?;
+        self.outcome.latency_us.insert(name, phase.deliveries);
+        Ok(())
+    }
+
+    fn elapsed_seconds(&self, since_ns: u64) -> f64 {
+        clock::mono_ns().saturating_sub(since_ns) as f64 / 1e9
+    }
+}
+
+fn name(scenario: &Scenario) -> &'static str {
+    match scenario {
+        Scenario::Idle { .. } => "idle",
+        Scenario::Fanout(_) => "fanout",
+        Scenario::Unicast(_) => "unicast",
+        Scenario::Echo { .. } => "echo",
+        Scenario::Storm { .. } => "storm",
+        Scenario::Stall { .. } => "stall",
+    }
+}
+
+fn sample(options: &Options) -> io::Result<Option<Sample>> {
+    options.server_pid.map(server::sample).transpose()
+}
+
+fn plan(options: &Options, scenario: &Scenario) -> io::Result<Plan> {
+    let Address { tls, server, target } = Address::parse(&options.url)?;
+    let floor = options.floor.is_some();
+    let users = options.user_count();
+    let unicast = matches!(scenario, Scenario::Unicast(_));
+    if unicast && !options.connections.is_multiple_of(users) {
+        return Err(io::Error::other("unicast needs as many connections of each user"));
+    }
+    let secret = options.secret.clone().or_else(|| std::env::var("JWT_SECRET").ok());
+    if unicast && !floor && secret.is_none() {
+        return Err(io::Error::other("unicast needs users: give --secret or JWT_SECRET"));
+    }
+    Ok(Plan {
+        server,
+        host: server.ip().to_string(),
+        target,
+        tls,
+        secret: secret.filter(|_| !floor),
+        first: 0,
+        count: options.connections,
+        users,
+        room: (!floor && !options.room.is_empty()).then(|| options.room.clone()),
+        floor,
+        source_addresses: if server.ip() == LOOPBACK { options.source_addresses } else { 0 },
+        connects_per_second: options.connect_rate,
+        handshakes_max: options.handshakes,
+        payload_bytes: options.payload,
+        audience: if unicast { Audience::Users } else { Audience::Room },
+        stall_every: match scenario {
+            Scenario::Stall { percent, .. } if *percent > 0 => 100 / percent,
+            _ => 0,
+        },
+        storms: matches!(scenario, Scenario::Storm { .. }),
+    })
+}
+
+/// The only address with neighbours to connect from.
+const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+
+/// The parts of `ws://ADDRESS:PORT/PATH`.
+struct Address {
+    tls: bool,
+    server: SocketAddr,
+    target: String,
+}
+
+impl Address {
+    fn parse(url: &str) -> io::Result<Self> {
+        let bad = || io::Error::other(format!("not ws://ADDRESS:PORT/PATH or wss://...: {url}"));
+        let (tls, rest) = match url.split_once("://").ok_or_else(bad)? {
+            ("ws", rest) => (false, rest),
+            ("wss", rest) => (true, rest),
+            _ => return Err(bad()),
+        };
+        let (server, path) = rest.split_once('/').unwrap_or((rest, ""));
+        let server = server.replace("localhost", "127.0.0.1").parse().map_err(|_| bad())?;
+        Ok(Self { tls, server, target: format!("/{path}") })
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test may fail")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_says_where_how_and_what() {
+        let Address { tls, server, target } = Address::parse("wss://localhost:3443/ws/ticketing").unwrap();
+        assert_eq!((tls, server.port(), target.as_str()), (true, 3443, "/ws/ticketing"));
+        for bad in ["http://127.0.0.1:1/", "ws://example:1/ws", "127.0.0.1:1"] {
+            assert!(Address::parse(bad).is_err(), "{bad}");
+        }
+    }
+}

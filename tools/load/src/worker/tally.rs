@@ -1,0 +1,222 @@
+//! What a worker's connections received, and whether that is what was sent.
+//!
+//! Invariant: every receiver of a room sees the same messages in the same order, each once. The first receiver to
+//! get its k-th message says which one that is; the others must agree, and at the end the k's must be all of them.
+
+use std::collections::BTreeMap;
+
+use crate::{
+    latency::Latency,
+    order::{Audience, Done},
+    payload::{Finder, LOAD, PING, Stamp},
+};
+
+/// Faults told in words; the rest is counted.
+const FAULTS_TOLD_MAX: usize = 8;
+
+/// One connection's own counts.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Received {
+    /// Published messages.
+    pub(crate) messages: u32,
+    /// Pings sent.
+    pub(crate) pings: u32,
+    /// Pongs that came.
+    pub(crate) pongs: u32,
+    /// Whether it will stop reading, so that what it gets counts neither as delivered nor for latency.
+    pub(crate) stalls: bool,
+}
+
+/// A worker's counts.
+#[derive(Debug)]
+pub(crate) struct Tally {
+    audience: Audience,
+    /// Numbers of the room's messages in the order of their arrival.
+    order: Vec<u32>,
+    load: Finder,
+    ping: Finder,
+    /// Intended send time → read here, since the last phase.
+    pub(crate) delivery_latency: Latency,
+    /// Intended ping time → pong read here, since the last phase.
+    pub(crate) pong_latency: Latency,
+    pub(crate) deliveries: u64,
+    pub(crate) pings: u64,
+    pub(crate) pongs: u64,
+    pub(crate) others: u64,
+    ends: BTreeMap<String, u32>,
+    faults: Vec<String>,
+    fault_count: u64,
+}
+
+impl Tally {
+    /// Nothing received yet.
+    pub(crate) fn new(audience: Audience) -> Self {
+        Self {
+            audience,
+            order: Vec::new(),
+            load: Finder::new(LOAD),
+            ping: Finder::new(PING),
+            delivery_latency: Latency::new(),
+            pong_latency: Latency::new(),
+            deliveries: 0,
+            pings: 0,
+            pongs: 0,
+            others: 0,
+            ends: BTreeMap::new(),
+            faults: Vec::new(),
+            fault_count: 0,
+        }
+    }
+
+    /// Takes one text message of an open connection.
+    #[inline]
+    pub(crate) fn message(&mut self, text: &[u8], received: &mut Received, now_ns: u64) {
+        if let Some(stamp) = self.load.find(text) {
+            if !received.stalls {
+                self.delivery_latency.record(now_ns.saturating_sub(stamp.intended_ns));
+                self.deliveries += 1;
+            }
+            self.delivered(stamp, received);
+        } else if let Some(stamp) = self.ping.find(text) {
+            self.pong_latency.record(now_ns.saturating_sub(stamp.intended_ns));
+            self.ponged(stamp, received);
+        } else {
+            self.other(text);
+        }
+    }
+
+    fn delivered(&mut self, stamp: Stamp, received: &mut Received) {
+        let position = received.messages;
+        received.messages += 1;
+        let expected = match (self.audience, self.order.get(position as usize)) {
+            (Audience::Users, _) => position,
+            (Audience::Room, Some(agreed)) => *agreed,
+            (Audience::Room, None) => {
+                self.order.push(stamp.sequence);
+                return;
+            }
+        };
+        if stamp.sequence != expected {
+            self.fault(format!("message {} came where {expected} was due", stamp.sequence));
+        }
+    }
+
+    fn ponged(&mut self, stamp: Stamp, received: &mut Received) {
+        if stamp.sequence != received.pongs {
+            self.fault(format!("pong {} came where {} was due", stamp.sequence, received.pongs));
+        }
+        received.pongs += 1;
+        self.pongs += 1;
+    }
+
+    fn other(&mut self, text: &[u8]) {
+        self.others += 1;
+        if crate::payload::position(&text[..text.len().min(256)], b"system:error").is_some() {
+            self.fault(String::from_utf8_lossy(text).into_owned());
+        }
+    }
+
+    /// Counts the end of a connection.
+    pub(crate) fn ended(&mut self, how: String) {
+        *self.ends.entry(how).or_default() += 1;
+    }
+
+    /// Notes that something is wrong.
+    pub(crate) fn fault(&mut self, what: String) {
+        self.fault_count += 1;
+        if self.faults.len() < FAULTS_TOLD_MAX {
+            self.faults.push(what);
+        }
+    }
+
+    /// Checks the connection with this number among all: it must have the messages due.
+    pub(crate) fn check(&mut self, number: u32, due: u32, received: Received) {
+        if received.messages != due {
+            self.fault(format!("connection {number} got {} messages of {due}", received.messages));
+        }
+    }
+
+    /// The result, after every connection was checked.
+    pub(crate) fn finish(mut self, ready: u32) -> Done {
+        let mut sorted = self.order.clone();
+        sorted.sort_unstable();
+        if sorted.iter().zip(0..).any(|(number, place): (&u32, u32)| *number != place) {
+            self.fault("the numbers of the messages received have gaps or repetitions".into());
+        }
+        let reordered =
+            self.order.iter().zip(0..).filter(|(number, place)| **number != *place).count() as u32;
+        Done {
+            ready,
+            deliveries: self.deliveries,
+            pings: self.pings,
+            pongs: self.pongs,
+            others: self.others,
+            reordered,
+            order_hash: hash(&self.order),
+            ends: self.ends,
+            stalled_ends: BTreeMap::new(),
+            faults: self.faults,
+            fault_count: self.fault_count,
+        }
+    }
+}
+
+/// FNV-1a over the numbers.
+fn hash(order: &[u32]) -> u64 {
+    order.iter().fold(0xcbf2_9ce4_8422_2325, |hash, number| {
+        (hash ^ u64::from(*number)).wrapping_mul(0x0000_0100_0000_01b3)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::payload;
+
+    fn deliver(tally: &mut Tally, received: &mut Received, numbers: &[u32]) {
+        for sequence in numbers {
+            let stamp = Stamp { sequence: *sequence, intended_ns: 5 };
+            tally.message(&payload::build(LOAD, stamp, 0), received, 1_005);
+        }
+    }
+
+    fn faults(audience: Audience, each: &[&[u32]], due: &[u32]) -> u64 {
+        let mut tally = Tally::new(audience);
+        for ((number, numbers), due) in (0..).zip(each).zip(due) {
+            let mut received = Received::default();
+            deliver(&mut tally, &mut received, numbers);
+            tally.check(number, *due, received);
+        }
+        tally.finish(0).fault_count
+    }
+
+    #[test]
+    fn each_once_and_in_one_order_is_no_fault() {
+        assert_eq!(faults(Audience::Room, &[&[0, 1, 2], &[0, 1, 2]], &[3, 3]), 0);
+        assert_eq!(faults(Audience::Room, &[&[1, 0, 2], &[1, 0, 2]], &[3, 3]), 0, "racing calls, one order");
+        assert_eq!(faults(Audience::Users, &[&[0, 1], &[0]], &[2, 1]), 0);
+    }
+
+    #[test]
+    fn loss_repetition_and_disagreement_are_faults() {
+        for each in [
+            &[&[0, 1][..], &[0, 1, 2]],
+            &[&[0, 1, 1], &[0, 1, 1]],
+            &[&[0, 1, 2], &[0, 2, 1]],
+            &[&[0, 1, 3], &[0, 1, 3]],
+            &[&[0, 1], &[0, 1]],
+        ] {
+            assert!(faults(Audience::Room, each, &[3, 3]) > 0, "{each:?}");
+        }
+        assert!(faults(Audience::Users, &[&[1, 0], &[0]], &[2, 1]) > 0);
+    }
+
+    #[test]
+    fn an_error_message_is_a_fault_and_other_messages_are_not() {
+        let mut tally = Tally::new(Audience::Room);
+        tally.message(br#"{"type":"system:announcement"}"#, &mut Received::default(), 0);
+        assert_eq!((tally.others, tally.fault_count), (1, 0));
+        tally.message(br#"{"type":"system:error","payload":{}}"#, &mut Received::default(), 0);
+        assert_eq!((tally.others, tally.fault_count), (2, 1));
+    }
+}
