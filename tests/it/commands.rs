@@ -1,0 +1,122 @@
+//! The commands beside the gateway itself, each as a person or a container types it.
+
+use serde_json::{Value, json};
+
+use crate::support::{
+    keys::SECRET,
+    server::{Server, command},
+    ws::Ask,
+};
+
+/// Exit code, standard output and standard error.
+fn run(arguments: &[&str], environment: &[(&str, &str)]) -> (i32, String, String) {
+    let mut command = command();
+    let output =
+        command.args(arguments).envs(environment.iter().copied()).output().expect("the binary was built");
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    (output.status.code().expect("it ended by itself"), text(&output.stdout), text(&output.stderr))
+}
+
+#[test]
+fn check_shows_values_origins_and_the_host_and_no_secret() {
+    let environment = [("GRPC_AUTH_TOKEN", "canary-token"), ("PORT", "4004"), ("HTTP_PORT", "4003")];
+    let (code, text, _) = run(&["check", "--ws-max-connections", "7"], &environment);
+    assert_eq!(code, 0, "{text}");
+    let line = |name: &str| text.lines().find(|line| line.trim_start().starts_with(name)).unwrap_or_default();
+    assert!(
+        line("WS_MAX_CONNECTIONS").contains('7')
+            && line("WS_MAX_CONNECTIONS").contains("--ws-max-connections"),
+        "{text}"
+    );
+    assert!(line("HTTP_PORT").contains("4003"), "{text}");
+    for secret in [SECRET, "canary-token"] {
+        assert!(!text.contains(secret), "{text}");
+    }
+    for host in ["descriptors", "memlock", "somaxconn", "io_uring", "cores"] {
+        assert!(text.contains(host), "{host}\n{text}");
+    }
+    assert!(text.contains("memory"), "what the embedded store means is said\n{text}");
+}
+
+#[test]
+fn check_names_every_mistake_and_fails() {
+    let (code, _, errors) = run(&["check"], &[("HTTP_PORT", "many"), ("WS_PING_INTERVAL", "soon")]);
+    assert_ne!(code, 0);
+    assert!(errors.contains("HTTP_PORT") && errors.contains("WS_PING_INTERVAL"), "{errors}");
+}
+
+#[test]
+fn a_made_token_opens_the_gateway() {
+    let server = Server::start();
+    let (code, token, errors) = run(&["token", "--user", "zoe", "--rooms", "private:*"], &[]);
+    assert_eq!(code, 0, "{errors}");
+    let token = server.remember(token.trim().to_owned());
+    let mut client = server.ask(&Ask::to("/ws").bearer(&token)).greeted();
+    assert_eq!(client.connected["user_id"], "zoe");
+    client.join("private:club");
+}
+
+#[test]
+fn a_probe_says_healthy_or_fails() {
+    let server = Server::start();
+    let port = server.admin.port().to_string();
+    let (code, text, _) = run(&["health"], &[("METRICS_PORT", &port)]);
+    assert!(code == 0 && text.contains("healthy"), "{code} {text}");
+    let (code, ..) = run(&["health", "--ready"], &[("METRICS_PORT", &port)]);
+    assert_eq!(code, 0);
+    drop(server);
+    let (code, _, errors) = run(&["health"], &[("METRICS_PORT", &port)]);
+    assert!(code != 0 && !errors.is_empty(), "{errors}");
+}
+
+#[test]
+fn notify_calls_every_method() {
+    let server = Server::start();
+    let mut ann = server.connect_as("ann");
+    ann.join("event:1");
+    let address = server.grpc.to_string();
+    let notify = |arguments: &[&str]| -> Value {
+        let (code, text, errors) = run(&[&["notify", "--address", &address], arguments].concat(), &[]);
+        assert_eq!(code, 0, "{arguments:?}: {errors}");
+        serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}"))
+    };
+    let answer = notify(&["booking", "--user", "ann", "--booking", "b-1", "--seats", "A1,A2"]);
+    assert_eq!((&answer["delivered_connections"], &answer["offset"]), (&json!(1), &json!(1)), "{answer}");
+    assert_eq!(ann.expect("booking:confirmed"), json!({"booking_id": "b-1", "seat_numbers": ["A1", "A2"]}));
+    notify(&["booking", "--user", "ann", "--booking", "b-2", "--failed"]);
+    ann.expect("booking:failed");
+    notify(&["queue", "--user", "ann", "--event", "1", "--position", "3"]);
+    assert_eq!(ann.expect("booking:queue_position")["position"], 3);
+    notify(&["payment", "--user", "ann", "--payment", "p-1", "--status", "success"]);
+    ann.expect("payment:success");
+    notify(&["broadcast", "--room", "event:1", "--type", "ticket:sold", "--payload", r#"{"seat":"A1"}"#]);
+    assert_eq!(ann.expect("ticket:sold"), json!({"seat": "A1"}));
+    notify(&["user", "--user", "ann", "--type", "notification:new"]);
+    ann.expect("notification:new");
+    assert_eq!(notify(&["stats"])["total_connections"], 1);
+    notify(&["disconnect", "--user", "ann"]);
+    assert_eq!(ann.expect_close().0, 4401);
+}
+
+#[test]
+fn notify_says_what_is_wrong() {
+    let server = Server::start();
+    let address = server.grpc.to_string();
+    let (code, _, errors) =
+        run(&["notify", "--address", &address, "broadcast", "--room", "a b", "--type", "x"], &[]);
+    assert!(code != 0 && errors.contains("room"), "{errors}");
+    drop(server);
+    let (code, _, errors) = run(&["notify", "--address", &address, "stats"], &[]);
+    assert!(code != 0 && !errors.contains("panicked"), "{errors}");
+}
+
+#[test]
+fn help_is_for_people() {
+    let (code, text, _) = run(&["--help"], &[]);
+    assert_eq!(code, 0);
+    for name in ["check", "token", "health", "notify", "--http-port", "--tls-self-signed"] {
+        assert!(text.contains(name), "{name}");
+    }
+    let (code, text, _) = run(&["--version"], &[]);
+    assert!(code == 0 && text.contains(env!("CARGO_PKG_VERSION")), "{text}");
+}

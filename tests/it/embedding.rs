@@ -1,0 +1,50 @@
+//! The gateway inside a program: handlers of its own, and the handle on it (03 §9).
+
+use serde_json::json;
+use usher::{
+    Handlers, Settings,
+    handler::{Message, Replies},
+};
+
+use crate::support::{
+    frame,
+    http::Stream,
+    ws::{Ask, Client},
+};
+
+fn settings() -> Settings {
+    let mut settings = Settings::default();
+    settings.listen.host = [127, 0, 0, 1].into();
+    settings.listen.http_port = 0;
+    settings.listen.grpc.set_port(0);
+    settings.listen.admin = None;
+    settings
+}
+
+/// L6
+#[test]
+fn a_handler_that_panics_ends_its_own_connection_alone() {
+    let greet = |message: Message<'_>, replies: &mut Replies| {
+        replies.send("greeting", json!({"anonymous": message.user.is_none()}).to_string());
+    };
+    let boom = |_: Message<'_>, _: &mut Replies| panic!("a handler's own fault");
+    let running =
+        usher::start(settings(), Handlers::new().on("greet", greet).on("boom", boom)).expect("starts");
+    let connect = || {
+        let stream = Stream::plain(running.addresses.ws);
+        Client::open(stream, &Ask::to("/ws")).unwrap_or_else(|_| panic!("an upgrade")).greeted()
+    };
+    let (mut unlucky, mut other) = (connect(), connect());
+    unlucky.send("boom", &json!(null));
+    assert_eq!(unlucky.expect_close().0, 1011);
+    assert_eq!(other.request("greet", &json!({})), ("greeting".to_owned(), json!({"anonymous": true})));
+
+    let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+    let stats = runtime.block_on(running.gateway.stats()).expect("stats");
+    assert!(stats.connections >= 1, "{stats:?}");
+    runtime.block_on(running.gateway.shutdown());
+    assert_eq!(other.expect_close().0, 1001);
+    other.bytes(&frame::close(1001, b""));
+    drop((unlucky, other));
+    running.wait().expect("a clean end");
+}

@@ -1,0 +1,34 @@
+//! The gateway as its clients, its callers and its operator see it: the real binary, over real sockets.
+//!
+//! Bodies read as the protocol does. Rows of the reliability catalogue (A1, B3 …) are named where they are tested.
+
+#![expect(unreachable_pub, reason = "nobody is outside a test")]
+
+/// Health, readiness, statistics and the exact names of the metrics.
+mod admin;
+/// Tokens: every way to bring one, every way to be refused, expiry, refresh, revocation.
+mod auth;
+/// Key files, key documents and their rotation.
+mod auth_keys;
+/// The commands beside the gateway itself: check, token, health, notify.
+mod commands;
+/// A program that embeds the gateway.
+mod embedding;
+/// WebSocket frames, right and wrong.
+mod frames;
+/// The six methods of the backends and `DisconnectUser`, and what clients see of them.
+mod grpc;
+/// Requests for an upgrade, right and wrong.
+mod handshake;
+/// JSON texts, right and wrong.
+mod json;
+/// Start, reload, graceful stop and exit codes.
+mod lifecycle;
+/// Every row of the limits table.
+mod limits;
+/// Rooms: membership, messages, permission, presence.
+mod rooms;
+/// wss, and certificates that change.
+mod tls;
+
+mod support;

@@ -1,0 +1,235 @@
+//! wss (catalogue J), and certificates that change under a running gateway.
+
+use std::{fs, path::PathBuf, sync::Arc};
+
+use rcgen::{CertifiedKey, generate_simple_self_signed};
+use rustix::process::Signal;
+use rustls::{
+    ClientConfig, DigitallySignedStruct, Error, SignatureScheme, SupportedProtocolVersion,
+    client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
+    crypto::aws_lc_rs,
+    pki_types::{CertificateDer, ServerName, UnixTime},
+    version::{TLS12, TLS13},
+};
+use serde_json::json;
+use tempfile::TempDir;
+
+use crate::support::{
+    grpc::{Backend, to_user},
+    http::{Stream, exchange, read_answer},
+    server::{Server, text},
+    ws::{Ask, Client},
+};
+
+/// Accepts any certificate: the tests compare it themselves.
+#[derive(Debug)]
+struct Anyone;
+
+impl ServerCertVerifier for Anyone {
+    fn verify_server_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        let provider = aws_lc_rs::default_provider();
+        rustls::crypto::verify_tls12_signature(
+            message,
+            cert,
+            signature,
+            &provider.signature_verification_algorithms,
+        )
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        let provider = aws_lc_rs::default_provider();
+        rustls::crypto::verify_tls13_signature(
+            message,
+            cert,
+            signature,
+            &provider.signature_verification_algorithms,
+        )
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        aws_lc_rs::default_provider().signature_verification_algorithms.supported_schemes()
+    }
+}
+
+fn client_config(versions: &[&'static SupportedProtocolVersion]) -> ClientConfig {
+    ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+        .with_protocol_versions(versions)
+        .expect("known versions")
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(Anyone))
+        .with_no_client_auth()
+}
+
+fn wss(server: &Server, ask: &Ask) -> Client {
+    let stream = server.tls(Arc::new(client_config(&[&TLS13, &TLS12])));
+    Client::open(stream, ask).unwrap_or_else(|answer| panic!("{answer:?}")).greeted()
+}
+
+/// A certificate with its key in files that can be replaced.
+struct Files {
+    _directory: TempDir,
+    cert: PathBuf,
+    key: PathBuf,
+}
+
+impl Files {
+    fn new() -> (Self, CertificateDer<'static>) {
+        let directory = TempDir::new().expect("a directory");
+        let (cert, key) = (directory.path().join("cert.pem"), directory.path().join("key.pem"));
+        let files = Self { _directory: directory, cert, key };
+        let der = files.replace();
+        (files, der)
+    }
+
+    /// Puts a new certificate in place, as one rename each.
+    fn replace(&self) -> CertificateDer<'static> {
+        let CertifiedKey { cert, signing_key } =
+            generate_simple_self_signed(["localhost".to_owned()]).expect("a certificate");
+        self.put(&self.key, &signing_key.serialize_pem());
+        self.put(&self.cert, &cert.pem());
+        cert.der().clone()
+    }
+
+    fn put(&self, path: &PathBuf, text: &str) {
+        let fresh = path.with_extension("new");
+        fs::write(&fresh, text).expect("a file");
+        fs::rename(&fresh, path).expect("a file");
+    }
+
+    fn server(&self) -> Server {
+        Server::with(&[("TLS_CERT", text(&self.cert)), ("TLS_KEY", text(&self.key)), ("HTTPS_PORT", "0")])
+    }
+}
+
+/// The certificate that a new connection gets.
+fn served(server: &Server) -> CertificateDer<'static> {
+    match wss(server, &Ask::to("/ws")).stream {
+        Stream::Tls(stream) => {
+            stream.conn.peer_certificates().expect("a certificate")[0].clone().into_owned()
+        }
+        Stream::Plain(_) => panic!("wss is TLS"),
+    }
+}
+
+#[test]
+fn wss_serves_what_ws_serves() {
+    let server = Server::with(&[("TLS_SELF_SIGNED", "true"), ("HTTPS_PORT", "0")]);
+    let mut ann = wss(&server, &Ask::to("/ws").bearer(&server.token("ann")));
+    let mut bob = server.connect_as("bob");
+    ann.join("event:1");
+    bob.join("event:1");
+    bob.send("room:message", &json!({"room": "event:1", "data": "x".repeat(50_000)}));
+    assert_eq!(ann.expect("room:message")["data"].as_str().map(str::len), Some(50_000));
+    Backend::of(&server).send_to_user(to_user("ann", "booking:created", "{}")).expect("accepted");
+    ann.expect("booking:created");
+    ann.close();
+    let stream = server.tls(Arc::new(client_config(&[&TLS13])));
+    assert_eq!(exchange(stream, b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n").status, 200);
+}
+
+#[test]
+fn both_current_versions_of_tls_are_spoken() {
+    let server = Server::with(&[("TLS_SELF_SIGNED", "true"), ("HTTPS_PORT", "0")]);
+    for version in [&TLS12, &TLS13] {
+        let stream = server.tls(Arc::new(client_config(&[version])));
+        let client = Client::open(stream, &Ask::to("/ws")).unwrap_or_else(|answer| panic!("{answer:?}"));
+        client.greeted().close();
+    }
+}
+
+/// J1
+#[test]
+fn a_client_that_wants_only_http_2_is_refused() {
+    let server = Server::with(&[("TLS_SELF_SIGNED", "true"), ("HTTPS_PORT", "0")]);
+    let mut config = client_config(&[&TLS13]);
+    config.alpn_protocols = vec![b"h2".to_vec()];
+    let answer = Client::open(server.tls(Arc::new(config)), &Ask::to("/ws"));
+    assert_eq!(answer.err().map(|answer| answer.status), Some(0));
+    let mut config = client_config(&[&TLS13]);
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    assert!(Client::open(server.tls(Arc::new(config)), &Ask::to("/ws")).is_ok());
+}
+
+/// A2, J3
+#[test]
+fn garbage_on_the_tls_port_ends_its_connection_alone() {
+    let server = Server::with(&[("TLS_SELF_SIGNED", "true"), ("HTTPS_PORT", "0")]);
+    let mut ann = wss(&server, &Ask::to("/ws"));
+    for garbage in
+        [&b"GET /ws HTTP/1.1\r\nHost: localhost\r\n\r\n"[..], &[0xff; 600], b"\x16\x03\x01\x00\x05hello"]
+    {
+        let mut stream = Stream::plain(server.wss.expect("a wss listener"));
+        stream.put(garbage);
+        let mut alert = Vec::new();
+        while stream.fill(&mut alert) {}
+        assert!(!alert.starts_with(b"HTTP/1.1 101"), "{alert:?}");
+    }
+    let mut broken = wss(&server, &Ask::to("/ws"));
+    if let Stream::Tls(stream) = &mut broken.stream {
+        std::io::Write::write_all(&mut stream.sock, &[0xff; 100]).expect("a socket");
+    }
+    let mut rest = Vec::new();
+    while broken.stream.fill(&mut rest) {}
+    ann.expect_silence();
+}
+
+/// J4
+#[test]
+fn a_certificate_is_replaced_on_hangup_and_a_bad_one_is_not_taken() {
+    let (files, first) = Files::new();
+    let server = files.server();
+    assert_eq!(served(&server), first);
+    let mut old = wss(&server, &Ask::to("/ws"));
+
+    let second = files.replace();
+    server.signal(Signal::HUP);
+    assert!((0..500).any(|_| served(&server) == second), "the new certificate was not taken");
+    old.expect_silence();
+
+    files.put(&files.key, "no key");
+    server.signal(Signal::HUP);
+    for _ in 0..20 {
+        assert_eq!(served(&server), second, "a bad file keeps the old certificate");
+    }
+    let third = files.replace();
+    server.signal(Signal::HUP);
+    assert!((0..500).any(|_| served(&server) == third));
+}
+
+#[test]
+fn a_certificate_is_replaced_when_its_file_changes() {
+    let (files, first) = Files::new();
+    let server = files.server();
+    assert_eq!(served(&server), first);
+    let second = files.replace();
+    assert!((0..20_000).any(|_| served(&server) == second), "the new certificate was not noticed");
+}
+
+#[test]
+fn plain_http_stays_beside_it() {
+    let server = Server::with(&[("TLS_SELF_SIGNED", "true"), ("HTTPS_PORT", "0")]);
+    let mut stream = Stream::plain(server.ws);
+    stream.put(b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    assert_eq!(read_answer(&mut stream, &mut Vec::new()).status, 200);
+}

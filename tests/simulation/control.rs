@@ -1,0 +1,211 @@
+//! The control loop around the router, with what waits for room in a shard's mailbox.
+
+use std::{collections::VecDeque, sync::Arc};
+
+use usher::{
+    clock::Now,
+    config::Settings,
+    event::{Event, Position, Receipt, Refusal},
+    ids::{ConnId, ShardId},
+    mesh::{Receiver, Sender, ToControl, ToShard},
+    route::{Input, Output, Route, ShardView, Token},
+    wire::command::RequestId,
+};
+
+/// What the router decided, for the shadow model, in its order.
+#[derive(Debug)]
+pub enum Decision {
+    /// An event was accepted, or refused.
+    Published(Event, Result<Receipt, Refusal>),
+    /// A connection of a user was let in at that position of the user's stream.
+    Admitted(ConnId, Position),
+}
+
+struct Link {
+    to: Sender<ToShard>,
+    from: Receiver<ToControl>,
+    held_back: VecDeque<ToShard>,
+    drained: bool,
+}
+
+pub struct Control {
+    pub route: Route,
+    links: Vec<Link>,
+    pub decisions: Vec<Decision>,
+    /// Connections that wait for a receipt.
+    waiting: Vec<(Token, ConnId, RequestId)>,
+    token: Token,
+    outputs: Vec<Output>,
+}
+
+impl Control {
+    pub fn new(settings: &Settings, links: Vec<(Sender<ToShard>, Receiver<ToControl>)>, seed: u64) -> Self {
+        let link = |(to, from)| Link { to, from, held_back: VecDeque::new(), drained: false };
+        Self {
+            route: Route::new(settings, seed),
+            links: links.into_iter().map(link).collect(),
+            decisions: Vec::new(),
+            waiting: Vec::new(),
+            token: 0,
+            outputs: Vec::new(),
+        }
+    }
+
+    /// Hears the shards; messages of clients are routed after everybody's joins, as the control loop does it. Whether
+    /// there was anything to do.
+    pub fn turn(&mut self, now: Now, lagging: &[bool]) -> bool {
+        let mut busy = self.retry();
+        let mut messages = Vec::new();
+        for index in 0..self.links.len() {
+            while let Some(message) = self.links[index].from.try_recv() {
+                busy = true;
+                match message {
+                    ToControl::Publish { conn, request, event } => messages.push((conn, request, event)),
+                    message => self.mail(now, ShardId(index as u16), message),
+                }
+            }
+        }
+        for (conn, request, event) in messages {
+            let reply = request.map(|request| (conn, request));
+            // The outcome is on its way to the connection, if it asked for one.
+            self.route_event(now, lagging, event, None, reply).ok();
+        }
+        busy
+    }
+
+    /// A backend's call: everything that shards said before is heard first.
+    pub fn publish(
+        &mut self,
+        now: Now,
+        lagging: &[bool],
+        event: Event,
+        key: Option<Arc<str>>,
+    ) -> Result<Receipt, Refusal> {
+        self.turn(now, lagging);
+        self.route_event(now, lagging, event, key, None)
+    }
+
+    pub fn disconnect(&mut self, now: Now, lagging: &[bool], user: &str) {
+        self.turn(now, lagging);
+        let views = self.views(lagging);
+        let input = Input::Disconnect { token: 0, user: user.into(), shards: &views };
+        self.route.handle(now, input, &mut self.outputs);
+        self.apply();
+    }
+
+    pub fn tick(&mut self, now: Now) {
+        self.route.handle(now, Input::Tick, &mut self.outputs);
+        self.apply();
+    }
+
+    pub fn drain(&mut self, within: std::time::Duration) {
+        for index in 0..self.links.len() {
+            self.order(ShardId(index as u16), ToShard::Drain { within });
+        }
+    }
+
+    pub fn all_drained(&self) -> bool {
+        self.links.iter().all(|link| link.drained)
+    }
+
+    fn retry(&mut self) -> bool {
+        let mut sent = false;
+        for link in &mut self.links {
+            while let Some(message) = link.held_back.pop_front() {
+                if let Err(message) = link.to.try_send(message) {
+                    link.held_back.push_front(message);
+                    break;
+                }
+                sent = true;
+            }
+        }
+        sent
+    }
+
+    fn mail(&mut self, now: Now, shard: ShardId, message: ToControl) {
+        let input = match message {
+            ToControl::Members { address, count } => Input::Members { shard, address, count },
+            ToControl::Admit { conn, user, user_connections } => {
+                Input::Admit { conn, user, user_connections }
+            }
+            ToControl::Drained => {
+                self.links[shard.index()].drained = true;
+                return;
+            }
+            ToControl::UnknownKey | ToControl::Publish { .. } => return,
+        };
+        self.route.handle(now, input, &mut self.outputs);
+        self.apply();
+    }
+
+    fn route_event(
+        &mut self,
+        now: Now,
+        lagging: &[bool],
+        event: Event,
+        key: Option<Arc<str>>,
+        reply: Option<(ConnId, RequestId)>,
+    ) -> Result<Receipt, Refusal> {
+        self.token += 1;
+        if let Some((conn, request)) = reply {
+            self.waiting.push((self.token, conn, request));
+        }
+        let views = self.views(lagging);
+        let input =
+            Input::Publish { token: self.token, event: event.clone(), idempotency_key: key, shards: &views };
+        self.route.handle(now, input, &mut self.outputs);
+        let result = self.apply().expect("every publication is answered");
+        self.decisions.push(Decision::Published(event, result.clone()));
+        result
+    }
+
+    fn views(&self, lagging: &[bool]) -> Vec<ShardView> {
+        let view = |(link, lagging): (&Link, &bool)| ShardView {
+            free: if link.held_back.is_empty() { link.to.free() } else { 0 },
+            lagging: *lagging,
+            connections: 0,
+        };
+        self.links.iter().zip(lagging).map(view).collect()
+    }
+
+    fn apply(&mut self) -> Option<Result<Receipt, Refusal>> {
+        let mut answer = None;
+        for output in std::mem::take(&mut self.outputs) {
+            match output {
+                Output::Deliver { shard, event } => self.order(shard, ToShard::Deliver(event)),
+                Output::Admitted { conn, position } => {
+                    self.decisions.push(Decision::Admitted(conn, position.clone()));
+                    self.order(conn.shard(), ToShard::Admitted { conn, position });
+                }
+                Output::Denied { conn, denial, retry_after_ms } => {
+                    self.order(conn.shard(), ToShard::Denied { conn, denial, retry_after_ms });
+                }
+                Output::Answer { token, result } => {
+                    if let Some(place) = self.waiting.iter().position(|(waiting, ..)| *waiting == token) {
+                        let (_, conn, request) = self.waiting.swap_remove(place);
+                        self.order(
+                            conn.shard(),
+                            ToShard::Published { conn, request: Some(request), outcome: result.clone() },
+                        );
+                    }
+                    answer = Some(result);
+                }
+                Output::Disconnect { shard, user } => self.order(shard, ToShard::Disconnect { user }),
+                Output::Disconnected { .. } => {}
+                Output::RoomCount { shard, room, members } => {
+                    self.order(shard, ToShard::RoomCount { room, members });
+                }
+            }
+        }
+        answer
+    }
+
+    fn order(&mut self, shard: ShardId, message: ToShard) {
+        let link = &mut self.links[shard.index()];
+        if !link.held_back.is_empty() {
+            link.held_back.push_back(message);
+        } else if let Err(message) = link.to.try_send(message) {
+            link.held_back.push_back(message);
+        }
+    }
+}

@@ -1,0 +1,55 @@
+//! The whole gateway in one thread: several hubs, the router, small mailboxes, slow readers, virtual time.
+//!
+//! Each seed is one run: a few hundred weighted actions of clients, backends and misfortune, each followed by as
+//! much work as the dice allow. A shadow model ([`oracle`]) knows what was accepted; every client judges what it
+//! reads. The rules, for every seed:
+//!
+//! - what was accepted for a live connection and must not be lost (Critical, Ordered) comes once and in order, or the
+//!   connection is closed with a code that says so;
+//! - a Latest value is never older than one seen before, and the newest arrives in the end;
+//! - nothing reaches who is not in its room; bounds hold; when everybody has left, nothing is left.
+//!
+//! `USHER_SEED=7 cargo test --test simulation` replays one seed, `USHER_SEEDS=100000` runs that many.
+
+#![expect(unreachable_pub, reason = "nobody is outside a test")]
+
+mod client;
+mod control;
+mod oracle;
+mod rng;
+mod shard;
+mod world;
+
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+
+use world::{Totals, World};
+
+/// Seeds of a plain run.
+const SEEDS: u64 = 256;
+/// Actions of one seed.
+const ACTIONS: usize = 300;
+
+#[test]
+fn every_seed_keeps_every_promise() {
+    let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
+    let seeds = match (number("USHER_SEED"), number("USHER_SEEDS")) {
+        (Some(seed), _) => seed..seed + 1,
+        (None, count) => 0..count.unwrap_or(SEEDS),
+    };
+    let plain = seeds == (0..SEEDS);
+    let mut totals = Totals::default();
+    for seed in seeds {
+        let run = AssertUnwindSafe(|| World::new(seed).run(ACTIONS));
+        match catch_unwind(run) {
+            Ok(seen) => totals.add(&seen),
+            Err(panic) => {
+                eprintln!("replay with: USHER_SEED={seed} cargo test --test simulation");
+                resume_unwind(panic);
+            }
+        }
+    }
+    eprintln!("{totals:#?}");
+    if plain {
+        totals.check_that_everything_happened();
+    }
+}

@@ -1,0 +1,153 @@
+//! What must have come of everything: fates, decisions, completeness, emptiness.
+
+use super::*;
+
+impl World {
+    /// Tells clients what became of their sockets.
+    pub(super) fn settle_fates(&mut self) {
+        for shard in &mut self.shards {
+            for (number, fate) in shard.fates.drain(..) {
+                let client = &mut self.clients[number];
+                match fate {
+                    Fate::Upgraded => {}
+                    Fate::Rejected(status) => {
+                        let said = status == 429 || status == 503 || client.revoked;
+                        assert!(said, "refused with {status}");
+                        self.totals.refused_429 += u64::from(status == 429);
+                        client.state = State::Refused(status);
+                    }
+                    Fate::Ended(rest) if client.state == State::Gone => drop(rest),
+                    Fate::Ended(rest) => {
+                        for reaction in client.hear(&self.oracle, &rest) {
+                            if let Reaction::Close(code) = reaction {
+                                *self.totals.closed.entry(code).or_default() += 1;
+                            }
+                        }
+                        client.cut_off(self.now.mono_ns);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Writes down what control decided, in its order.
+    pub(super) fn settle_decisions(&mut self) {
+        for decision in std::mem::take(&mut self.control.decisions) {
+            match decision {
+                Decision::Admitted(conn, position) => {
+                    let client = &mut self.clients[self.by_conn[&conn]];
+                    let user = client.login.clone().expect("users are admitted");
+                    // Who is gone meanwhile has no claims any more.
+                    if client.is_alive() && client.conn == conn {
+                        client.admitted(&self.oracle, user, position);
+                    }
+                }
+                Decision::Published(event, Ok(receipt)) => self.note(&event, &receipt),
+                Decision::Published(_, Err(_)) => self.totals.overloaded += 1,
+            }
+        }
+    }
+
+    pub(super) fn note(&mut self, event: &Event, receipt: &Receipt) {
+        let payload: serde_json::Value = serde_json::from_slice(&event.payload).expect("payloads are JSON");
+        match &event.class {
+            Class::Critical | Class::Ordered => {
+                let offset = receipt.position.as_ref().map(|position| position.offset);
+                self.oracle.accepted(&event.target, Entry { id: id_of(&payload), offset });
+                let count =
+                    if offset.is_some() { &mut self.totals.critical } else { &mut self.totals.ordered };
+                *count += 1;
+            }
+            Class::Latest(_) => {
+                let value = payload["value"].as_u64().expect("a value");
+                let key = (event.target.clone(), payload["event_id"].as_u64().expect("an event"));
+                if self.oracle.values(&key).last().is_some_and(|last| *last > value) {
+                    self.totals.stale += 1;
+                } else {
+                    self.oracle.accepted_latest(key, value);
+                    self.totals.latest += 1;
+                }
+            }
+            Class::Ephemeral => {}
+        }
+    }
+
+    // --- the end ---
+
+    pub(super) fn come_to_rest(&mut self) {
+        for shard in &mut self.shards {
+            shard.stalled_until = 0;
+        }
+        for client in self.clients.iter_mut().filter(|client| client.is_alive()) {
+            client.reading = true;
+        }
+        self.work_off();
+        // Long enough for keep-alive to find the silent ones, and for the newest values of everybody else.
+        self.pass(150);
+        self.work_off();
+    }
+
+    pub(super) fn work_off(&mut self) {
+        let rounds = (0..100_000).take_while(|_| self.round()).count();
+        assert!(rounds < 100_000, "the gateway never comes to rest");
+    }
+
+    pub(super) fn check_complete(&self) {
+        self.control.route.check_invariants();
+        for client in self.clients.iter().filter(|client| client.is_open()) {
+            client.check_complete(&self.oracle);
+        }
+        let open = self.clients.iter().filter(|client| client.is_alive()).count();
+        let held: usize = self.shards.iter().map(|shard| shard.hub.len()).sum();
+        assert_eq!(held, open, "hubs hold who is connected");
+        let counted: u64 = self.shards.iter().map(|shard| shard.cells.connections.get()).sum();
+        assert_eq!(counted as usize, open, "and count them");
+        for room in ROOMS {
+            let members = self
+                .clients
+                .iter()
+                .filter(|client| client.is_open() && client.rooms.contains_key(room))
+                .count();
+            let known = self.control.route.directory().room(room).map_or(0, |held| held.total());
+            assert_eq!(known as usize, members, "members of {room}");
+        }
+    }
+
+    pub(super) fn everybody_leaves(&mut self) {
+        if self.rng.one_in(2) {
+            self.clients.iter_mut().for_each(|client| client.draining = true);
+            self.control.drain(Duration::from_secs(5));
+        } else {
+            for number in 0..self.clients.len() {
+                if self.clients[number].is_open() {
+                    let action = if self.rng.one_in(2) { Action::Close } else { Action::Vanish };
+                    self.act_of(number, action);
+                }
+            }
+        }
+        self.work_off();
+        self.pass(150);
+        self.work_off();
+    }
+
+    pub(super) fn check_empty(&mut self) {
+        let drained = self.clients.iter().any(|client| client.draining);
+        assert!(!drained || self.control.all_drained(), "every shard says that it is empty");
+        for shard in &self.shards {
+            assert!(shard.hub.is_empty() && shard.sockets.is_empty() && shard.inbox.is_empty());
+            assert!(!shard.hub.members_pending() && shard.to_control.is_empty());
+            let cells = &shard.cells;
+            let left = [&cells.connections, &cells.connections_authenticated, &cells.users, &cells.rooms];
+            assert_eq!(left.map(|cell| cell.get()), [0; 4]);
+            self.totals.conflated += cells.conflated.get();
+            self.totals.dropped_ephemeral += cells.dropped_ephemeral.get();
+        }
+        let route = &self.control.route;
+        assert_eq!((route.directory().user_count(), route.directory().room_count()), (0, 0));
+        self.now = self.now.after(Duration::from_secs(25 * 3_600));
+        self.control.tick(self.now);
+        let sequencer = self.control.route.sequencer();
+        let left = [sequencer.history().stream_count(), sequencer.key_count(), sequencer.version_count()];
+        assert_eq!(left, [0; 3], "streams, keys and versions are let go");
+    }
+}
