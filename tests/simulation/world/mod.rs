@@ -257,8 +257,8 @@ impl World {
         let filler = "x".repeat(if self.rng.one_in(4) { self.rng.below(2_000) } else { 0 });
         let about = self.rng.below(3) as u64;
         // Odd events come with versions, some of them late.
-        let late = about % 2 == 1 && self.rng.one_in(3);
-        let value = if late { (id * 10).saturating_sub(395) } else { id * 10 };
+        let late = about % 2 == 1 && id > 40 && self.rng.one_in(3);
+        let value = if late { id * 10 - 395 } else { id * 10 };
         let version = (about % 2 == 1).then_some(value);
         let (kind, target, payload) = match self.rng.below(8) {
             0 | 1 => (
