@@ -80,6 +80,8 @@ pub struct Publication {
     pub version: Option<u64>,
     /// A repeated publication with the same key gets the first answer for five minutes; at most 256 bytes.
     pub idempotency_key: Option<String>,
+    /// What `payload` is called where it came from, for the caller whose payload is refused.
+    pub(crate) payload_field: &'static str,
 }
 
 impl Publication {
@@ -92,6 +94,7 @@ impl Publication {
             class: None,
             version: None,
             idempotency_key: None,
+            payload_field: "payload",
         }
     }
 
@@ -99,7 +102,7 @@ impl Publication {
     fn check(self) -> Result<(Event, Option<Arc<str>>), PublishError> {
         check_target(&self.target)?;
         check_length("event_type", &self.kind, 1..=KIND_BYTES_MAX)?;
-        check_payload(&self.payload)?;
+        check_payload(self.payload_field, &self.payload)?;
         if let Some(key) = &self.idempotency_key {
             check_length("idempotency_key", key, 0..=IDEMPOTENCY_KEY_BYTES_MAX)?;
         }
@@ -292,14 +295,14 @@ fn check_length(
     Ok(())
 }
 
-fn check_payload(payload: &[u8]) -> Result<(), PublishError> {
+fn check_payload(field: &'static str, payload: &[u8]) -> Result<(), PublishError> {
     if payload.len() > EVENT_BYTES_MAX {
-        return Err(PublishError::invalid("payload", format!("must be at most {EVENT_BYTES_MAX} bytes")));
+        return Err(PublishError::invalid(field, format!("must be at most {EVENT_BYTES_MAX} bytes")));
     }
     let text = std::str::from_utf8(payload)
-        .map_err(|_| PublishError::invalid("payload", "must be JSON: it is not UTF-8"))?;
+        .map_err(|_| PublishError::invalid(field, "must be JSON: it is not UTF-8"))?;
     wire::json::validate(text)
-        .map_err(|invalid| PublishError::invalid("payload", format!("must be JSON: {invalid}")))
+        .map_err(|invalid| PublishError::invalid(field, format!("must be JSON: {invalid}")))
 }
 
 #[cfg(test)]

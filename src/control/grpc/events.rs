@@ -50,6 +50,14 @@ enum Body {
 }
 
 impl Body {
+    /// Its name in the requests.
+    const fn field(&self) -> &'static str {
+        match self {
+            Self::Fields(_) | Self::Empty => "payload",
+            Self::Json(_) => "payload_json",
+        }
+    }
+
     fn into_json(self) -> Result<Bytes, PublishError> {
         match self {
             Self::Fields(fields) => serde_json::to_vec(&Json(&fields))
@@ -76,6 +84,7 @@ struct Parts {
 impl Parts {
     fn publication(self, idempotency_key: String) -> Result<Publication, PublishError> {
         required("event_type", &self.event_type)?;
+        let payload_field = self.body.field();
         let payload = self.body.into_json()?;
         let class = match DeliveryClass::try_from(self.class) {
             Ok(DeliveryClass::Unspecified) => None,
@@ -91,6 +100,7 @@ impl Parts {
             class,
             version: (self.version > 0).then_some(self.version),
             idempotency_key: Some(idempotency_key),
+            payload_field,
             ..Publication::new(self.target, self.event_type, payload)
         })
     }
