@@ -43,7 +43,7 @@ struct FakeShard {
 impl FakeShard {
     fn new(capacity: usize) -> (Self, ShardLink) {
         let (to, inbox) = Mailbox::bounded(capacity);
-        let (to_control, from) = Mailbox::bounded(64);
+        let (to_control, from) = Mailbox::bounded(capacity.max(64));
         let lagging = Arc::new(AtomicBool::new(false));
         (Self { inbox, to_control, lagging: lagging.clone() }, ShardLink { to, from, lagging })
     }

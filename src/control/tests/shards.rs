@@ -182,7 +182,7 @@ async fn everyone_is_counted_by_open_connections() {
 /// and the call.
 #[tokio::test]
 async fn a_shard_that_catches_up_meanwhile_misses_nothing() {
-    let mut world = World::start(|_| ());
+    let mut world = World::with_mailboxes(4_096, |_| ());
     let (to, lagging) = (world.shards[1].to_control.clone(), world.shards[1].lagging.clone());
     let address = |room: String| Address::Room(room.into());
     let (told, full) = std::sync::mpsc::sync_channel(0);
@@ -190,7 +190,7 @@ async fn a_shard_that_catches_up_meanwhile_misses_nothing() {
     let shard = std::thread::spawn(move || {
         while let Ok(number) = round.recv() {
             let filler = |n| ToControl::Members { address: address(format!("filler:{n}")), count: number };
-            assert!((0..1_000).any(|n| to.try_send(filler(n)).is_err()), "the mailbox is bounded");
+            assert!((0..10_000).any(|n| to.try_send(filler(n)).is_err()), "the mailbox is bounded");
             lagging.store(true, Ordering::Release);
             told.send(()).unwrap();
             let mut late = ToControl::Members { address: address(format!("room:{number}")), count: 1 };
@@ -200,7 +200,8 @@ async fn a_shard_that_catches_up_meanwhile_misses_nothing() {
             lagging.store(false, Ordering::Release);
         }
     });
-    for number in 1..=200 {
+    // As many messages as take control longer to hear than the shard to wake up.
+    for number in 1..=50 {
         again.send(number).unwrap();
         full.recv().unwrap();
         world.gateway.broadcast(&format!("room:{number}"), "ticket:sold", "{}").await.unwrap();

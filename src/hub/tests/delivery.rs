@@ -202,3 +202,15 @@ fn who_is_not_admitted_yet_gets_no_events() {
     let frames = scene.read(conn);
     assert!(frames.len() == 2 && frames[1].contains("\"payload\":4"), "{frames:?}");
 }
+
+#[test]
+fn what_a_connection_did_itself_it_is_not_told() {
+    let mut scene = Scene::new();
+    let (doer, other) = (scene.anonymous(0), scene.anonymous(1));
+    for conn in [doer, other] {
+        scene.join(conn, "event:1");
+    }
+    scene.deliver(&Event { except: Some(doer), ..event(room("event:1"), "1") });
+    assert!(scene.read(doer).is_empty());
+    assert_one(&scene.read(other), &["1"]);
+}
