@@ -144,7 +144,7 @@ async fn what_is_wrong_is_named_and_counted() {
     };
     let refused = client.send_to_user(not_json).await.unwrap_err();
     assert_eq!(refused.code(), Code::InvalidArgument);
-    assert!(refused.message().starts_with("`payload` must be JSON"), "{}", refused.message());
+    assert!(refused.message().starts_with("`payload_json` must be JSON"), "{}", refused.message());
     let methods = &world.status.control.methods;
     let counted = [3, 4].map(|method: usize| methods[method].by_code[Code::InvalidArgument as usize].get());
     assert_eq!(counted, [1, 1]);
