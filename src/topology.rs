@@ -38,6 +38,7 @@ use crate::{
     mesh::Mailbox,
     net::{
         listener::{self, Reservation},
+        readiness::Bell,
         tls,
     },
     shard::{self, ShardParts},
@@ -155,6 +156,7 @@ pub fn start(settings: Settings, handlers: Handlers) -> Result<Running, StartErr
             mailbox,
             control: to_control,
             lagging,
+            bell: Bell::new().map_err(|error| thread_error(format!("shard {index}"), error))?,
             seed: seed ^ index as u64,
         });
     }

@@ -132,6 +132,11 @@ impl<T> Receiver<T> {
         if self.shared.queue.is_empty() { Poll::Pending } else { Poll::Ready(()) }
     }
 
+    /// Tells senders that nobody has to be woken any more, whatever it was that ended the sleep.
+    pub fn wake_up(&mut self) {
+        self.shared.asleep.store(false, Ordering::Relaxed);
+    }
+
     /// Waits until there is a message.
     pub async fn ready(&mut self) {
         poll_fn(|cx| self.poll_ready(cx)).await;
@@ -173,6 +178,17 @@ mod tests {
         }
         assert_eq!(count.0.load(Ordering::SeqCst), 1);
         assert!(receiver.poll_ready(&mut cx).is_ready());
+    }
+
+    #[test]
+    fn a_receiver_that_woke_up_by_itself_is_not_woken() {
+        let (sender, mut receiver) = Mailbox::bounded(8);
+        let count = Arc::new(Count::default());
+        let waker = Waker::from(count.clone());
+        assert!(receiver.poll_ready(&mut Context::from_waker(&waker)).is_pending());
+        receiver.wake_up();
+        sender.try_send(1).unwrap();
+        assert_eq!(count.0.load(Ordering::SeqCst), 0);
     }
 
     #[test]

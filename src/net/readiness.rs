@@ -1,33 +1,36 @@
-//! Which sockets of a shard can be read or written: one epoll set, waited for through the shard's executor.
+//! Which sockets of a shard can be read or written: one epoll set, in which an idle shard sleeps.
 //!
 //! An idle connection is an entry in this set, not a task: it costs the kernel's record and nothing of ours.
 //! Entries are edge-triggered and made once per socket, so that nothing is re-armed on the way of a message;
-//! whoever reads must read until a short read, and whoever was blocked in writing is told once.
+//! whoever reads must read until a short read, and whoever was blocked in writing is told once. Other threads end
+//! a sleep by ringing the set's [`Bell`].
 
 use std::{
-    future::poll_fn,
     io,
-    os::fd::{AsFd, FromRawFd, IntoRawFd, OwnedFd},
-    pin::Pin,
-    task::{Context, Poll},
+    os::fd::{AsFd, OwnedFd},
+    sync::Arc,
+    task::Wake,
+    time::Duration,
 };
 
-use futures_lite::AsyncRead;
-use glommio::net::TcpStream;
 use rustix::{
-    event::epoll::{self, CreateFlags, Event, EventData, EventFlags},
+    event::{
+        EventfdFlags,
+        epoll::{self, CreateFlags, Event, EventData, EventFlags},
+        eventfd,
+    },
     time::Timespec,
 };
 
 /// Events taken from the kernel in one call.
 const EVENTS_MAX: usize = 512;
+/// Of the bell. Listeners have the numbers below it, connections their ids, which are smaller still.
+const BELL_TOKEN: u64 = u64::MAX;
 
-/// A set of sockets, each with a token of the owner's.
+/// A set of sockets, each with a token of the owner's, and the bell that ends its sleep.
 pub struct Readiness {
     epoll: OwnedFd,
     events: Vec<Event>,
-    /// The executor's pending wait for `epoll`; `None` while nobody waits.
-    wait: Option<Pin<Box<TcpStream>>>,
 }
 
 /// What a socket is ready for.
@@ -41,11 +44,35 @@ pub struct Ready {
     pub writable: bool,
 }
 
+/// Wakes a thread that sleeps in its [`Readiness`]; as a waker it is what a mailbox rings.
+#[derive(Debug)]
+pub struct Bell(OwnedFd);
+
+impl Bell {
+    /// A bell that no set listens to yet. Whoever rings it must share the descriptor table it was made in.
+    pub fn new() -> io::Result<Arc<Self>> {
+        Ok(Arc::new(Self(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?)))
+    }
+}
+
+impl Wake for Bell {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        // It fails only where the counter is full, and then the bell has rung.
+        rustix::io::write(&self.0, &1_u64.to_ne_bytes()).ok();
+    }
+}
+
 impl Readiness {
-    /// An empty set. Call it on the executor's thread.
-    pub fn new() -> io::Result<Self> {
+    /// A set with nothing in it but the bell.
+    pub fn new(bell: &Bell) -> io::Result<Self> {
         let epoll = epoll::create(CreateFlags::CLOEXEC)?;
-        Ok(Self { epoll, events: Vec::with_capacity(EVENTS_MAX), wait: None })
+        // Edge-triggered: each ring is an edge, so nobody has to read the counter.
+        epoll::add(&epoll, &bell.0, EventData::new_u64(BELL_TOKEN), EventFlags::IN | EventFlags::ET)?;
+        Ok(Self { epoll, events: Vec::with_capacity(EVENTS_MAX) })
     }
 
     /// Adds a connection: told once for each new edge, reading and writing.
@@ -64,17 +91,20 @@ impl Readiness {
         Ok(epoll::delete(&self.epoll, listener)?)
     }
 
-    /// Appends what is ready now, without waiting, up to a bound; whether there may be more.
-    pub fn poll(&mut self, into: &mut Vec<Ready>) -> io::Result<bool> {
+    /// Appends what is ready, up to a bound; whether there may be more. Sleeps until something is or the bell rings,
+    /// for the given time at most; `None`: however long it takes.
+    pub fn wait(&mut self, sleep_max: Option<Duration>, into: &mut Vec<Ready>) -> io::Result<bool> {
         self.events.clear();
-        let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+        let timeout =
+            sleep_max.map(|max| Timespec { tv_sec: max.as_secs() as _, tv_nsec: max.subsec_nanos().into() });
         let spare = rustix::buffer::spare_capacity(&mut self.events);
-        match epoll::wait(&self.epoll, spare, Some(&now)) {
+        match epoll::wait(&self.epoll, spare, timeout.as_ref()) {
             Err(rustix::io::Errno::INTR) => return Ok(true),
             other => other?,
         };
         let end = EventFlags::RDHUP | EventFlags::HUP | EventFlags::ERR;
-        into.extend(self.events.iter().map(|event| {
+        let sockets = self.events.iter().filter(|event| event.data.u64() != BELL_TOKEN);
+        into.extend(sockets.map(|event| {
             let flags = event.flags;
             Ready {
                 token: event.data.u64(),
@@ -84,40 +114,6 @@ impl Readiness {
         }));
         Ok(self.events.len() == EVENTS_MAX)
     }
-
-    /// Ready when [`Readiness::poll`] may find something; the task is woken by the executor's ring.
-    ///
-    /// The executor offers readiness of streams alone. An epoll descriptor dressed as one is polled like any
-    /// other, and the read that follows fails at once since it is no socket: that failure is the sign.
-    pub fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        if !self.arm() {
-            return Poll::Pending;
-        }
-        let Some(stream) = &mut self.wait else { return Poll::Pending };
-        match stream.as_mut().poll_read(cx, &mut [0]) {
-            Poll::Pending => Poll::Pending,
-            Poll::Ready(_) => {
-                self.wait = None;
-                Poll::Ready(())
-            }
-        }
-    }
-
-    /// Waits until [`Readiness::poll`] may find something.
-    pub async fn ready(&mut self) {
-        poll_fn(|cx| self.poll_ready(cx)).await;
-    }
-
-    /// Gets ready to wait. `false`: there is no descriptor left for it, so whoever waits must look by the clock.
-    pub fn arm(&mut self) -> bool {
-        if self.wait.is_none()
-            && let Ok(epoll) = self.epoll.try_clone()
-        {
-            // SAFETY: the descriptor was duplicated above and belongs to nobody else; the stream closes it.
-            self.wait = Some(Box::pin(unsafe { TcpStream::from_raw_fd(epoll.into_raw_fd()) }));
-        }
-        self.wait.is_some()
-    }
 }
 
 #[cfg(test)]
@@ -125,55 +121,57 @@ mod tests {
     use std::{
         io::{Read, Write},
         os::unix::net::UnixStream,
-        time::Duration,
+        task::Waker,
+        thread,
     };
-
-    use glommio::{LocalExecutorBuilder, Placement};
 
     use super::*;
 
-    fn on_an_executor(test: impl AsyncFnOnce() + Send + 'static) {
-        let builder = LocalExecutorBuilder::new(Placement::Unbound).io_memory(64 << 10);
-        builder.spawn(move || async move { test().await }).unwrap().join().unwrap();
+    fn set() -> (Arc<Bell>, Readiness) {
+        let bell = Bell::new().unwrap();
+        let set = Readiness::new(&bell).unwrap();
+        (bell, set)
     }
 
     #[test]
-    fn a_waiting_task_is_woken_by_each_new_edge() {
-        on_an_executor(async || {
-            let (mut client, mut server) = UnixStream::pair().unwrap();
-            server.set_nonblocking(true).unwrap();
-            let mut set = Readiness::new().unwrap();
-            set.add(&server, 7).unwrap();
-            let mut found = Vec::new();
-            set.poll(&mut found).unwrap();
-            assert_eq!(found, [Ready { token: 7, readable: false, writable: true }]);
-            for _ in 0..3 {
-                let writer = std::thread::spawn(move || {
-                    client.write_all(b"x").unwrap();
-                    client
-                });
-                set.ready().await;
-                found.clear();
-                set.poll(&mut found).unwrap();
-                assert!(found[0].readable);
-                assert_eq!(server.read(&mut [0; 8]).unwrap(), 1);
-                client = writer.join().unwrap();
-            }
-        });
+    fn a_sleeping_set_is_woken_by_each_new_edge() {
+        let (_bell, mut set) = set();
+        let (mut client, mut server) = UnixStream::pair().unwrap();
+        server.set_nonblocking(true).unwrap();
+        set.add(&server, 7).unwrap();
+        let mut found = Vec::new();
+        set.wait(None, &mut found).unwrap();
+        assert_eq!(found, [Ready { token: 7, readable: false, writable: true }]);
+        for _ in 0..3 {
+            let writer = thread::spawn(move || {
+                client.write_all(b"x").unwrap();
+                client
+            });
+            found.clear();
+            set.wait(None, &mut found).unwrap();
+            assert!(found[0].readable);
+            assert_eq!(server.read(&mut [0; 8]).unwrap(), 1);
+            client = writer.join().unwrap();
+        }
     }
 
     #[test]
-    fn waiting_ends_with_what_else_is_waited_for() {
-        on_an_executor(async || {
-            let mut set = Readiness::new().unwrap();
-            let (_client, server) = UnixStream::pair().unwrap();
-            set.add(&server, 1).unwrap();
-            set.poll(&mut Vec::new()).unwrap();
-            let timer = glommio::timer::Timer::new(Duration::from_millis(1));
-            futures_lite::future::or(set.ready(), async {
-                timer.await;
-            })
-            .await;
-        });
+    fn every_ring_ends_one_sleep_and_names_no_socket() {
+        let (bell, mut set) = set();
+        let mut found = Vec::new();
+        for _ in 0..3 {
+            let waker = Waker::from(bell.clone());
+            let ringer = thread::spawn(move || waker.wake_by_ref());
+            set.wait(None, &mut found).unwrap();
+            ringer.join().unwrap();
+        }
+        assert!(found.is_empty());
+    }
+
+    #[test]
+    fn a_bell_that_rang_before_the_sleep_ends_it() {
+        let (bell, mut set) = set();
+        bell.wake_by_ref();
+        set.wait(None, &mut Vec::new()).unwrap();
     }
 }

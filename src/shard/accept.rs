@@ -18,8 +18,9 @@ use crate::{
 
 /// How long nobody is accepted after the process ran out of descriptors or memory.
 const PAUSE: Duration = Duration::from_millis(100);
-/// Tokens of listeners count down from here; no connection has such an id, since no shard has the last number.
-const LISTENER_TOKEN_LAST: u64 = u64::MAX;
+/// Tokens of listeners count down from here, below that of the bell; no connection has such an id, since no shard has
+/// the last number.
+const LISTENER_TOKEN_LAST: u64 = u64::MAX - 1;
 
 /// The listeners of one shard.
 pub(super) struct Listeners {

@@ -14,17 +14,16 @@ mod traffic;
 
 use std::{
     cell::{Cell, RefCell},
-    future::{Future, poll_fn},
+    future::poll_fn,
     io,
     net::SocketAddr,
-    pin::pin,
     rc::Rc,
     sync::{Arc, atomic::AtomicBool},
-    task::{Poll, Waker},
+    task::{Context, Poll, Waker},
     time::Duration,
 };
 
-use glommio::{Latency, Shares, executor, timer::Timer};
+use glommio::{Latency, Shares, executor};
 
 use self::state::Shard;
 use crate::{
@@ -36,24 +35,17 @@ use crate::{
     limits,
     mesh::{Receiver, Sender, ToControl, ToShard},
     metrics::ShardCells,
-    net::readiness::{Readiness, Ready},
+    net::readiness::{Bell, Readiness, Ready},
     status::Status,
 };
 
 /// Shares of the core: deliveries against handshakes, where both want it.
 const DELIVERY_SHARES: usize = 1_000;
 const HANDSHAKE_SHARES: usize = 200;
-/// The longest sleep of the driver, whatever it waits for: see [`PREEMPT_TIMER`].
-const SLEEP_MAX: Duration = Duration::from_secs(1);
-
-/// The longest sleep of a driver that cannot wait for its sockets, since the process is out of descriptors.
-const BLIND_SLEEP_MAX: Duration = Duration::from_millis(5);
-
-/// For the executor of a shard: practically never. Its tasks yield by themselves after every turn.
+/// For the executor of a shard: practically never. Its tasks yield by themselves, wherever another one has work.
 ///
 /// An executor of glommio 0.9 whose preemption timer fires between its look at the rings and its first task believes
-/// that nothing can run, and sleeps with tasks that could. On a busy host a timer of a millisecond does that within
-/// minutes, and the shard stands still until a socket or a message wakes it.
+/// that nothing can run, and sleeps with tasks that could.
 pub const PREEMPT_TIMER: Duration = Duration::from_secs(3_600);
 
 /// What a shard is built from; made by topology alone.
@@ -82,12 +74,15 @@ pub struct ShardParts {
     pub control: Sender<ToControl>,
     /// Set while control does not know all members: control then sends everything here.
     pub lagging: Arc<AtomicBool>,
+    /// Ends the shard's sleep; made before the threads, so that all of them can ring it.
+    pub bell: Arc<Bell>,
     /// For hashing and for spreading phases.
     pub seed: u64,
 }
 
 /// Serves until it was drained. `bound` is told once whether the listeners stand.
 pub async fn run(parts: ShardParts, bound: impl FnOnce(io::Result<()>)) {
+    let bell = parts.bell.clone();
     let (shard, mailbox, readiness) = match Shard::build(parts) {
         Ok(built) => {
             built.0.status.shard_accepts();
@@ -103,7 +98,8 @@ pub async fn run(parts: ShardParts, bound: impl FnOnce(io::Result<()>)) {
     let handshakes =
         executor().create_task_queue(Shares::Static(HANDSHAKE_SHARES), Latency::NotImportant, "handshakes");
     let newcomers = glommio::spawn_local_into(greet(shard.clone(), doors.clone()), handshakes);
-    let driver = glommio::spawn_local_into(drive(shard, mailbox, readiness, doors), deliveries);
+    let driver = Driver { shard, mailbox, readiness, doors, waker: Waker::from(bell) };
+    let driver = glommio::spawn_local_into(driver.run(), deliveries);
     match (newcomers, driver) {
         (Ok(newcomers), Ok(driver)) => {
             driver.await;
@@ -136,12 +132,15 @@ impl Door {
         }
     }
 
-    fn poll(&self, waker: &Waker) -> Poll<()> {
-        if self.open.take() {
-            return Poll::Ready(());
-        }
-        self.waiting.set(Some(waker.clone()));
-        Poll::Pending
+    async fn opened(&self) {
+        poll_fn(|cx| {
+            if self.open.take() {
+                return Poll::Ready(());
+            }
+            self.waiting.set(Some(cx.waker().clone()));
+            Poll::Pending
+        })
+        .await;
     }
 }
 
@@ -160,38 +159,85 @@ impl Drop for Fatal {
 /// "An internal software error has been detected" (sysexits.h).
 const EXIT_SOFTWARE: i32 = 70;
 
-/// The driver: everything but handshakes.
-async fn drive(
+/// Everything but handshakes: the task that sleeps in the set of the shard's sockets.
+struct Driver {
     shard: Rc<RefCell<Shard>>,
-    mut mailbox: Receiver<ToShard>,
-    mut readiness: Readiness,
+    mailbox: Receiver<ToShard>,
+    readiness: Readiness,
     doors: Rc<Doors>,
-) {
-    let _fatal = Fatal;
-    let mut ready: Vec<Ready> = Vec::new();
-    loop {
-        ready.clear();
-        let more_sockets = readiness.poll(&mut ready).unwrap_or(true);
+    /// What control rings when it sends to a driver that sleeps.
+    waker: Waker,
+}
+
+/// What is left to do after a turn.
+enum Next {
+    /// More of the same, at once.
+    Turn,
+    /// Newcomers wait for their share of the core; for all of it, if nobody else wants any.
+    Handshakes { alone: bool },
+    /// Nothing until a socket, a message or the deadline, monotonic nanoseconds.
+    Sleep(Option<u64>),
+    /// Nobody is left after a drain.
+    Finished,
+}
+
+impl Driver {
+    async fn run(mut self) {
+        let _fatal = Fatal;
+        let mut ready: Vec<Ready> = Vec::new();
+        let mut sleep_max = Some(Duration::ZERO);
+        let mut slept = false;
+        loop {
+            ready.clear();
+            let more_sockets = self.readiness.wait(sleep_max, &mut ready).unwrap_or(true);
+            self.mailbox.wake_up();
+            slept |= sleep_max != Some(Duration::ZERO);
+            sleep_max = Some(Duration::ZERO);
+            match self.turn(&ready, more_sockets) {
+                Next::Turn => {}
+                Next::Handshakes { alone } => {
+                    if std::mem::take(&mut slept) {
+                        // The executor takes sleep for work. It has to enter that into its books before newcomers
+                        // begin, or they would have the core for themselves for as long again.
+                        executor().yield_task_queue_now().await;
+                    }
+                    self.doors.handshakes.knock();
+                    if alone {
+                        self.doors.driver.opened().await;
+                    } else {
+                        executor().yield_task_queue_now().await;
+                    }
+                }
+                Next::Sleep(deadline) => sleep_max = self.sleep_max(deadline),
+                Next::Finished => return,
+            }
+        }
+    }
+
+    fn turn(&mut self, ready: &[Ready], more_sockets: bool) -> Next {
         let now = Now::read();
-        let (sleep_until, newcomers, finished) = {
-            let mut shard = shard.borrow_mut();
-            let more_messages = take_mail(&mut shard, now, &mut mailbox);
-            let more_reads = shard.serve(now, &ready, &readiness);
-            shard.expire(now, &readiness);
-            shard.finish_turn(now);
-            let busy = more_sockets || more_messages || more_reads;
-            ((!busy).then(|| shard.next_deadline()), shard.has_handshakes(), shard.is_finished())
-        };
-        if finished {
-            return;
+        let mut shard = self.shard.borrow_mut();
+        let more_messages = take_mail(&mut shard, now, &mut self.mailbox);
+        let more_reads = shard.serve(now, ready, &self.readiness);
+        shard.expire(now, &self.readiness);
+        shard.finish_turn(now);
+        if shard.is_finished() {
+            Next::Finished
+        } else if shard.has_handshakes() {
+            Next::Handshakes { alone: ready.is_empty() && !more_messages && !more_reads }
+        } else if more_sockets || more_messages || more_reads {
+            Next::Turn
+        } else {
+            Next::Sleep(shard.next_deadline())
         }
-        if newcomers {
-            doors.handshakes.knock();
+    }
+
+    /// How long the driver may sleep: not at all if a message came meanwhile; from here on, the next one rings.
+    fn sleep_max(&mut self, deadline: Option<u64>) -> Option<Duration> {
+        if self.mailbox.poll_ready(&mut Context::from_waker(&self.waker)).is_ready() {
+            return Some(Duration::ZERO);
         }
-        match sleep_until {
-            None => executor().yield_task_queue_now().await,
-            Some(deadline) => idle(&mut mailbox, &mut readiness, &doors.driver, deadline).await,
-        }
+        deadline.map(|due| Duration::from_nanos(due.saturating_sub(Now::read().mono_ns)))
     }
 }
 
@@ -205,26 +251,6 @@ fn take_mail(shard: &mut Shard, now: Now, mailbox: &mut Receiver<ToShard>) -> bo
     true
 }
 
-/// Sleeps until a message, a socket, a deadline or the other task wants the driver.
-async fn idle(
-    mailbox: &mut Receiver<ToShard>,
-    readiness: &mut Readiness,
-    door: &Door,
-    deadline: Option<u64>,
-) {
-    let until = |due: u64| Duration::from_nanos(due.saturating_sub(Now::read().mono_ns));
-    let sleep_max = if readiness.arm() { SLEEP_MAX } else { BLIND_SLEEP_MAX };
-    let mut timer = pin!(Timer::new(deadline.map_or(sleep_max, until).min(sleep_max)));
-    poll_fn(|cx| {
-        let timed_out = timer.as_mut().poll(cx).is_ready();
-        let woken = mailbox.poll_ready(cx).is_ready()
-            | readiness.poll_ready(cx).is_ready()
-            | door.poll(cx.waker()).is_ready();
-        if timed_out || woken { Poll::Ready(()) } else { Poll::Pending }
-    })
-    .await;
-}
-
 /// The handshakes: one at a time, looking up in between.
 async fn greet(shard: Rc<RefCell<Shard>>, doors: Rc<Doors>) {
     let _fatal = Fatal;
@@ -236,12 +262,11 @@ async fn greet(shard: Rc<RefCell<Shard>>, doors: Rc<Doors>) {
             shard.finish_turn(now);
             more
         };
+        doors.driver.knock();
         if more {
             executor().yield_task_queue_now().await;
         } else {
-            // Deadlines may have come nearer.
-            doors.driver.knock();
-            poll_fn(|cx| doors.handshakes.poll(cx.waker())).await;
+            doors.handshakes.opened().await;
         }
     }
 }

@@ -73,7 +73,7 @@ pub(super) struct Shard {
 impl Shard {
     /// Binds the listeners and builds the rest; the parts that the driver waits on are handed back.
     pub(super) fn build(parts: ShardParts) -> io::Result<(Self, Receiver<ToShard>, Readiness)> {
-        let readiness = Readiness::new()?;
+        let readiness = Readiness::new(&parts.bell)?;
         let mut sockets: Vec<(TcpListener, bool)> = vec![(listener::listen(parts.ws)?, false)];
         if let Some(wss) = parts.wss {
             sockets.push((listener::listen(wss)?, true));
