@@ -9,7 +9,11 @@ use std::io::{IsTerminal, Write};
 use tracing::{Level, Metadata, Subscriber};
 use tracing_appender::non_blocking::{ErrorCounter, NonBlocking, NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::{
-    EnvFilter, Layer, filter::filter_fn, fmt, layer::SubscriberExt, registry::LookupSpan,
+    EnvFilter, Layer,
+    filter::{LevelFilter, filter_fn},
+    fmt,
+    layer::SubscriberExt,
+    registry::LookupSpan,
     util::SubscriberInitExt,
 };
 
@@ -93,7 +97,9 @@ where
 fn filter<S>(level: &str) -> Result<impl tracing_subscriber::layer::Filter<S> + use<S>, LogError> {
     use tracing_subscriber::filter::FilterExt;
     let level = EnvFilter::builder().parse(level)?;
-    Ok(FilterExt::<S>::and(level, filter_fn(is_ours_or_coarse)))
+    // Without the hint every line of every crate would be looked at, on every core.
+    let coarse = filter_fn(is_ours_or_coarse).with_max_level_hint(LevelFilter::TRACE);
+    Ok(FilterExt::<S>::and(level, coarse))
 }
 
 fn is_ours_or_coarse(line: &Metadata<'_>) -> bool {
@@ -156,6 +162,13 @@ mod tests {
             tracing::trace!("ours");
         });
         assert!(!text.contains("canary") && text.contains("gone away") && text.contains("ours"), "{text}");
+    }
+
+    #[test]
+    fn what_is_finer_than_the_level_is_not_even_looked_at() {
+        use tracing_subscriber::{Registry, layer::Filter};
+        let hint = filter::<Registry>("info").unwrap().max_level_hint();
+        assert_eq!(hint, Some(LevelFilter::INFO));
     }
 
     #[test]
