@@ -66,6 +66,22 @@ pub enum Class {
     Ephemeral,
 }
 
+impl Class {
+    /// What the classes are called in metrics, by [`Class::index`].
+    pub const NAMES: [&str; 4] = ["critical", "ordered", "latest", "ephemeral"];
+
+    /// Position in tables by class, `< Class::NAMES.len()`.
+    #[inline]
+    pub const fn index(&self) -> usize {
+        match self {
+            Self::Critical => 0,
+            Self::Ordered => 1,
+            Self::Latest(_) => 2,
+            Self::Ephemeral => 3,
+        }
+    }
+}
+
 /// The key of a Latest value: a hash of what the value is about (type and event, room or category).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct LatestKey(pub u64);

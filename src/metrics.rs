@@ -6,6 +6,8 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use crate::event::Class;
+
 /// A count that only its owner writes.
 #[derive(Debug, Default)]
 pub struct Cell(AtomicU64);
@@ -165,10 +167,10 @@ pub struct ShardCells {
     pub sent: ByKind,
     /// Messages from clients, by [`KINDS`].
     pub received: ByKind,
-    /// Events delivered to at least one connection's outbox, per receiver, Critical, Ordered, Latest, Ephemeral.
-    pub delivered: [Cell; 4],
-    /// Event accepted → last byte handed to the kernel.
-    pub latency: Histogram,
+    /// Events whose last byte was handed to the kernel, per receiver, by [`Class::index`].
+    pub delivered: [Cell; Class::NAMES.len()],
+    /// Event accepted → last byte handed to the kernel, by [`Class::index`].
+    pub latency: [Histogram; Class::NAMES.len()],
     /// Bytes read from sockets.
     pub bytes_in: Cell,
     /// Bytes written to sockets.
@@ -273,8 +275,8 @@ pub struct ControlCells {
     pub memberships: Cell,
     /// Calls by [`GRPC_METHODS`].
     pub methods: [MethodCells; GRPC_METHODS.len()],
-    /// Events accepted: Critical, Ordered, Latest, Ephemeral.
-    pub accepted: [Cell; 4],
+    /// Events accepted, by [`Class::index`].
+    pub accepted: [Cell; Class::NAMES.len()],
     /// Events refused since a mailbox on the way was full.
     pub overloaded: Cell,
     /// Events refused since their idempotency key had another body.

@@ -10,6 +10,7 @@ use std::{
 };
 
 use crate::{
+    event::Class,
     metrics::{
         CLOSE_CODES, Cell, ControlCells, GRPC_CODES, GRPC_METHODS, Histogram, KINDS, LATENCY_BOUNDS_US,
         MailboxCells, ShardCells,
@@ -33,8 +34,6 @@ pub fn render(status: &Status, rooms: &[(Arc<str>, u32)]) -> String {
     routing(&mut text, &status.control);
     text.0
 }
-
-const CLASSES: [&str; 4] = ["critical", "ordered", "latest", "ephemeral"];
 
 fn connections(text: &mut Text, status: &Status, rooms: &[(Arc<str>, u32)]) {
     let control = &status.control;
@@ -73,8 +72,8 @@ fn messages(text: &mut Text, status: &Status) {
     by_kind(text, "realtime_messages_sent_total", "Messages to clients.", |shard| &shard.sent.0);
     by_kind(text, "realtime_messages_received_total", "Messages from clients.", |shard| &shard.received.0);
     let name = "realtime_notifications_delivered_total";
-    text.family(name, Counter, "Events put into the queue of a connection, per connection.");
-    for (index, class) in CLASSES.iter().enumerate() {
+    text.family(name, Counter, "Events handed to the kernel, per connection.");
+    for (index, class) in Class::NAMES.iter().enumerate() {
         text.sample(name, &[("class", class)], status.sum(|shard| &shard.delivered[index]));
     }
     let help = "Messages to and from clients in the last second.";
@@ -82,7 +81,9 @@ fn messages(text: &mut Text, status: &Status) {
 
     let name = "usher_delivery_latency_seconds";
     text.family(name, Summed, "Event accepted to last byte handed to the kernel.");
-    text.histogram(name, &[], status.cells.iter().map(|shard| &shard.latency));
+    for (index, class) in Class::NAMES.iter().enumerate() {
+        text.histogram(name, &[("class", class)], status.cells.iter().map(|shard| &shard.latency[index]));
+    }
 }
 
 fn calls(text: &mut Text, control: &ControlCells) {
@@ -248,7 +249,7 @@ fn mailboxes(text: &mut Text, control: &ControlCells) {
 
 fn routing(text: &mut Text, control: &ControlCells) {
     let accepted: Vec<(&str, u64)> =
-        CLASSES.into_iter().zip(control.accepted.iter().map(Cell::get)).collect();
+        Class::NAMES.into_iter().zip(control.accepted.iter().map(Cell::get)).collect();
     text.by("usher_events_accepted_total", "Events accepted.", "class", &accepted);
     text.by(
         "usher_events_refused_total",
@@ -407,7 +408,8 @@ mod tests {
             shard.connections.set(core as u64 + 3);
             shard.sent.count("booking:confirmed");
             shard.count_close(4413);
-            shard.latency.record(50, 1);
+            shard.latency[0].record(50, 1);
+            shard.latency[2].record(7_000_000, 1);
         }
         status.control.memberships.set(9);
         status.control.methods[4].by_code[8].add(1);
@@ -419,11 +421,14 @@ mod tests {
             r#"usher_closed_total{code="4413"} 2"#,
             r#"realtime_errors_total{type="slow_consumer"} 2"#,
             "websocket_errors_total 2",
-            r#"usher_delivery_latency_seconds_bucket{le="0.000025"} 0"#,
-            r#"usher_delivery_latency_seconds_bucket{le="0.00005"} 2"#,
-            r#"usher_delivery_latency_seconds_bucket{le="+Inf"} 2"#,
-            "usher_delivery_latency_seconds_sum 0.0001",
-            "usher_delivery_latency_seconds_count 2",
+            r#"usher_delivery_latency_seconds_bucket{class="critical",le="0.000025"} 0"#,
+            r#"usher_delivery_latency_seconds_bucket{class="critical",le="0.00005"} 2"#,
+            r#"usher_delivery_latency_seconds_bucket{class="critical",le="+Inf"} 2"#,
+            r#"usher_delivery_latency_seconds_sum{class="critical"} 0.0001"#,
+            r#"usher_delivery_latency_seconds_count{class="critical"} 2"#,
+            r#"usher_delivery_latency_seconds_count{class="ordered"} 0"#,
+            r#"usher_delivery_latency_seconds_bucket{class="latest",le="5"} 0"#,
+            r#"usher_delivery_latency_seconds_count{class="latest"} 2"#,
             r#"realtime_websocket_connections_per_room{room="event:1"} 5"#,
             r#"realtime_websocket_connections_per_room{room="other"} 4"#,
             r#"realtime_grpc_requests_total{method="SendToUser",code="RESOURCE_EXHAUSTED"} 1"#,

@@ -96,14 +96,9 @@ impl Frame {
             Role::Ping | Role::Pong | Role::Close => return,
             Role::Notice => {}
             Role::Event { class, accepted_at_ns, .. } => {
-                let index = match class {
-                    Class::Critical => 0,
-                    Class::Ordered => 1,
-                    Class::Latest(_) => 2,
-                    Class::Ephemeral => 3,
-                };
+                let index = class.index();
                 cells.delivered[index].add(1);
-                cells.latency.record(now.mono_ns.saturating_sub(*accepted_at_ns) / 1_000, 1);
+                cells.latency[index].record(now.mono_ns.saturating_sub(*accepted_at_ns) / 1_000, 1);
             }
         }
         cells.sent.0[usize::from(self.kind_index)].add(1);

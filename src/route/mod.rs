@@ -143,8 +143,8 @@ pub enum Output {
 /// What happened so far; numbers that only grow.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
-    /// Events accepted: Critical, Ordered, Latest, Ephemeral, as they travelled.
-    pub accepted: [u64; 4],
+    /// Events accepted, by [`Class::index`], as they travelled.
+    pub accepted: [u64; Class::NAMES.len()],
     /// Answered from the idempotency memory.
     pub repeated: u64,
     /// Latest values that came after a newer version.
@@ -270,7 +270,7 @@ impl Route {
             self.counts.overloaded += 1;
             return Err(Refusal::Overloaded { retry_after_ms: OVERLOAD_RETRY.as_millis() as u32 });
         }
-        self.counts.accepted[class_index(&event.class)] += 1;
+        self.counts.accepted[event.class.index()] += 1;
         Ok(self.accept(now, event, plan, Routing { targets, delivered_connections }, out))
     }
 
@@ -311,16 +311,6 @@ impl Route {
 struct Routing {
     targets: Vec<ShardId>,
     delivered_connections: u32,
-}
-
-/// Position of a class in tables by class.
-pub fn class_index(class: &Class) -> usize {
-    match class {
-        Class::Critical => 0,
-        Class::Ordered => 1,
-        Class::Latest(_) => 2,
-        Class::Ephemeral => 3,
-    }
 }
 
 #[cfg(test)]

@@ -1,4 +1,5 @@
 use super::*;
+use crate::metrics::Cell;
 
 fn ephemeral(payload: &str) -> Event {
     Event { class: Class::Ephemeral, ..event(Target::Everyone, payload) }
@@ -102,10 +103,31 @@ fn the_latency_ends_with_the_last_byte() {
     scene.deliver(&event(Target::Everyone, "1"));
     scene.now = scene.now.after(Duration::from_micros(80));
     assert_eq!(scene.hub.flush(scene.now, conn, &mut narrow(&mut 5)), Flushed::Blocked);
-    assert_eq!(scene.cells.latency.sum_us.get(), 0);
+    let sums = |scene: &Scene| scene.cells.latency.each_ref().map(|histogram| histogram.sum_us.get());
+    assert_eq!(sums(&scene), [0; 4]);
     scene.now = scene.now.after(Duration::from_micros(40));
     let flushed = scene.hub.flush(scene.now, conn, &mut narrow(&mut 1_000));
-    assert_eq!((flushed, scene.cells.latency.sum_us.get()), (Flushed::Drained, 120));
+    assert_eq!((flushed, sums(&scene)), (Flushed::Drained, [0, 120, 0, 0]), "the event was Ordered");
+}
+
+#[test]
+fn each_class_has_a_latency_of_its_own() {
+    let mut scene = Scene::new();
+    let conn = scene.anonymous(0);
+    for (late_us, class) in [
+        (1, Class::Critical),
+        (10, Class::Ordered),
+        (100, Class::Latest(LatestKey(1))),
+        (1_000, Class::Ephemeral),
+    ] {
+        let mut event = Event { class, ..event(Target::Everyone, "1") };
+        event.accepted_at_ns = scene.now.mono_ns - late_us * 1_000;
+        scene.deliver(&event);
+        scene.read(conn);
+    }
+    let sums = scene.cells.latency.each_ref().map(|histogram| histogram.sum_us.get());
+    assert_eq!(sums, [1, 10, 100, 1_000]);
+    assert_eq!(scene.cells.delivered.each_ref().map(Cell::get), [1; 4]);
 }
 
 #[test]
