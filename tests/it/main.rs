@@ -18,6 +18,8 @@ mod embedding;
 mod frames;
 /// The six methods of the backends and `DisconnectUser`, and what clients see of them.
 mod grpc;
+/// gRPC bodies, right and wrong.
+mod grpc_bodies;
 /// Requests for an upgrade, right and wrong.
 mod handshake;
 /// JSON texts, right and wrong.

@@ -19,8 +19,15 @@ use std::{
 
 use tokio::{net::TcpStream, sync::watch, time::Sleep};
 use tokio_stream::Stream;
-use tonic::transport::{Server, server::Router};
+use tonic::{
+    Code, Status,
+    body::Body,
+    codegen::http::Response,
+    service::LayerExt,
+    transport::{Server, server::Router},
+};
 use tonic_health::{ServingStatus, server::HealthReporter};
+use tower::util::MapResponseLayer;
 
 pub use service::Realtime;
 
@@ -32,7 +39,7 @@ use crate::{
         realtime::realtime_service_server::{RealtimeServiceServer, SERVICE_NAME},
     },
     limits::{GRPC_MESSAGE_BYTES_MAX, GRPC_STREAMS_MAX},
-    status::Status,
+    status,
 };
 
 /// Who may call, and where.
@@ -58,15 +65,15 @@ impl Health {
 pub(super) fn serve(
     callers: Callers<'_>,
     gateway: Gateway,
-    status: Arc<Status>,
+    status: Arc<status::Status>,
     stopped: watch::Receiver<bool>,
 ) -> Result<(Health, impl Future<Output = ()> + Send + 'static), ControlError> {
     let incoming = Incoming::new(callers.listener)?;
     let (health, health_service) = tonic_health::server::health_reporter();
-    let router = bounded(callers.settings)?.add_service(health_service).add_service(
-        RealtimeServiceServer::new(Realtime::new(gateway, status, callers.settings.token.clone()))
-            .max_decoding_message_size(GRPC_MESSAGE_BYTES_MAX),
-    );
+    let realtime = Realtime::new(gateway, status, callers.settings.token.clone());
+    let realtime = RealtimeServiceServer::new(realtime).max_decoding_message_size(GRPC_MESSAGE_BYTES_MAX);
+    let realtime = MapResponseLayer::new(tell_too_large as fn(_) -> _).named_layer(realtime);
+    let router = bounded(callers.settings)?.add_service(health_service).add_service(realtime);
     let router = with_reflection(router, callers.settings.token.clone());
     let served = async move {
         if let Err(error) = router.serve_with_incoming_shutdown(incoming, stop(stopped)).await {
@@ -87,6 +94,17 @@ fn bounded(settings: &settings::Callers) -> Result<Server, ControlError> {
         Some(tls) => Ok(server.tls_config(tls)?),
         None => Ok(server),
     }
+}
+
+/// tonic answers a message that is too large with OUT_OF_RANGE, which nothing else here answers; callers know it as
+/// RESOURCE_EXHAUSTED (gRPC's own table of status codes).
+fn tell_too_large(response: Response<Body>) -> Response<Body> {
+    let status = response.headers().get(Status::GRPC_STATUS);
+    if status.map(|code| Code::from_bytes(code.as_bytes())) != Some(Code::OutOfRange) {
+        return response;
+    }
+    Status::resource_exhausted(format!("the message is longer than {GRPC_MESSAGE_BYTES_MAX} bytes"))
+        .into_http()
 }
 
 /// Both versions: callers in Python know the older one alone.

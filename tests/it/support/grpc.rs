@@ -5,9 +5,11 @@ use std::net::SocketAddr;
 use tokio::runtime::{Builder, Runtime};
 use tonic::{
     Request, Response, Status,
+    codegen::http::Request as Post,
     metadata::{Ascii, MetadataValue},
     transport::{Channel, Endpoint},
 };
+use tower::ServiceExt;
 use usher::generated::realtime::{
     BroadcastEventRequest, DisconnectUserRequest, GetConnectionStatsRequest, GetConnectionStatsResponse,
     NotifyBookingResultRequest, NotifyPaymentStatusRequest, NotifyQueuePositionRequest, NotifyResponse,
@@ -84,6 +86,16 @@ impl Backend {
         let request = DisconnectUserRequest { user_id: user.into(), reason: "a test".into() };
         let answer = self.wait(client.disconnect_user(self.with_authorization(request)));
         answer.map(|answer| answer.into_inner().disconnected_connections)
+    }
+
+    /// Calls a method with any bytes as the body, framing included. A refusal comes with the headers.
+    pub fn send(&self, method: &str, body: Vec<u8>) -> Status {
+        let request = Post::post(format!("/realtime.RealtimeService/{method}"))
+            .header("content-type", "application/grpc")
+            .body(tonic::body::Body::new(axum::body::Body::from(body)))
+            .expect("a request");
+        let answer = self.wait(self.channel.clone().oneshot(request)).expect("an answer");
+        Status::from_header_map(answer.headers()).unwrap_or_else(|| Status::ok("no refusal"))
     }
 
     fn with_authorization<T>(&self, message: T) -> Request<T> {
