@@ -47,7 +47,7 @@ impl Logs {
     /// The level is no filter, or logging was started before.
     pub fn start(log: &Log) -> Result<Self, LogError> {
         let colours = std::io::stderr().is_terminal();
-        let (writer, logs) = Self::to(std::io::stderr());
+        let (writer, logs) = Self::to(std::io::stderr(), LINES_MAX);
         let lines = lines(log.format, writer, colours);
         tracing_subscriber::registry().with(lines.with_filter(filter(&log.level)?)).try_init()?;
         Ok(logs)
@@ -63,8 +63,8 @@ impl Logs {
         Dropped(self.dropped.clone())
     }
 
-    fn to(out: impl Write + Send + 'static) -> (NonBlocking, Self) {
-        let builder = NonBlockingBuilder::default().lossy(true).buffered_lines_limit(LINES_MAX);
+    fn to(out: impl Write + Send + 'static, lines_max: usize) -> (NonBlocking, Self) {
+        let builder = NonBlockingBuilder::default().lossy(true).buffered_lines_limit(lines_max);
         let (writer, guard) = builder.thread_name("usher-log").finish(out);
         let logs = Self { dropped: writer.error_counter(), _writer: guard };
         (writer, logs)
@@ -112,6 +112,7 @@ mod tests {
     use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
     use super::*;
+    use crate::{clock::Now, prometheus, status::Status};
 
     struct Out(SyncSender<Vec<u8>>);
 
@@ -128,7 +129,7 @@ mod tests {
 
     fn written(format: LogFormat, level: &str, log: impl FnOnce()) -> String {
         let (sender, receiver): (_, Receiver<Vec<u8>>) = sync_channel(64);
-        let (writer, logs) = Logs::to(Out(sender));
+        let (writer, logs) = Logs::to(Out(sender), LINES_MAX);
         let subscriber = tracing_subscriber::registry()
             .with(lines(format, writer, false).with_filter(filter(level).unwrap()));
         tracing::subscriber::with_default(subscriber, log);
@@ -169,6 +170,22 @@ mod tests {
         use tracing_subscriber::{Registry, layer::Filter};
         let hint = filter::<Registry>("info").unwrap().max_level_hint();
         assert_eq!(hint, Some(LevelFilter::INFO));
+    }
+
+    #[test]
+    fn lines_that_the_writer_cannot_take_are_counted_and_shown() {
+        const LINES: u64 = 20;
+        let (sender, receiver) = sync_channel(0);
+        let (writer, logs) = Logs::to(Out(sender), 2);
+        let subscriber = tracing_subscriber::registry().with(lines(LogFormat::Json, writer, false));
+        tracing::subscriber::with_default(subscriber, || (0..LINES).for_each(|n| tracing::info!(n, "flood")));
+        // Two wait, and the writer may have one in hand.
+        let dropped = logs.dropped().lines();
+        assert!((LINES - 3..=LINES - 2).contains(&dropped), "{dropped}");
+        let status = Status::new(1, Now { mono_ns: 0, wall_ms: 0 }).with_logs(Some(logs.dropped()));
+        let text = prometheus::render(&status, &[]);
+        assert!(text.contains(&format!("\nusher_log_lines_dropped_total {dropped}\n")), "{text}");
+        drop(receiver);
     }
 
     #[test]

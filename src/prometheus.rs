@@ -129,6 +129,10 @@ fn errors(text: &mut Text, status: &Status) {
     }
     let total = errors.iter().map(|(_, count)| count).sum::<u64>();
     text.one("websocket_errors_total", Counter, "What went wrong, all kinds together.", total);
+    if let Some(lines) = status.log_lines_dropped() {
+        let help = "Log lines lost since the writer was behind.";
+        text.one("usher_log_lines_dropped_total", Counter, help, lines);
+    }
 }
 
 type OfShard = (&'static str, Kind, &'static str, fn(&ShardCells) -> &Cell);

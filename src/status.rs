@@ -16,6 +16,7 @@ use serde::Serialize;
 
 use crate::{
     clock::Now,
+    log::Dropped,
     metrics::{Cell, ControlCells, ShardCells},
 };
 
@@ -31,6 +32,8 @@ pub struct Status {
     accepting: AtomicUsize,
     /// Set once, by control.
     draining: AtomicBool,
+    /// Of the process's logs; `None`: they are not ours.
+    logs: Option<Dropped>,
 }
 
 impl Status {
@@ -42,7 +45,19 @@ impl Status {
             started,
             accepting: AtomicUsize::new(0),
             draining: AtomicBool::new(false),
+            logs: None,
         }
+    }
+
+    /// Tells of the lines that these logs lose, too.
+    #[must_use]
+    pub fn with_logs(self, logs: Option<Dropped>) -> Self {
+        Self { logs, ..self }
+    }
+
+    /// Log lines lost so far; `None`: the program around the gateway keeps the logs.
+    pub fn log_lines_dropped(&self) -> Option<u64> {
+        self.logs.as_ref().map(Dropped::lines)
     }
 
     /// One shard tells, once, that its listeners accept.

@@ -35,6 +35,7 @@ use crate::{
     handler::Handlers,
     ids::ShardId,
     limits,
+    log::Dropped,
     mesh::Mailbox,
     net::{
         listener::{self, Reservation},
@@ -120,18 +121,24 @@ impl Running {
 
 /// Starts every thread and returns once all of them serve. Blocks: call it outside of any async runtime.
 pub fn start(settings: Settings, handlers: Handlers) -> Result<Running, StartError> {
+    start_with_logs(settings, handlers, None)
+}
+
+/// As [`start`], with the logs of the process, so that `/metrics` tells of the lines that they lose.
+pub fn start_with_logs(
+    settings: Settings,
+    handlers: Handlers,
+    logs: Option<Dropped>,
+) -> Result<Running, StartError> {
     let settings = Arc::new(settings);
     let ports = Ports::open(&settings)?;
     let keys = load_keys(&settings)?;
     let verifier = keys.verifier();
     let tickets = tls::Ticketing::new()?;
-    let certificate = match &settings.tls {
-        Some(source) => Some(tls::load(source, &tickets)?),
-        None => None,
-    };
+    let certificate = settings.tls.as_ref().map(|source| tls::load(source, &tickets)).transpose()?;
 
     let shard_count = settings.cores.shards.len();
-    let status = Arc::new(Status::new(shard_count, Now::read()));
+    let status = Arc::new(Status::new(shard_count, Now::read()).with_logs(logs));
     let seed = seed();
     let (gateway, calls) = Gateway::channel();
     let unknown_key = Arc::new(Notify::new());

@@ -44,7 +44,7 @@ pub(super) fn execute(resolved: Resolved) -> ExitCode {
         Ok(credential) => credential,
         Err(error) => return fail(error, 1),
     };
-    let code = serve(settings, &credential);
+    let code = serve(settings, &credential, &logs);
     if logs.dropped_lines() > 0 {
         complain(format_args!("{} log lines were lost", logs.dropped_lines()));
     }
@@ -52,9 +52,9 @@ pub(super) fn execute(resolved: Resolved) -> ExitCode {
 }
 
 /// The one place that starts the gateway. Signals are the supervisor's.
-fn serve(settings: Settings, credential: &Credential) -> ExitCode {
+fn serve(settings: Settings, credential: &Credential, logs: &Logs) -> ExitCode {
     let invitation = Invitation::new(&settings, credential);
-    let running = match topology::start(settings, Handlers::default()) {
+    let running = match topology::start_with_logs(settings, Handlers::default(), Some(logs.dropped())) {
         Ok(running) => running,
         Err(error) => return fail(error, 1),
     };

@@ -71,6 +71,7 @@ fn metrics_have_the_names_that_dashboards_know() {
         ("websocket_rooms_total", ""),
         ("websocket_messages_per_second", ""),
         ("websocket_errors_total", ""),
+        ("usher_log_lines_dropped_total", "counter"),
     ];
     for (name, kind) in names {
         assert!(
