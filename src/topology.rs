@@ -119,13 +119,39 @@ impl Running {
     }
 }
 
-/// Starts every thread and returns once all of them serve. Blocks: call it outside of any async runtime.
+/// Starts every thread and returns once all of them serve.
+///
+/// Blocks meanwhile, which fetching keys may make seconds of. Works from any thread; async code that must not
+/// stand still calls it through its runtime's `spawn_blocking`.
+///
+/// # Errors
+/// A listener, the keys, the certificate or a thread could not be had; what had begun by then may run on until the
+/// process ends.
 pub fn start(settings: Settings, handlers: Handlers) -> Result<Running, StartError> {
     start_with_logs(settings, handlers, None)
 }
 
 /// As [`start`], with the logs of the process, so that `/metrics` tells of the lines that they lose.
+///
+/// # Errors
+/// As [`start`].
 pub fn start_with_logs(
+    settings: Settings,
+    handlers: Handlers,
+    logs: Option<Dropped>,
+) -> Result<Running, StartError> {
+    // On a thread of its own: tokio panics where one of its runtimes is waited for inside of another.
+    std::thread::scope(|scope| {
+        std::thread::Builder::new()
+            .name("usher-start".into())
+            .spawn_scoped(scope, || start_threads(settings, handlers, logs))
+            .map_err(|error| thread_error("the starting thread".into(), error))?
+            .join()
+            .map_err(|_| thread_error("the starting thread".into(), "it panicked"))?
+    })
+}
+
+fn start_threads(
     settings: Settings,
     handlers: Handlers,
     logs: Option<Dropped>,

@@ -21,6 +21,18 @@ fn settings() -> Settings {
     settings
 }
 
+#[test]
+fn a_gateway_starts_inside_an_async_runtime() {
+    let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+    let running = runtime.block_on(async {
+        let running = usher::start(settings(), Handlers::new()).expect("starts");
+        assert_eq!(running.gateway.stats().await.expect("stats").connections, 0);
+        running.gateway.shutdown().await;
+        running
+    });
+    running.wait().expect("a clean end");
+}
+
 /// L6
 #[test]
 fn a_handler_that_panics_ends_its_own_connection_alone() {
