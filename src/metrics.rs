@@ -303,9 +303,9 @@ pub struct ControlCells {
     pub versions: Cell,
     /// Tokens whose key id was unknown to a shard.
     pub unknown_keys: Cell,
-    /// JWKS documents read.
+    /// Key files and documents read again.
     pub keys_refreshed: Cell,
-    /// JWKS documents that could not be read.
+    /// Key files and documents that could not be read again, or held nothing usable; the keys at hand stayed.
     pub keys_failed: Cell,
     /// Messages from and to clients in the last second (gauge).
     pub messages_per_second: Cell,

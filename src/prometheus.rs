@@ -205,7 +205,7 @@ fn handshakes(text: &mut Text, status: &Status) {
     );
     text.by(
         "usher_key_documents_total",
-        "JWKS documents read.",
+        "Key files and addresses read again.",
         "result",
         &[("done", control.keys_refreshed.get()), ("failed", control.keys_failed.get())],
     );

@@ -19,6 +19,7 @@ use crate::{
     config::{Settings, settings::TlsSource},
     control::{gateway::Gateway, keys::KeyRing},
     net::tls::{self, Ticketing},
+    status::Status,
 };
 
 /// How often certificate files are looked at.
@@ -28,6 +29,8 @@ const LOOK_EVERY: Duration = Duration::from_secs(2);
 pub struct Parts {
     /// What the gateway runs with.
     pub settings: Arc<Settings>,
+    /// Where reading keys is counted.
+    pub status: Arc<Status>,
     /// The way to the control loop.
     pub gateway: Gateway,
     /// Ticket keys, which outlive certificates.
@@ -58,9 +61,9 @@ impl Signals {
 
 /// Runs until the control loop has ended.
 pub async fn run(parts: Parts, mut signals: Signals) {
-    let Parts { settings, gateway, tickets, keys, unknown_key } = parts;
+    let Parts { settings, status, gateway, tickets, keys, unknown_key } = parts;
     let certificate = Certificate { settings: &settings, gateway: &gateway, tickets: &tickets };
-    let mut keys = keys.watch();
+    let mut keys = keys.watch(status);
     let mut looks = tokio::time::interval(LOOK_EVERY);
     let mut seen = changed_at(&settings);
     let mut stopping = false;

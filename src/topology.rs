@@ -210,6 +210,7 @@ fn start_threads(
     };
     let supervised = supervisor::Parts {
         settings: settings.clone(),
+        status: status.clone(),
         gateway: gateway.clone(),
         tickets,
         keys,

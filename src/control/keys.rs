@@ -9,10 +9,7 @@ use std::{
     io::{self, Read},
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::Arc,
 };
 
 use tokio::{
@@ -31,6 +28,7 @@ use crate::{
     clock::Now,
     config::settings::{Auth, KeySource},
     limits::{KEY_DOCUMENT_BYTES_MAX, KEY_POLL_INTERVAL, UNKNOWN_KEY_INTERVAL},
+    status::Status,
 };
 
 /// Why keys could not be had. The text names the source, without the secrets that a URL may hold.
@@ -98,14 +96,15 @@ impl KeyRing {
         combined(&self.sources)
     }
 
-    /// Watches the sources from a task of the current runtime, until the watcher is dropped.
-    pub fn watch(self) -> Watcher {
+    /// Watches the sources from a task of the current runtime, until the watcher is dropped. The runtime must be that
+    /// of the control thread, whose cells are counted in.
+    pub fn watch(self, status: Arc<Status>) -> Watcher {
         let (sender, changed) = watch::channel(self.verifier);
-        let shared = Arc::new(Shared::default());
+        let unknown = Arc::new(Notify::new());
         let can_change = self.sources.iter().any(|source| !matches!(source.origin, KeySource::Secret(_)));
-        let watching = Watching { auth: self.auth, sender, shared: shared.clone() };
+        let watching = Watching { auth: self.auth, sender, unknown: unknown.clone(), status };
         let task = can_change.then(|| tokio::spawn(watching.run(self.sources)));
-        Watcher { changed, shared, task }
+        Watcher { changed, unknown, task }
     }
 }
 
@@ -113,15 +112,9 @@ impl KeyRing {
 #[derive(Debug)]
 pub struct Watcher {
     changed: watch::Receiver<Arc<Verifier>>,
-    shared: Arc<Shared>,
+    unknown: Arc<Notify>,
     /// `None`: nothing can change.
     task: Option<JoinHandle<()>>,
-}
-
-#[derive(Debug, Default)]
-struct Shared {
-    unknown: Notify,
-    failures: AtomicU64,
 }
 
 impl Watcher {
@@ -135,12 +128,7 @@ impl Watcher {
 
     /// A token named an unknown key: URLs are fetched again, at most once per [`UNKNOWN_KEY_INTERVAL`].
     pub fn unknown_key(&self) {
-        self.shared.unknown.notify_one();
-    }
-
-    /// Attempts to read a source that failed.
-    pub fn failures(&self) -> u64 {
-        self.shared.failures.load(Ordering::Relaxed)
+        self.unknown.notify_one();
     }
 }
 
@@ -156,7 +144,8 @@ impl Drop for Watcher {
 struct Watching {
     auth: Auth,
     sender: watch::Sender<Arc<Verifier>>,
-    shared: Arc<Shared>,
+    unknown: Arc<Notify>,
+    status: Arc<Status>,
 }
 
 impl Watching {
@@ -166,7 +155,7 @@ impl Watching {
         loop {
             let unknown = tokio::select! {
                 _ = poll.tick() => false,
-                () = self.shared.unknown.notified() => true,
+                () = self.unknown.notified() => true,
             };
             let look = spawn_blocking(move || {
                 let looks = look(&mut sources, Now::read(), unknown);
@@ -179,6 +168,7 @@ impl Watching {
     }
 
     fn tell(&self, sources: &[Source], looks: Looks) {
+        self.status.control.keys_refreshed.add(looks.read);
         for error in &looks.errors {
             self.failed(error);
         }
@@ -194,7 +184,7 @@ impl Watching {
     }
 
     fn failed(&self, error: &KeyError) {
-        self.shared.failures.fetch_add(1, Ordering::Relaxed);
+        self.status.control.keys_failed.add(1);
         tracing::warn!(%error, "verification keys were not read again; the ones at hand stay");
     }
 }
@@ -202,6 +192,8 @@ impl Watching {
 /// What came of one look at all sources.
 #[derive(Debug, Default)]
 struct Looks {
+    /// Sources that were read, whether they changed or not.
+    read: u64,
     changed: bool,
     errors: Vec<KeyError>,
 }
@@ -211,7 +203,10 @@ fn look(sources: &mut [Source], now: Now, unknown: bool) -> Looks {
     let mut looks = Looks::default();
     for source in sources {
         match source.look(now, unknown) {
-            Ok(changed) => looks.changed |= changed,
+            Ok(looked) => {
+                looks.read += u64::from(looked != Looked::NotDue);
+                looks.changed |= looked == Looked::Changed;
+            }
             Err(error) => looks.errors.push(error),
         }
     }
@@ -246,8 +241,8 @@ impl Source {
         Ok(Self { origin, text, keys, stamp, due })
     }
 
-    /// Reads the source again if it is due; whether its keys changed.
-    fn look(&mut self, now: Now, unknown: bool) -> Result<bool, KeyError> {
+    /// Reads the source again if it is due.
+    fn look(&mut self, now: Now, unknown: bool) -> Result<Looked, KeyError> {
         let is_due = match &self.origin {
             KeySource::Secret(_) => false,
             KeySource::Pem(_) | KeySource::JwksFile(_) => {
@@ -259,16 +254,24 @@ impl Source {
             KeySource::JwksUrl { .. } => self.due.is_due(now, unknown),
         };
         if !is_due {
-            return Ok(false);
+            return Ok(Looked::NotDue);
         }
         let outcome = read(&self.origin).and_then(|text| Ok((parse(&self.origin, &text)?, text)));
         self.due.tried(&self.origin, now, outcome.is_ok());
         let (keys, text) = outcome?;
-        let changed = text != self.text;
+        let looked = if text == self.text { Looked::Unchanged } else { Looked::Changed };
         self.keys = keys;
         self.text = text;
-        Ok(changed)
+        Ok(looked)
     }
+}
+
+/// What came of one look at one source.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Looked {
+    NotDue,
+    Unchanged,
+    Changed,
 }
 
 /// When a URL is fetched next. Monotonic nanoseconds.

@@ -4,6 +4,7 @@ use std::{
     fs,
     io::{Read, Write},
     net::{SocketAddr, TcpListener},
+    path::Path,
     sync::mpsc::{Receiver, SyncSender, sync_channel},
     thread::JoinHandle,
 };
@@ -75,6 +76,13 @@ fn bearer(token: &str) -> Ask {
     Ask::to("/ws").bearer(token)
 }
 
+/// Puts a whole new file in the place of the old one, so that nobody reads half of it.
+fn replace(path: &Path, text: &str) {
+    let new = path.with_extension("new");
+    fs::write(&new, text).expect("a file");
+    fs::rename(&new, path).expect("the same directory");
+}
+
 fn document(keys: &[Value]) -> String {
     json!({"keys": keys}).to_string()
 }
@@ -134,19 +142,20 @@ fn a_document_names_its_keys_and_is_read_again() {
     let body = claims("ann").to_string();
     assert_eq!(server.status_of(&bearer(&hand_made(r#"{"alg":"HS256","kid":"old"}"#, &body))), 401);
 
-    fs::write(&path, document(&[old.jwk("old"), new.jwk("new")])).expect("a file");
+    replace(&path, &document(&[old.jwk("old"), new.jwk("new")]));
     server.signal(Signal::HUP);
     let taken = (0..2_000).any(|_| {
         assert_eq!(server.status_of(&bearer(&old_token)), 101, "no spurious refusal while keys rotate (D10)");
         server.status_of(&bearer(&new_token)) == 101
     });
     assert!(taken, "the new key was not read");
+    let read = |result: &str| server.metric(&format!(r#"usher_key_documents_total{{result="{result}"}}"#));
+    assert_eq!((read("done"), read("failed")), (1.0, 0.0));
 
-    fs::write(&path, "no document").expect("a file");
-    server.signal(Signal::HUP);
-    for _ in 0..50 {
-        assert_eq!(server.status_of(&bearer(&new_token)), 101, "a bad file keeps the keys that there are");
-    }
+    replace(&path, "no document");
+    assert!((0..20_000).any(|_| read("failed") == 1.0), "the bad file was not read");
+    assert_eq!(server.status_of(&bearer(&new_token)), 101, "a bad file keeps the keys that there are");
+    assert_eq!(read("done"), 1.0);
 }
 
 #[test]

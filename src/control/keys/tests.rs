@@ -82,19 +82,19 @@ fn a_changed_file_is_read_again_and_a_bad_one_keeps_the_keys() {
     let file = directory.path().join("keys.json");
     fs::write(&file, set(&["a"])).unwrap();
     let mut source = Source::open(KeySource::JwksFile(file.clone()), START).unwrap();
-    assert!(!source.look(START, true).unwrap());
+    assert_eq!(source.look(START, true).unwrap(), Looked::NotDue);
     fs::write(&file, set(&["a", "b"])).unwrap();
-    assert!(source.look(START, false).unwrap());
+    assert_eq!(source.look(START, false).unwrap(), Looked::Changed);
     assert_eq!(source.keys.len(), 2);
     // Touched, not changed: a new file with the same text.
     fs::remove_file(&file).unwrap();
     assert!(matches!(source.look(START, false), Err(KeyError::Read { .. })));
-    assert!(!source.look(START, false).unwrap(), "a missing file is reported once");
+    assert_eq!(source.look(START, false).unwrap(), Looked::NotDue, "a missing file is reported once");
     fs::write(&file, set(&["a", "b"])).unwrap();
-    assert!(!source.look(START, false).unwrap());
+    assert_eq!(source.look(START, false).unwrap(), Looked::Unchanged);
     fs::write(&file, "not json").unwrap();
     assert!(matches!(source.look(START, false), Err(KeyError::Content { .. })));
-    assert!(!source.look(START, false).unwrap(), "a bad file is reported once");
+    assert_eq!(source.look(START, false).unwrap(), Looked::NotDue, "a bad file is reported once");
     assert_eq!(source.keys.len(), 2);
 }
 
@@ -128,8 +128,8 @@ fn a_url_that_fails_keeps_its_keys() {
     let at = |minutes: u64| START.after(Duration::from_secs(60 * minutes));
     assert!(matches!(source.look(at(5), false), Err(KeyError::Fetch { .. })));
     assert_eq!(source.keys.len(), 1);
-    assert!(source.look(at(6), false).unwrap());
-    assert!(!source.look(at(11), false).unwrap(), "the same text is no change");
+    assert_eq!(source.look(at(6), false).unwrap(), Looked::Changed);
+    assert_eq!(source.look(at(11), false).unwrap(), Looked::Unchanged, "the same text is no change");
 }
 
 #[tokio::test]
@@ -138,17 +138,18 @@ async fn an_unknown_key_brings_new_keys() {
     let ring = load(&auth(vec![KeySource::Secret(Secret("secret".into())), url(address)])).await.unwrap();
     assert_eq!(ring.keys().len(), 2);
     let before = ring.verifier();
-    let mut watcher = ring.watch();
+    let status = Arc::new(Status::new(1, START));
+    let mut watcher = ring.watch(status.clone());
     watcher.unknown_key();
     let after = watcher.changed().await;
     assert!(!Arc::ptr_eq(&before, &after));
-    assert_eq!(watcher.failures(), 0);
+    assert_eq!((status.control.keys_refreshed.get(), status.control.keys_failed.get()), (1, 0));
 }
 
 #[tokio::test]
 async fn a_secret_needs_no_watching() {
     let ring = load(&auth(vec![KeySource::Secret(Secret("secret".into()))])).await.unwrap();
-    let watcher = ring.watch();
+    let watcher = ring.watch(Arc::new(Status::new(1, START)));
     assert!(watcher.task.is_none());
 }
 
