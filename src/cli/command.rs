@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Arg, ArgAction, ArgGroup, Command, value_parser};
 
-use super::notify;
+use super::{health as probe, notify};
 use crate::config::{
     duration::{self, Plain},
     kind::Kind,
@@ -65,7 +65,12 @@ fn health() -> Command {
         .about("Ask a running gateway whether it is healthy; a probe for containers")
         .arg(config())
         .arg(Arg::new("ready").long("ready").action(ArgAction::SetTrue).help("Ask /ready instead of /health"))
-        .arg(text("url", "URL").help("What to ask [default: /health on METRICS_PORT]"))
+        .arg(
+            text("url", "URL")
+                .conflicts_with_all(probe::KNOBS)
+                .help("What to ask [default: /health where the gateway serves it by its configuration]"),
+        )
+        .args(knob_flags().filter(|flag| probe::KNOBS.contains(&flag.get_id().as_str())))
         .group(ArgGroup::new("what").args(["ready", "url"]))
 }
 
@@ -155,6 +160,17 @@ mod tests {
             let matches = command().try_get_matches_from(["usher", argument]).unwrap();
             assert_eq!(matches.get_one::<String>("TLS_SELF_SIGNED").unwrap(), value);
         }
+    }
+
+    #[test]
+    fn a_probe_takes_the_flags_that_say_where_it_looks_and_no_other() {
+        let parse =
+            |arguments: &[&str]| command().try_get_matches_from([&["usher", "health"], arguments].concat());
+        assert!(parse(&["--metrics-port", "9000", "--admin-host", "10.0.0.1"]).is_ok());
+        assert!(parse(&["--metrics-enabled=false", "--host=::1", "--http-port=1", "--ready"]).is_ok());
+        assert!(parse(&["--health-check-port", "1"]).is_ok());
+        assert!(parse(&["--grpc-port", "1"]).is_err());
+        assert!(parse(&["--url", "http://a/", "--http-port", "1"]).is_err(), "a URL says it all");
     }
 
     #[test]

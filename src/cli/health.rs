@@ -14,6 +14,9 @@ use crate::config::{resolve::Resolved, settings::Listen};
 
 /// Connecting, asking and each read; a gateway that takes longer is not well.
 const PATIENCE: Duration = Duration::from_secs(3);
+/// The knobs that decide where a gateway answers, see [`probed`].
+pub(super) const KNOBS: [&str; 6] =
+    ["HOST", "HTTP_PORT", "ADMIN_HOST", "METRICS_PORT", "METRICS_ENABLED", "HEALTH_CHECK_PORT"];
 /// More of an answer is not read.
 const ANSWER_BYTES_MAX: u64 = 64 * 1024;
 

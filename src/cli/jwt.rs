@@ -31,8 +31,17 @@ pub(super) fn execute(matches: &ArgMatches, resolved: &Resolved) -> ExitCode {
 /// Why no token was made.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum MintError {
-    #[error("there is no secret to sign with: set JWT_SECRET, or give --secret")]
+    #[error(
+        "there is no secret to sign with. A gateway that is given none makes one for each run, tells nobody, and prints a token \
+         when it starts. For tokens from here, start the gateway with JWT_SECRET=<TEXT> and give this command the same: \
+         in the environment, in the file of --config, or as --secret"
+    )]
     NoSecret,
+    #[error(
+        "there is no secret to sign with: this gateway's tokens are signed with a private key that it does not have. Whoever has it \
+         makes them; with JWT_SECRET beside it, or --secret, this command could"
+    )]
+    Elsewhere,
     #[error("--user must be 1 to {USER_ID_BYTES_MAX} bytes")]
     User,
     #[error("--expires is longer than JWT_MAX_LIFETIME ({0}), so the gateway would refuse the token")]
@@ -45,7 +54,8 @@ pub(super) enum MintError {
 
 fn requested(matches: &ArgMatches, auth: &Auth) -> Result<String, MintError> {
     let given = matches.get_one::<String>("secret").cloned().map(Secret);
-    let secret = given.or_else(|| secret_of(auth).cloned()).ok_or(MintError::NoSecret)?;
+    let missing = || if auth.keys.is_empty() { MintError::NoSecret } else { MintError::Elsewhere };
+    let secret = given.or_else(|| secret_of(auth).cloned()).ok_or_else(missing)?;
     let user = matches.get_one::<String>("user").map_or("", String::as_str);
     let rooms = matches.get_many::<String>("rooms").into_iter().flatten().cloned().collect();
     let lifetime = matches.get_one::<Duration>("expires").copied().unwrap_or_default();

@@ -57,12 +57,24 @@ fn a_made_token_opens_the_gateway() {
 }
 
 #[test]
+fn who_can_not_make_a_token_is_told_what_to_do() {
+    let (code, token, errors) = run(&["token", "--user", "zoe"], &[("JWT_SECRET", "")]);
+    assert!(code == 2 && token.is_empty(), "{code} {token}");
+    for hint in ["prints a token", "JWT_SECRET=", "--config", "--secret"] {
+        assert!(errors.contains(hint), "{errors}");
+    }
+    let elsewhere = [("JWT_SECRET", ""), ("JWT_JWKS_URL", "https://keys.example/jwks")];
+    let (code, _, errors) = run(&["token", "--user", "zoe"], &elsewhere);
+    assert!(code == 2 && errors.contains("private key"), "{errors}");
+}
+
+#[test]
 fn a_probe_says_healthy_or_fails() {
     let server = Server::start();
     let port = server.admin.port().to_string();
     let (code, text, _) = run(&["health"], &[("METRICS_PORT", &port)]);
     assert!(code == 0 && text.contains("healthy"), "{code} {text}");
-    let (code, ..) = run(&["health", "--ready"], &[("METRICS_PORT", &port)]);
+    let (code, ..) = run(&["health", "--ready", "--metrics-port", &port], &[]);
     assert_eq!(code, 0);
     drop(server);
     let (code, _, errors) = run(&["health"], &[("METRICS_PORT", &port)]);
