@@ -29,6 +29,8 @@ const DEVELOPMENT_TOKEN_LIFETIME: Duration = Duration::from_secs(12 * 3_600);
 const DEVELOPMENT_SECRET_BYTES: usize = 64;
 /// The user of the development token.
 const DEVELOPMENT_USER: &str = "alice";
+/// A room that anybody may join.
+const ROOM: &str = "event:123";
 
 /// Serves until a signal or the gateway itself ends it.
 pub(super) fn execute(resolved: Resolved) -> ExitCode {
@@ -114,6 +116,8 @@ struct Invitation {
     grpc: &'static str,
     /// What `usher notify` needs beside the address.
     caller_flags: String,
+    /// Whether one may connect without a token.
+    anonymous: bool,
     credential: Credential,
 }
 
@@ -122,9 +126,9 @@ impl Invitation {
         let callers = &settings.callers;
         let mut caller_flags = String::new();
         for (needed, flags) in [
-            (callers.tls.is_some(), " --tls-ca <CA.pem>"),
-            (callers.client_ca.is_some(), " --tls-cert <CERT.pem> --tls-key <KEY.pem>"),
-            (callers.token.is_some(), " --token <GRPC_AUTH_TOKEN>"),
+            (callers.tls.is_some(), " --tls-ca CA.pem"),
+            (callers.client_ca.is_some(), " --tls-cert CERT.pem --tls-key KEY.pem"),
+            (callers.token.is_some(), " --token \"$GRPC_AUTH_TOKEN\""),
         ] {
             caller_flags.push_str(if needed { flags } else { "" });
         }
@@ -133,6 +137,7 @@ impl Invitation {
             dialect: settings.client.dialect,
             grpc: if callers.tls.is_some() { "https" } else { "http" },
             caller_flags,
+            anonymous: settings.auth.allow_anonymous,
             credential: credential.clone(),
         }
     }
@@ -154,23 +159,48 @@ impl Invitation {
             format!("  grpc   {grpc}://{notified}"),
             format!("  admin  {}", admin.as_deref().unwrap_or("off")),
         ];
-        let (token, hint) = match &self.credential {
-            Credential::Development(token) => {
-                lines.push(format!("  token  {token}"));
-                (token.as_str(), format!("the token is {DEVELOPMENT_USER}'s, for this run alone"))
-            }
-            Credential::Secret => {
-                ("<JWT>", format!("make a token: {program} token --user {DEVELOPMENT_USER}"))
-            }
-            Credential::Elsewhere => ("<JWT>", "tokens come from whoever has the private key".to_owned()),
-        };
-        lines.push(format!("\nConnect ({hint}):\n\n  npx wscat -c \"ws://{ws}/ws?token={token}\""));
-        if self.dialect == Dialect::Ticketing {
-            lines.push("  > {\"type\":\"room:join\",\"payload\":{\"room\":\"event:123\"}}".into());
+        if let Credential::Development(token) = &self.credential {
+            lines.push(format!("  token  {token}"));
         }
-        let call = format!("notify booking --address {grpc}://{notified}{caller_flags}");
-        lines.push(format!("\nNotify:\n\n  {program} {call} --user {DEVELOPMENT_USER} --booking b-1\n\n"));
+        let (query, hint) = self.invited();
+        lines.push(format!("\nConnect ({hint}):\n\n  npx wscat -c \"ws://{ws}/ws{query}\""));
+        if let Some(wss) = wss {
+            // Whatever the certificate, it is not this address's.
+            lines.push(format!("  npx wscat -n -c \"{wss}{query}\""));
+        }
+        let ticketing = self.dialect == Dialect::Ticketing;
+        if ticketing {
+            lines.push(format!(r#"  > {{"type":"room:join","payload":{{"room":"{ROOM}"}}}}"#));
+        }
+        let address = format!("--address {grpc}://{notified}{caller_flags}");
+        let user = format!("  {program} notify booking {address} --user {DEVELOPMENT_USER} --booking b-1");
+        lines.push(format!("\nNotify:\n\n{user}"));
+        if ticketing {
+            let event = r#"--type ticket:availability --payload '{"event_id":"123","available":42}'"#;
+            lines.push(format!("  {program} notify broadcast {address} --room {ROOM} {event}"));
+        }
+        lines.push("\n".into());
         lines.join("\n")
+    }
+
+    /// What follows the address of a client, for a shell to read between double quotes, and what to know about it.
+    fn invited(&self) -> (String, String) {
+        let Self { program, anonymous, .. } = self;
+        match &self.credential {
+            Credential::Development(token) => {
+                (format!("?token={token}"), format!("the token is {DEVELOPMENT_USER}'s, for this run alone"))
+            }
+            Credential::Secret => (
+                format!("?token=$({program} token --user {DEVELOPMENT_USER})"),
+                format!("{program} token needs the same JWT_SECRET or --config as the gateway"),
+            ),
+            Credential::Elsewhere if *anonymous => {
+                (String::new(), "anonymously: tokens come from whoever has the private key".to_owned())
+            }
+            Credential::Elsewhere => {
+                ("?token=$TOKEN".into(), "TOKEN comes from whoever has the private key".to_owned())
+            }
+        }
     }
 }
 
@@ -201,8 +231,10 @@ mod tests {
             "  grpc   http://127.0.0.1:50057\n",
             "  admin  http://127.0.0.1:9057\n",
             "  token  abc.def.ghi\n",
-            "  npx wscat -c \"ws://127.0.0.1:3003/ws?token=abc.def.ghi\"\n  > {\"type\":\"room:join\"",
+            "  npx wscat -c \"ws://127.0.0.1:3003/ws?token=abc.def.ghi\"\n",
+            "  npx wscat -n -c \"wss://[::1]:3443/ws?token=abc.def.ghi\"\n  > {\"type\":\"room:join\"",
             "  usher notify booking --address http://127.0.0.1:50057 --user alice --booking b-1\n",
+            "  usher notify broadcast --address http://127.0.0.1:50057 --room event:123 --type ticket:",
         ] {
             assert!(text.contains(line), "{line}\nis not in\n{text}");
         }
@@ -214,11 +246,11 @@ mod tests {
         settings.client.dialect = Dialect::Raw;
         let addresses = Addresses { wss: None, admin: None, ..addresses() };
         let text = banner(&settings, Credential::Secret, &addresses);
-        assert!(text.contains("?token=<JWT>\"") && text.contains("usher token --user alice"), "{text}");
-        assert!(
-            text.contains("wss    off") && text.contains("admin  off") && !text.contains("room:join"),
-            "{text}"
-        );
+        assert!(text.contains("/ws?token=$(usher token --user alice)\""), "{text}");
+        assert!(text.contains("wss    off") && text.contains("admin  off"), "{text}");
+        for absent in ["room:join", "broadcast", "wscat -n"] {
+            assert!(!text.contains(absent), "{text}");
+        }
     }
 
     #[test]
@@ -228,10 +260,14 @@ mod tests {
         settings.callers.token = Some(Secret("canary".into()));
         let text = banner(&settings, Credential::Elsewhere, &addresses());
         assert!(
-            text.contains("https://127.0.0.1:50057 --tls-ca <CA.pem> --token <GRPC_AUTH_TOKEN> --user"),
+            text.contains("https://127.0.0.1:50057 --tls-ca CA.pem --token \"$GRPC_AUTH_TOKEN\" --user"),
             "{text}"
         );
         assert!(!text.contains("canary"), "{text}");
+        assert!(text.contains("-c \"ws://127.0.0.1:3003/ws\"\n"), "nobody here can make a token\n{text}");
+        settings.auth.allow_anonymous = false;
+        let text = banner(&settings, Credential::Elsewhere, &addresses());
+        assert!(text.contains("/ws?token=$TOKEN\""), "{text}");
     }
 
     #[test]

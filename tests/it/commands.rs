@@ -1,11 +1,16 @@
 //! The commands beside the gateway itself, each as a person or a container types it.
 
+use std::process::Command;
+
 use serde_json::{Value, json};
 
-use crate::support::{
-    keys::SECRET,
-    server::{Server, command},
-    ws::Ask,
+use crate::{
+    support::{
+        keys::SECRET,
+        server::{Server, command},
+        ws::Ask,
+    },
+    tls,
 };
 
 /// Exit code, standard output and standard error.
@@ -108,6 +113,31 @@ fn notify_calls_every_method() {
     assert_eq!(notify(&["stats"])["total_connections"], 1);
     notify(&["disconnect", "--user", "ann"]);
     assert_eq!(ann.expect_close().0, 4401);
+}
+
+#[test]
+fn every_line_of_the_banner_can_be_pasted() {
+    let server = Server::with(&[("JWT_SECRET", ""), ("TLS_SELF_SIGNED", "true"), ("HTTPS_PORT", "0")]);
+    let lines = || server.banner().lines().map(str::trim);
+    let ask_of = |start: &str| {
+        let line = lines().find_map(|line| line.strip_prefix(start)).unwrap_or_else(|| panic!("no {start}"));
+        Ask::to(&format!("/ws{}", line.strip_suffix('"').expect("a closing quote")))
+    };
+    let ws = ask_of(&format!("npx wscat -c \"ws://{}/ws", server.ws));
+    let wss = ask_of(&format!("npx wscat -n -c \"wss://{}/ws", server.wss.expect("a wss listener")));
+    let mut clients = [server.ask(&ws).greeted(), tls::wss(&server, &wss)];
+    for client in &mut clients {
+        assert_eq!(client.connected["user_id"], "alice");
+        lines().filter_map(|line| line.strip_prefix("> ")).for_each(|line| client.text(line));
+        client.expect("room:joined");
+    }
+    let calls: Vec<_> = lines().filter(|line| line.contains(" notify ")).collect();
+    assert_eq!(calls.len(), 2, "{calls:?}");
+    for (call, kind) in calls.iter().zip(["booking:confirmed", "ticket:availability"]) {
+        let answer = Command::new("/bin/sh").env_clear().args(["-c", call]).output().expect("a shell");
+        assert!(answer.status.success(), "{call}\n{}", String::from_utf8_lossy(&answer.stderr));
+        clients.iter_mut().for_each(|client| drop(client.expect(kind)));
+    }
 }
 
 #[test]

@@ -81,7 +81,8 @@ fn client_config(versions: &[&'static SupportedProtocolVersion]) -> ClientConfig
         .with_no_client_auth()
 }
 
-fn wss(server: &Server, ask: &Ask) -> Client {
+/// A client over TLS.
+pub fn wss(server: &Server, ask: &Ask) -> Client {
     let stream = server.tls(Arc::new(client_config(&[&TLS13, &TLS12])));
     Client::open(stream, ask).unwrap_or_else(|answer| panic!("{answer:?}")).greeted()
 }

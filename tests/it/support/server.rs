@@ -61,7 +61,7 @@ impl Server {
         let mut child = command.stdout(Stdio::piped()).stderr(stderr).spawn().expect("the binary was built");
         let mut stdout = BufReader::new(child.stdout.take().expect("stdout is a pipe"));
         let mut banner = String::new();
-        while address(&banner, "admin").is_none() {
+        while !(banner.contains(" notify ") && banner.ends_with("\n\n")) {
             if stdout.read_line(&mut banner).unwrap_or(0) == 0 {
                 let status = child.wait().expect("a child");
                 return Err((status, banner + &read(&log)));
