@@ -30,7 +30,7 @@ pub(super) struct Frame {
 pub(super) enum Role {
     /// Outside the bounds; at most one waits.
     Ping,
-    /// Outside the bounds; the newest alone waits.
+    /// Outside the bounds; a few wait, then the newest takes the place of the one before it.
     Pong,
     /// Outside the bounds; nothing follows it.
     Close,

@@ -2,7 +2,11 @@
 //!
 //! Owns one first-in first-out queue of shared frames and how the classes share it (03 §12). Never encodes, never
 //! writes. Invariants: what was written in part stays at the head; a Latest key waits once behind the head; control
-//! frames always fit, one ping and one pong at most.
+//! frames always fit, one ping and [`PONGS_MAX`] pongs at most.
+//!
+//! A pong overtakes nothing that waits here when its ping comes, unless it takes the place of an older one: it then answers
+//! the latest ping, sooner. It does go before the reply to an earlier request that a handler or control still works on,
+//! since it is due "as soon as is practical" (RFC 6455, 5.5.2).
 
 use std::{collections::VecDeque, io::IoSlice, mem, rc::Rc};
 

@@ -20,6 +20,36 @@ fn a_ping_comes_back_with_its_payload() {
 }
 
 #[test]
+fn a_pong_that_stands_for_others_answers_the_latest_ping() {
+    let mut scene = Scene::new();
+    let conn = scene.anonymous(0);
+    scene.read(conn);
+    for n in 0..40 {
+        scene.handle(Input::Ping { conn, payload: format!("{n}").as_bytes() });
+    }
+    let frames = scene.read(conn);
+    assert_eq!((frames.len(), frames.first().unwrap().as_str()), (16, "pong 0"));
+    assert_eq!(frames.last().unwrap(), "pong 39");
+}
+
+#[test]
+fn a_pong_waits_for_what_is_queued_and_not_for_a_reply_that_is_still_to_come() {
+    let mut scene = Scene::new();
+    let conn = scene.anonymous(0);
+    scene.join(conn, "a");
+    scene.read(conn);
+    scene.say(conn, r#"{"type":"system:ping"}"#);
+    let publish = r#"{"type":"room:message","id":1,"payload":{"room":"a","data":1}}"#;
+    scene.say(conn, publish);
+    scene.handle(Input::Ping { conn, payload: b"now" });
+    let (request, outcome) = (Some("1".into()), Ok(Receipt::default()));
+    scene.handle(Input::Published { conn, request, outcome });
+    let frames = scene.read(conn);
+    assert_eq!(frames.len(), 3, "{frames:?}");
+    assert!(frames[0].contains("system:pong") && frames[1] == "pong now" && frames[2].contains("system:ok"));
+}
+
+#[test]
 fn what_is_not_understood_is_answered_and_the_tenth_closes() {
     let mut scene = Scene::new();
     let conn = scene.anonymous(0);
@@ -46,6 +76,17 @@ fn a_few_bad_messages_a_minute_are_forgiven() {
         assert!(scene.ask(conn, "?").concat().contains("invalid_json"));
     }
     assert!(scene.ask(conn, r#"{"type":"system:ping"}"#).concat().contains("pong"));
+}
+
+#[test]
+fn what_a_raw_client_sends_counts_too_and_is_refused_without_a_word() {
+    let mut scene = Scene::with(|settings| settings.limits.messages_max = 2);
+    let conn = scene.raw(0);
+    for _ in 1..2 + RATE_VIOLATIONS_MAX {
+        assert!(scene.ask(conn, "hello").is_empty());
+    }
+    assert_one(&scene.ask(conn, "hello"), &["close 4429"]);
+    assert_eq!(scene.cells.rate_limited.get(), u64::from(RATE_VIOLATIONS_MAX));
 }
 
 #[test]
