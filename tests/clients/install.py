@@ -1,4 +1,7 @@
-"""Brings the tools that the peers need into `target/`, once, and says so. Used by clients/run and conformance/autobahn."""
+"""Brings the tools that the peers need into `target/`, once, and says so. Used by clients/run and conformance/autobahn.
+
+    install.py FOLDER PACKAGE==VERSION…    a virtual environment for ./test
+"""
 
 import json
 import os
@@ -61,3 +64,7 @@ def quiet(argv, environment=None):
 
 def say(text):
     print(f"installing: {text}", flush=True)
+
+
+if __name__ == "__main__":
+    python_venv(ROOT / sys.argv[1], sys.argv[2:])
