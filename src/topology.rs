@@ -9,13 +9,18 @@
 //!  └─────────┴─────────┴─────────┘   ToControl (65 536 each)  └─────────────────┘
 //! ```
 //!
-//! Owns the order of starting and stopping. Start: addresses, keys, certificate, control, shards. Stop: a call of
+//! Owns the order of starting and stopping. Start: what wakes threads (the control runtime, the executors), the
+//! shards' descriptor tables, then addresses, keys, certificate, control, and the shards' listeners. Stop: a call of
 //! `Gateway::shutdown`, or a signal; shards end when nobody is left, control when all shards have.
 
 use std::{
     io,
     net::{SocketAddr, TcpListener},
-    sync::{Arc, atomic::AtomicBool, mpsc::sync_channel},
+    sync::{
+        Arc,
+        atomic::AtomicBool,
+        mpsc::{Receiver, SyncSender, sync_channel},
+    },
     thread::JoinHandle,
 };
 
@@ -25,7 +30,7 @@ use tokio::sync::Notify;
 
 use crate::{
     clock::Now,
-    config::Settings,
+    config::{Settings, settings::Cores},
     control::{
         self, ControlError, ControlParts,
         gateway::Gateway,
@@ -38,6 +43,7 @@ use crate::{
     log::Dropped,
     mesh::Mailbox,
     net::{
+        descriptors,
         listener::{self, Reservation},
         readiness::Bell,
         tls,
@@ -157,6 +163,10 @@ fn start_threads(
     logs: Option<Dropped>,
 ) -> Result<Running, StartError> {
     let settings = Arc::new(settings);
+    // First: the shards' descriptor tables are copied with what wakes control in them, and without any socket.
+    let control_runtime = runtime()?;
+    let bells = bells(settings.cores.shards.len())?;
+    let crew = ShardThreads::start(&settings.cores)?;
     let ports = Ports::open(&settings)?;
     let keys = load_keys(&settings)?;
     let verifier = keys.verifier();
@@ -171,7 +181,7 @@ fn start_threads(
 
     let mut links = Vec::with_capacity(shard_count);
     let mut parts = Vec::with_capacity(shard_count);
-    for (index, cells) in status.cells.iter().enumerate() {
+    for (index, (cells, bell)) in status.cells.iter().zip(bells).enumerate() {
         let (to_shard, mailbox) = Mailbox::bounded(limits::TO_SHARD_MESSAGES_MAX);
         let (to_control, from_shard) = Mailbox::bounded(limits::TO_CONTROL_MESSAGES_MAX);
         let lagging = Arc::new(AtomicBool::new(false));
@@ -189,7 +199,7 @@ fn start_threads(
             mailbox,
             control: to_control,
             lagging,
-            bell: Bell::new().map_err(|error| thread_error(format!("shard {index}"), error))?,
+            bell,
             seed: seed ^ index as u64,
         });
     }
@@ -216,8 +226,8 @@ fn start_threads(
         keys,
         unknown_key,
     };
-    let control = start_control(settings.cores.control, control_parts, supervised)?;
-    let shards = start_shards(&settings.cores.shards, parts)?;
+    let control = start_control(control_runtime, settings.cores.control, control_parts, supervised)?;
+    let shards = crew.serve(parts)?;
     gateway.started();
     Ok(Running { addresses, gateway, control, shards })
 }
@@ -277,11 +287,11 @@ fn runtime() -> Result<tokio::runtime::Runtime, StartError> {
 }
 
 fn start_control(
+    runtime: tokio::runtime::Runtime,
     core: usize,
     parts: ControlParts,
     supervised: supervisor::Parts,
 ) -> Result<JoinHandle<Result<(), ControlError>>, StartError> {
-    let runtime = runtime()?;
     let body = move || {
         let mut cores = CpuSet::new();
         cores.set(core);
@@ -303,31 +313,93 @@ fn start_control(
         .map_err(|error| thread_error("the control thread".into(), error))
 }
 
-fn start_shards(cores: &[usize], parts: Vec<ShardParts>) -> Result<Vec<ExecutorJoinHandle<()>>, StartError> {
-    let (tell, told) = sync_channel(parts.len());
-    let mut shards = Vec::with_capacity(parts.len());
-    for (core, parts) in cores.iter().zip(parts) {
-        let name = format!("usher-shard-{}", parts.id.0);
-        let address = parts.ws;
-        let tell = tell.clone();
-        let bound = move |outcome: io::Result<()>| {
-            let outcome =
-                outcome.map_err(|error| StartError::Listen { what: "client listeners", address, error });
-            // Nobody listens any more only when another shard failed already.
-            tell.send(outcome).ok();
-        };
-        let shard = LocalExecutorBuilder::new(Placement::Fixed(*core))
-            .name(&name)
-            .io_memory(EXECUTOR_IO_MEMORY_BYTES)
-            .preempt_timer(shard::PREEMPT_TIMER)
-            .spawn(move || shard::run(parts, bound))
-            .map_err(|error| thread_error(name, error))?;
-        shards.push(shard);
+/// What wakes each shard.
+fn bells(count: usize) -> Result<Vec<Arc<Bell>>, StartError> {
+    let bells = (0..count).map(|_| Bell::new());
+    bells.collect::<io::Result<_>>().map_err(|error| thread_error("the shards".into(), error))
+}
+
+/// The shards' threads: executors that wait for what they are built from.
+struct ShardThreads {
+    shards: Vec<Shard>,
+    /// What became of the listeners of each.
+    bound: Receiver<Result<(), StartError>>,
+}
+
+struct Shard {
+    thread: ExecutorJoinHandle<()>,
+    /// Dropped unused, it ends the thread.
+    parts: SyncSender<ShardParts>,
+}
+
+impl ShardThreads {
+    /// Starts an executor for each shard and returns when each has its descriptor table.
+    fn start(cores: &Cores) -> Result<Self, StartError> {
+        let count = cores.shards.len();
+        let (tell_bound, bound) = sync_channel(count);
+        let (tell_table, tables) = sync_channel(count);
+        let mut shards = Vec::with_capacity(count);
+        for (index, core) in cores.shards.iter().enumerate() {
+            let private = cores.private_descriptors;
+            let (tell_table, tell_bound) = (tell_table.clone(), tell_bound.clone());
+            let (parts, take_parts) = sync_channel::<ShardParts>(1);
+            let body = move || async move {
+                let table = if private { descriptors::make_private() } else { Ok(()) };
+                // Nobody listens any more only when the start failed elsewhere; there are no parts then.
+                tell_table.send(table).ok();
+                drop(tell_table);
+                // Nothing else runs on this executor yet that blocking could hold up.
+                let Ok(parts) = take_parts.recv() else { return };
+                let address = parts.ws;
+                let bound = move |outcome: io::Result<()>| {
+                    let what = "client listeners";
+                    let outcome = outcome.map_err(|error| StartError::Listen { what, address, error });
+                    // As above: another shard failed already.
+                    tell_bound.send(outcome).ok();
+                };
+                shard::run(parts, bound).await;
+            };
+            let name = format!("usher-shard-{index}");
+            let thread = LocalExecutorBuilder::new(Placement::Fixed(*core))
+                .name(&name)
+                .io_memory(EXECUTOR_IO_MEMORY_BYTES)
+                .preempt_timer(shard::PREEMPT_TIMER)
+                .spawn(body)
+                .map_err(|error| thread_error(name, error))?;
+            shards.push(Shard { thread, parts });
+        }
+        drop(tell_table);
+        let tables: Vec<io::Result<()>> = tables.iter().take(count).collect();
+        if tables.len() < count {
+            return Err(why_a_shard_ended(shards));
+        }
+        if let Some(error) = tables.into_iter().find_map(Result::err) {
+            tracing::warn!(%error, "shards share one descriptor table: the limit of open files counts for all of them");
+        }
+        Ok(Self { shards, bound })
     }
-    for _ in &shards {
-        told.recv().map_err(|error| thread_error("a shard".into(), error))??;
+
+    /// Hands out the parts, one for each shard, and returns when all of them listen.
+    fn serve(self, parts: Vec<ShardParts>) -> Result<Vec<ExecutorJoinHandle<()>>, StartError> {
+        let ended = |_| thread_error("a shard".into(), "it ended");
+        let mut threads = Vec::with_capacity(parts.len());
+        for (shard, parts) in self.shards.into_iter().zip(parts) {
+            shard.parts.send(parts).map_err(|error| ended(error.to_string()))?;
+            threads.push(shard.thread);
+        }
+        for _ in &threads {
+            self.bound.recv().map_err(|error| ended(error.to_string()))??;
+        }
+        Ok(threads)
     }
-    Ok(shards)
+}
+
+/// Ends all of them; what the first that failed says of itself.
+fn why_a_shard_ended(shards: Vec<Shard>) -> StartError {
+    let threads: Vec<_> = shards.into_iter().map(|shard| shard.thread).collect();
+    let failed = threads.into_iter().find_map(|thread| thread.join().err());
+    let why = failed.map_or_else(|| "it ended".to_owned(), |error| error.to_string());
+    thread_error("a shard".into(), why)
 }
 
 fn thread_error(what: String, error: impl ToString) -> StartError {

@@ -2,12 +2,12 @@
 //!
 //! [`Facts`] reads the host; [`findings`] judges facts alone.
 
-use std::{fs, thread};
+use std::{fs, io, thread};
 
 use glommio::{LocalExecutorBuilder, Placement};
 use rustix::process::{Resource, getrlimit};
 
-use crate::config::Settings;
+use crate::{config::Settings, net::descriptors};
 
 /// What was read; `None`: could not be, or, for limits, there is none.
 #[derive(Clone, Debug)]
@@ -18,10 +18,12 @@ pub(super) struct Facts {
     pub(super) io_uring_disabled: Option<u64>,
     /// Why an executor could not be made.
     pub(super) executor_error: Option<String>,
-    /// Soft limit of open files.
+    /// Soft limit of open files, per descriptor table.
     pub(super) files: Option<u64>,
     /// Hard limit of open files.
     pub(super) files_hard: Option<u64>,
+    /// Why shards cannot have descriptor tables of their own.
+    pub(super) tables_error: Option<String>,
     /// Soft limit of locked memory, bytes.
     pub(super) memlock: Option<u64>,
     /// `net.core.somaxconn`.
@@ -44,6 +46,7 @@ impl Facts {
             executor_error: probe_executor().err(),
             files: files.current,
             files_hard: files.maximum,
+            tables_error: probe_table().err().map(|error| error.to_string()),
             memlock: memlock.current,
             somaxconn: numbers("/proc/sys/net/core/somaxconn").first().copied(),
             tcp_bytes: tcp_pages.map(|pages| pages.saturating_mul(rustix::param::page_size() as u64)),
@@ -69,6 +72,12 @@ fn probe_executor() -> Result<(), String> {
     thread::spawn(make).join().unwrap_or_else(|_| Err("the executor panicked".into()))
 }
 
+/// On a thread of its own, which alone gets a table and ends with it.
+fn probe_table() -> io::Result<()> {
+    let died = |_| Err(io::Error::other("the thread panicked"));
+    thread::spawn(descriptors::make_private).join().unwrap_or_else(died)
+}
+
 /// One line of the report.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Finding {
@@ -86,8 +95,12 @@ fn fine(name: &'static str, says: String) -> Finding {
 
 /// The connections that this configuration is judged for, where it names no number.
 const CONNECTIONS_EXPECTED: u64 = 100_000;
-/// Descriptors of one shard that are not connections: rings, listeners, the mailbox.
-const FILES_RESERVED: u64 = 64;
+/// Descriptors of a table that are not connections: logs, wakers, listeners; in the process's own, gRPC calls.
+const FILES_RESERVED: u64 = 60;
+/// Rings and wakers of one shard's executor, which other shards' tables may hold too.
+const FILES_PER_EXECUTOR: u64 = 4;
+/// More shards than this are no advice against a low limit.
+const SHARDS_ADVISED_MAX: u64 = 64;
 /// Without it no executor starts.
 const MEMLOCK_BYTES_MIN: u64 = 512 * 1_024;
 /// Connections that arrive at one listener between two turns of its shard, when a sale opens.
@@ -106,7 +119,7 @@ pub(super) fn findings(facts: &Facts, settings: &Settings) -> Vec<Finding> {
         io_uring(facts),
         memlock(facts),
         cores(settings),
-        files(facts, connections),
+        files(facts, connections, settings.cores.shards.len() as u64),
         backlog(facts),
         tcp_memory(facts, connections),
         ports(facts),
@@ -156,22 +169,46 @@ fn cores(settings: &Settings) -> Finding {
     fine("cores", format!("{count} shard{plural}; control on core {}{shared}", cores.control))
 }
 
-fn files(facts: &Facts, connections: u64) -> Finding {
+fn files(facts: &Facts, connections: u64, shards: u64) -> Finding {
     let Some(limit) = facts.files else { return fine("descriptors", "unlimited".into()) };
-    let total = limit.saturating_sub(FILES_RESERVED);
-    let says = format!("{limit} for the process: {total} connections in all");
-    let wanted = connections + FILES_RESERVED;
-    let mend = (total < connections).then(|| {
-        let raised = facts.files_hard.map_or(wanted, |hard| wanted.min(hard));
-        if raised > limit && raised == wanted {
-            format!("ulimit -n {raised}   (systemd: LimitNOFILE={wanted})")
-        } else {
+    let room = |shards| limit.saturating_sub(FILES_RESERVED + FILES_PER_EXECUTOR * shards);
+    let reserved = limit - room(shards);
+    let (says, fits, wanted) = match &facts.tables_error {
+        None => (
+            format!("{limit} for each of {shards} shards: {} connections in all", room(shards) * shards),
+            share(connections, shards) <= room(shards),
+            share(connections, shards) + reserved,
+        ),
+        Some(error) => (
             format!(
-                "systemd: LimitNOFILE={wanted}; container: --ulimit nofile={wanted}; the hard limit is lower"
-            )
+                "{limit} for the process, since shards cannot have tables of their own ({error}): {} connections in all",
+                room(shards)
+            ),
+            connections <= room(shards),
+            connections + reserved,
+        ),
+    };
+    let mend = (!fits).then(|| {
+        let more_shards = (shards + 1..=SHARDS_ADVISED_MAX).find(|more| share(connections, *more) <= room(*more));
+        let or_shards = match (&facts.tables_error, more_shards) {
+            (None, Some(more)) => format!("; or SHARDS={more}"),
+            (None, None) => String::new(),
+            (Some(_), _) => "; or allow unshare in the container".to_owned(),
+        };
+        if facts.files_hard.is_none_or(|hard| wanted <= hard) {
+            format!("ulimit -n {wanted}   (systemd: LimitNOFILE={wanted}){or_shards}")
+        } else {
+            format!("systemd: LimitNOFILE={wanted}; container: --ulimit nofile={wanted}; the hard limit is lower{or_shards}")
         }
     });
     Finding { name: "descriptors", says, mend }
+}
+
+/// Connections of the fullest shard: the kernel spreads them by a hash, so that their number varies about the mean as the
+/// square root of it; four times that is not met in practice.
+fn share(connections: u64, shards: u64) -> u64 {
+    let mean = connections.div_ceil(shards);
+    if shards == 1 { mean } else { mean + 4 * mean.isqrt() }
 }
 
 fn backlog(facts: &Facts) -> Finding {
@@ -216,6 +253,7 @@ mod tests {
             executor_error: None,
             files: Some(200_000),
             files_hard: Some(1_000_000),
+            tables_error: None,
             memlock: None,
             somaxconn: Some(4_096),
             tcp_bytes: Some(8 << 30),
@@ -258,9 +296,25 @@ mod tests {
     }
 
     #[test]
-    fn descriptors_count_for_the_whole_process() {
-        let finding = files(&Facts { files: Some(20_000), ..good() }, 100_000);
-        assert!(finding.mend.is_some() && finding.says.contains("for the process"), "{finding:?}");
+    fn descriptors_count_for_each_shard_unless_tables_cannot_be_private() {
+        let facts = |error: Option<&str>| Facts {
+            files: Some(20_000),
+            files_hard: Some(20_000),
+            tables_error: error.map(str::to_owned),
+            ..good()
+        };
+        for (error, shards, says, mend) in [
+            (None, 6, "each of 6 shards: 119496 connections", None),
+            (None, 5, "each of 5 shards: 99600 connections", Some("SHARDS=6")),
+            (None, 2, "each of 2 shards", Some("LimitNOFILE=50960; container: --ulimit nofile=50960")),
+            (Some("EPERM"), 6, "for the process", Some("allow unshare")),
+        ] {
+            let finding = files(&facts(error), 100_000, shards);
+            assert!(finding.says.contains(says), "{finding:?}");
+            let found = finding.mend.as_deref();
+            assert_eq!(found.is_some(), mend.is_some(), "{finding:?}");
+            assert!(mend.is_none_or(|mend| found.is_some_and(|found| found.contains(mend))), "{finding:?}");
+        }
     }
 
     #[test]

@@ -46,6 +46,8 @@ pub(super) fn execute(resolved: Resolved) -> ExitCode {
         Ok(credential) => credential,
         Err(error) => return fail(error, 1),
     };
+    // Every thread of this process is the gateway's own.
+    settings.cores.private_descriptors = true;
     let code = serve(settings, &credential, &logs);
     if logs.dropped_lines() > 0 {
         complain(format_args!("{} log lines were lost", logs.dropped_lines()));

@@ -239,7 +239,7 @@ impl Work {
         self.set_default("SHARD_CORES", show_cores(&shards));
         self.set_default("SHARDS", shards.len().to_string());
         self.set_default("CONTROL_CORE", control.to_string());
-        Cores { shards, control }
+        Cores { shards, control, private_descriptors: false }
     }
 
     fn check_cores(&mut self, name: &'static str, cores: &[usize], host: &Host) {

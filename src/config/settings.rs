@@ -75,6 +75,12 @@ pub struct Cores {
     pub shards: Vec<usize>,
     /// `CONTROL_CORE`: core of the control thread; may be a shard's too.
     pub control: usize,
+    /// Each shard has a descriptor table of its own, for which the limit of open files counts alone; false. Not a knob: the
+    /// command `usher` sets it, since all threads of that process are the gateway's own. In another program it asks for
+    /// two things: that the gateway is started before sockets and files are opened, whose copies would stay open in each shard;
+    /// and that what runs on shards (handlers, and a log subscriber that writes by itself) uses no descriptor opened
+    /// after the start by another thread.
+    pub private_descriptors: bool,
 }
 
 /// Tokens and origins (03 §3).
@@ -257,7 +263,7 @@ impl Default for Settings {
                 metrics_on_client_port: false,
             },
             tls: None,
-            cores: Cores { shards: vec![0], control: 0 },
+            cores: Cores { shards: vec![0], control: 0, private_descriptors: false },
             auth: Auth {
                 keys: Vec::new(),
                 refresh_secret: None,

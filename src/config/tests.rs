@@ -58,7 +58,7 @@ fn file<'a>(name: &'a str, text: &'a str) -> Typed<'a> {
 #[test]
 fn nothing_typed_gives_the_defaults() {
     let resolved = Typed::default().resolve().unwrap_or_else(|errors| panic!("{errors:?}"));
-    let cores = super::settings::Cores { shards: (0..7).collect(), control: 7 };
+    let cores = super::settings::Cores { shards: (0..7).collect(), control: 7, private_descriptors: false };
     let expected = super::Settings { cores, ..super::Settings::default() };
     assert_eq!(format!("{:?}", resolved.settings), format!("{expected:?}"));
     assert!(resolved.warnings.is_empty() && resolved.notes.is_empty());

@@ -82,7 +82,7 @@ pub enum Accepted {
     Nobody,
     /// That one connection came to nothing (ECONNABORTED and its like); the next one may be fine.
     Lost,
-    /// The process or the system is out of descriptors or memory: pause before trying again.
+    /// The descriptor table is full, or the system is out of descriptors or memory: pause before trying again.
     Exhausted(io::Error),
 }
 

@@ -49,7 +49,7 @@ pub struct Ready {
 pub struct Bell(OwnedFd);
 
 impl Bell {
-    /// A bell that no set listens to yet. Whoever rings it must share the descriptor table it was made in.
+    /// A bell that no set listens to yet. Made before descriptor tables are copied, it can be rung from all of them.
     pub fn new() -> io::Result<Arc<Self>> {
         Ok(Arc::new(Self(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?)))
     }

@@ -16,7 +16,7 @@ use crate::{
     wire::frame::Decoder,
 };
 
-/// How long nobody is accepted after the process ran out of descriptors or memory.
+/// How long nobody is accepted after the descriptor table was full or memory short.
 const PAUSE: Duration = Duration::from_millis(100);
 /// Tokens of listeners count down from here, below that of the bell; no connection has such an id, since no shard has
 /// the last number.

@@ -255,7 +255,8 @@ fn the_subprotocol_chooses_the_dialect_and_is_echoed() {
 fn connections_that_are_reset_leave_nothing_behind() {
     let server = Server::start();
     server.connect().close();
-    let before = descriptors(server.pid());
+    let descriptors = || server.descriptors().values().sum::<usize>();
+    let before = descriptors();
     for _ in 0..2_000 {
         let stream = Stream::plain(server.ws);
         sockopt::set_socket_linger(stream.socket(), Some(Duration::ZERO)).expect("a socket option");
@@ -264,17 +265,9 @@ fn connections_that_are_reset_leave_nothing_behind() {
     // The accept queue is in order: whatever was reset before the last connection has been accepted and seen.
     let settled = (0..1_000).any(|_| {
         server.get("/health");
-        descriptors(server.pid()) <= before + 2
+        descriptors() <= before + 2
     });
-    assert!(settled, "{} descriptors, {before} before", descriptors(server.pid()));
-}
-
-/// Descriptors of all threads: shards have tables of their own.
-fn descriptors(pid: u32) -> usize {
-    let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).expect("the gateway runs");
-    let count =
-        |task: std::fs::DirEntry| std::fs::read_dir(task.path().join("fd")).map_or(0, Iterator::count);
-    tasks.flatten().map(count).sum()
+    assert!(settled, "{} descriptors, {before} before", descriptors());
 }
 
 /// A15

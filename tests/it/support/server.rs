@@ -2,6 +2,7 @@
 
 use std::{
     cell::RefCell,
+    collections::BTreeMap,
     fs::{self, OpenOptions},
     io::{BufRead, BufReader, Read},
     net::SocketAddr,
@@ -11,7 +12,7 @@ use std::{
     thread::JoinHandle,
 };
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Resource, Rlimit, Signal, kill_process, prlimit};
 use rustls::ClientConfig;
 use serde_json::Value;
 use tempfile::NamedTempFile;
@@ -165,6 +166,26 @@ impl Server {
 
     pub fn banner(&self) -> &str {
         &self.banner
+    }
+
+    /// Open descriptors by thread. Shards have tables of their own; threads of one name count with the larger table.
+    pub fn descriptors(&self) -> BTreeMap<String, usize> {
+        let tasks = fs::read_dir(format!("/proc/{}/task", self.pid())).expect("the gateway runs");
+        let mut tables = BTreeMap::new();
+        for task in tasks.flatten() {
+            // A thread may end while it is looked at.
+            let Ok(name) = fs::read_to_string(task.path().join("comm")) else { continue };
+            let count = fs::read_dir(task.path().join("fd")).map_or(0, Iterator::count);
+            let table = tables.entry(name.trim().to_owned()).or_insert(0);
+            *table = count.max(*table);
+        }
+        tables
+    }
+
+    /// From now on each descriptor table of the gateway has room for so many.
+    pub fn limit_files(&self, count: u64) {
+        let limit = Rlimit { current: Some(count), maximum: Some(count) };
+        prlimit(Some(Pid::from_child(&self.child)), Resource::Nofile, limit).expect("a lower limit");
     }
 
     pub fn signal(&self, signal: Signal) {
