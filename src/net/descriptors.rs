@@ -24,7 +24,7 @@ pub fn make_private() -> io::Result<()> {
 mod tests {
     use std::{
         fs::File,
-        sync::mpsc::{Receiver, channel},
+        sync::mpsc::{Receiver, sync_channel},
         task::{Context, Waker},
         time::Duration,
     };
@@ -52,8 +52,8 @@ mod tests {
 
     #[test]
     fn what_is_open_is_copied_and_what_comes_later_is_not() {
-        let (ask, asked) = channel();
-        let (answer, answered) = channel();
+        let (ask, asked) = sync_channel(1);
+        let (answer, answered) = sync_channel(1);
         let thread = std::thread::spawn(move || {
             make_private().unwrap();
             let before = open_files();
@@ -76,7 +76,7 @@ mod tests {
         let (to_control, mut from_shard) = Mailbox::bounded(4);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let bell = Bell::new().unwrap();
-        let (split, is_split) = channel();
+        let (split, is_split) = sync_channel(1);
         let shard = std::thread::spawn(move || {
             make_private().unwrap();
             split.send(()).unwrap();
@@ -93,7 +93,7 @@ mod tests {
             }
         });
         is_split.recv().unwrap();
-        let (done, is_done) = channel();
+        let (done, is_done) = sync_channel(1);
         std::thread::spawn(move || {
             let _files: Vec<File> = (0..64).map(|_| File::open("/dev/zero").unwrap()).collect();
             runtime.block_on(async {
