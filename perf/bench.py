@@ -66,11 +66,13 @@ class Server:
         return options + ["--grpc", self.address("grpc").removeprefix("http://")]
 
     def footprint(self):
-        """Resident bytes, and open descriptors over all threads: a thread may have a table of its own."""
+        """Resident bytes, and open descriptors of each table by its first thread: threads may share one or not."""
         status = pathlib.Path(f"/proc/{self.pid}/status").read_text()
         resident = int(re.search(r"VmRSS:\s+(\d+)", status).group(1)) * 1024
-        tasks = pathlib.Path(f"/proc/{self.pid}/task").iterdir()
-        return {"rss_bytes": resident, "descriptors": {t.name: len(os.listdir(t / "fd")) for t in tasks}}
+        tables = {}
+        for task in sorted(pathlib.Path(f"/proc/{self.pid}/task").iterdir(), key=lambda task: int(task.name)):
+            tables.setdefault(open_files(task), task.name)
+        return {"rss_bytes": resident, "descriptors": {task: len(files) for files, task in tables.items()}}
 
 
 class Bench:
@@ -143,6 +145,16 @@ class Bench:
         with path.open("a") as out:
             out.write(json.dumps(line) + "\n")
         print(f"{self.scenario}: {json.dumps(summary, indent=2)}")
+
+
+def open_files(task):
+    """What is open in a thread's table, by number. Threads that share a table show the same."""
+    files = set()
+    for descriptor in (task / "fd").iterdir():
+        # One may be closed while it is looked at.
+        with contextlib.suppress(OSError):
+            files.add((descriptor.name, os.readlink(descriptor)))
+    return frozenset(files)
 
 
 def read_banner(process, last_line):

@@ -14,7 +14,7 @@ use tokio::{
 use crate::{
     clock,
     latency::{Latency, Summary},
-    order::{Done, Order, Plan, Progress, Report, Round},
+    order::{Done, Messages, Order, Plan, Progress, Report, Round},
 };
 
 /// Reports that wait for the parent.
@@ -42,7 +42,8 @@ struct Member {
 /// Latencies of one phase.
 #[derive(Clone, Debug)]
 pub(crate) struct Phase {
-    pub(crate) deliveries: Summary,
+    pub(crate) room: Summary,
+    pub(crate) users: Summary,
     pub(crate) pongs: Summary,
 }
 
@@ -106,15 +107,15 @@ impl Crew {
     pub(crate) async fn phase(&mut self) -> io::Result<Phase> {
         self.order(&Order::Phase).await?;
         let counts = self.each(|report| match report {
-            Report::Phase { deliveries, pongs } => Some((deliveries.clone(), pongs.clone())),
+            Report::Phase { room, users, pongs } => Some([room.clone(), users.clone(), pongs.clone()]),
             _ => None,
         });
-        let (mut deliveries, mut pongs) = (Latency::new(), Latency::new());
-        for (delivered, ponged) in counts.await? {
-            deliveries.merge(&delivered);
-            pongs.merge(&ponged);
+        let mut sums = [Latency::new(), Latency::new(), Latency::new()];
+        for counts in counts.await? {
+            sums.iter_mut().zip(&counts).for_each(|(sum, counts)| sum.merge(counts));
         }
-        Ok(Phase { deliveries: deliveries.summary(), pongs: pongs.summary() })
+        let [room, users, pongs] = sums.map(|sum| sum.summary());
+        Ok(Phase { room, users, pongs })
     }
 
     /// The next round of every worker, as one.
@@ -133,7 +134,7 @@ impl Crew {
     }
 
     /// Ends the run: every worker checks what it has against `published` messages.
-    pub(crate) async fn finish(mut self, published: u32) -> io::Result<Done> {
+    pub(crate) async fn finish(mut self, published: Messages) -> io::Result<Done> {
         self.order(&Order::Finish(published)).await?;
         let done = self.each(|report| match report {
             Report::Done(done) => Some((**done).clone()),
@@ -148,12 +149,15 @@ impl Crew {
 
     /// Lets time pass, showing progress.
     pub(crate) async fn hold(&mut self, seconds: f64) -> io::Result<()> {
-        let reports = async {
-            loop {
-                self.next().await?;
-            }
-        };
+        let reports = self.watch();
         tokio::time::timeout(std::time::Duration::from_secs_f64(seconds), reports).await.unwrap_or(Ok(()))
+    }
+
+    /// Shows progress until a worker fails. Dropped at any time it loses nothing.
+    pub(crate) async fn watch(&mut self) -> io::Result<()> {
+        loop {
+            self.next().await?;
+        }
     }
 
     /// Names what progress is shown of from now on.

@@ -94,6 +94,8 @@ pub(crate) enum Scenario {
     Fanout(Traffic),
     /// One publisher to one user after the other
     Unicast(Traffic),
+    /// Messages to the room and to one user after the other, at a rate each
+    Hold(Hold),
     /// system:ping round trips
     Echo {
         /// Pings under way at once (closed loop)
@@ -147,6 +149,20 @@ pub(crate) struct Traffic {
     /// Floor: one send per message and receiver, rather than one per burst and receiver
     #[arg(long)]
     pub(crate) each: bool,
+}
+
+/// What is published while all connections are held.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Hold {
+    /// How long
+    #[arg(long, default_value_t = 60.0, value_parser = seconds)]
+    pub(crate) seconds: f64,
+    /// Messages per second to the room
+    #[arg(long, default_value_t = 1.0)]
+    pub(crate) rate: f64,
+    /// Messages per second to users, one after the other
+    #[arg(long, default_value_t = 1000.0)]
+    pub(crate) user_rate: f64,
 }
 
 /// The bare server.

@@ -36,8 +36,6 @@ pub(crate) struct Plan {
     pub(crate) handshakes_max: u32,
     /// Bytes of a ping's payload.
     pub(crate) payload_bytes: usize,
-    /// Who gets each published message.
-    pub(crate) audience: Audience,
     /// Every so many-th connection will stop reading (`Order::Stall`); 0: none.
     pub(crate) stall_every: u32,
     /// Connections are opened by storms, not at the start.
@@ -51,24 +49,36 @@ impl Plan {
     }
 
     /// Messages for the connection with this number among all, of so many published.
-    pub(crate) fn messages_due(&self, number: u32, published: u32) -> u32 {
-        match self.audience {
-            Audience::Room => published,
-            Audience::Users => {
-                published / self.users + u32::from(number % self.users < published % self.users)
-            }
-        }
+    pub(crate) fn messages_due(&self, number: u32, published: Messages) -> Messages {
+        let Messages { room, users } = published;
+        Messages { room, users: users / self.users + u32::from(number % self.users < users % self.users) }
     }
 
     /// Messages for all connections of this worker that read, of so many published.
-    pub(crate) fn deliveries_due(&self, published: u32) -> u64 {
+    pub(crate) fn deliveries_due(&self, published: Messages) -> u64 {
         let readers = (0..self.count).filter(|slot| !self.stalls(*slot));
-        readers.map(|slot| u64::from(self.messages_due(self.first + slot, published))).sum()
+        readers.map(|slot| self.messages_due(self.first + slot, published).sum()).sum()
+    }
+}
+
+/// Numbers of messages: published, or received by one connection.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Messages {
+    /// To every connection.
+    pub(crate) room: u32,
+    /// To one user each: message m to user m modulo the number of users.
+    pub(crate) users: u32,
+}
+
+impl Messages {
+    /// Of both kinds.
+    pub(crate) fn sum(self) -> u64 {
+        u64::from(self.room) + u64::from(self.users)
     }
 }
 
 /// Who gets a published message.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Audience {
     /// Every connection.
     Room,
@@ -80,7 +90,7 @@ pub(crate) enum Audience {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) enum Order {
     /// Say [`Report::Reached`] when every connection that reads has its part of so many messages published.
-    Expect(u32),
+    Expect(Messages),
     /// Send `system:ping`s.
     Ping(Pings),
     /// Send no more; [`Report::Quiet`] when every pong arrived.
@@ -94,7 +104,7 @@ pub(crate) enum Order {
     /// Connect and vanish so often; [`Report::Round`] each.
     Storm(u32),
     /// Check against so many messages published in all, close, report and end.
-    Finish(u32),
+    Finish(Messages),
 }
 
 /// How to ping.
@@ -118,7 +128,7 @@ pub(crate) enum Report {
     /// Every pong arrived.
     Quiet,
     /// Since the last such report.
-    Phase { deliveries: Counts, pongs: Counts },
+    Phase { room: Counts, users: Counts, pongs: Counts },
     /// One storm.
     Round(Round),
     /// The end.

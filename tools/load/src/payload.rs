@@ -1,12 +1,32 @@
 //! What messages carry: a mark, a sequence number and the intended send time, at fixed positions.
 //!
-//! `{"load":"SSSSSSSSSSTTTTTTTTTTTTTTTTTTTT","pad":"xxx"}`: ten digits of sequence, twenty of monotonic
-//! nanoseconds. A receiver looks for the mark once and then reads at the same place in every message.
+//! `{"room":"SSSSSSSSSSTTTTTTTTTTTTTTTTTTTT","pad":"xxx"}`: ten digits of sequence, twenty of monotonic
+//! nanoseconds. A receiver looks for each mark once and then reads at the same place in every message.
 
-/// Opens the payload of a published message.
-pub(crate) const LOAD: &[u8] = b"{\"load\":\"";
-/// Opens the payload of a `system:ping`.
-pub(crate) const PING: &[u8] = b"{\"ping\":\"";
+/// Whom a message is for; it opens the payload.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Mark {
+    /// Published to the room.
+    Room,
+    /// Published to one user.
+    User,
+    /// A `system:ping`, for whoever sent it.
+    Ping,
+}
+
+const MARK_BYTES: usize = 9;
+
+impl Mark {
+    const ALL: [Self; 3] = [Self::Room, Self::User, Self::Ping];
+
+    fn text(self) -> &'static [u8; MARK_BYTES] {
+        match self {
+            Self::Room => b"{\"room\":\"",
+            Self::User => b"{\"user\":\"",
+            Self::Ping => b"{\"ping\":\"",
+        }
+    }
+}
 
 const SEQUENCE_DIGITS: usize = 10;
 const TIME_DIGITS: usize = 20;
@@ -14,7 +34,7 @@ const BEFORE_PAD: &[u8] = b"\",\"pad\":\"";
 const END: &[u8] = b"\"}";
 
 /// The shortest payload that holds everything.
-pub(crate) const BYTES_MIN: usize = LOAD.len() + SEQUENCE_DIGITS + TIME_DIGITS + BEFORE_PAD.len() + END.len();
+pub(crate) const BYTES_MIN: usize = MARK_BYTES + SEQUENCE_DIGITS + TIME_DIGITS + BEFORE_PAD.len() + END.len();
 
 /// What a message says about itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,9 +46,9 @@ pub(crate) struct Stamp {
 }
 
 /// A JSON object of `max(bytes, BYTES_MIN)` bytes with the stamp.
-pub(crate) fn build(mark: &[u8], stamp: Stamp, bytes: usize) -> Vec<u8> {
+pub(crate) fn build(mark: Mark, stamp: Stamp, bytes: usize) -> Vec<u8> {
     let mut payload = Vec::with_capacity(bytes.max(BYTES_MIN));
-    payload.extend_from_slice(mark);
+    payload.extend_from_slice(mark.text());
     payload.extend_from_slice(format!("{:010}{:020}", stamp.sequence, stamp.intended_ns).as_bytes());
     payload.extend_from_slice(BEFORE_PAD);
     payload.resize(bytes.max(BYTES_MIN) - END.len(), b'x');
@@ -36,28 +56,34 @@ pub(crate) fn build(mark: &[u8], stamp: Stamp, bytes: usize) -> Vec<u8> {
     payload
 }
 
-/// Finds stamps; remembers where the last one was.
-#[derive(Debug)]
+/// Finds stamps; remembers where the last one of each mark was.
+#[derive(Debug, Default)]
 pub(crate) struct Finder {
-    mark: &'static [u8],
-    /// Where the mark was in the last message that had one.
-    offset: usize,
+    offsets: [usize; Mark::ALL.len()],
 }
 
 impl Finder {
-    /// A finder of the given mark.
-    pub(crate) fn new(mark: &'static [u8]) -> Self {
-        Self { mark, offset: 0 }
-    }
-
-    /// The message's stamp; `None`: it has no such mark, or something else behind it.
-    pub(crate) fn find(&mut self, message: &[u8]) -> Option<Stamp> {
-        if !message.get(self.offset..)?.starts_with(self.mark) {
-            self.offset = position(message, self.mark)?;
-        }
-        let digits = message.get(self.offset + self.mark.len()..)?.get(..SEQUENCE_DIGITS + TIME_DIGITS)?;
+    /// The message's mark and stamp; `None`: it has no mark, or something else behind it.
+    pub(crate) fn find(&mut self, message: &[u8]) -> Option<(Mark, Stamp)> {
+        let opens = |offset: usize, mark: Mark| {
+            message.get(offset..).is_some_and(|rest| rest.starts_with(mark.text()))
+        };
+        let remembered = Mark::ALL.into_iter().find(|mark| opens(self.offsets[*mark as usize], *mark));
+        let mark = match remembered {
+            Some(mark) => mark,
+            None => {
+                let marked =
+                    |offset| Mark::ALL.into_iter().find(|mark| opens(offset, *mark)).zip(Some(offset));
+                let (mark, offset) = (0..message.len()).find_map(marked)?;
+                self.offsets[mark as usize] = offset;
+                mark
+            }
+        };
+        let behind = self.offsets[mark as usize] + MARK_BYTES;
+        let digits = message.get(behind..)?.get(..SEQUENCE_DIGITS + TIME_DIGITS)?;
         let (sequence, time) = digits.split_at(SEQUENCE_DIGITS);
-        Some(Stamp { sequence: u32::try_from(number(sequence)?).ok()?, intended_ns: number(time)? })
+        let stamp = Stamp { sequence: u32::try_from(number(sequence)?).ok()?, intended_ns: number(time)? };
+        Some((mark, stamp))
     }
 }
 
@@ -81,21 +107,23 @@ mod tests {
 
     #[test]
     fn a_stamp_comes_back_from_any_place_in_a_message() {
-        let mut finder = Finder::new(LOAD);
-        let payload = String::from_utf8(build(LOAD, STAMP, 128)).unwrap();
-        for message in [
-            format!(r#"{{"type":"ticket:sold","payload":{payload}}}"#),
-            format!(r#"{{"stream":"room:a","type":"ticket:sold","payload":{payload}}}"#),
-            payload,
-        ] {
-            assert_eq!(finder.find(message.as_bytes()), Some(STAMP), "{message}");
+        let mut finder = Finder::default();
+        for mark in [Mark::Room, Mark::User, Mark::Ping, Mark::Room] {
+            let payload = String::from_utf8(build(mark, STAMP, 128)).unwrap();
+            for message in [
+                format!(r#"{{"type":"ticket:sold","payload":{payload}}}"#),
+                format!(r#"{{"stream":"room:a","type":"ticket:sold","payload":{payload}}}"#),
+                payload,
+            ] {
+                assert_eq!(finder.find(message.as_bytes()), Some((mark, STAMP)), "{message}");
+            }
         }
     }
 
     #[test]
     fn a_payload_has_the_length_asked_for_and_is_json() {
         for (asked, got) in [(0, BYTES_MIN), (BYTES_MIN, BYTES_MIN), (128, 128), (4_096, 4_096)] {
-            let payload = build(PING, STAMP, asked);
+            let payload = build(Mark::Ping, STAMP, asked);
             assert_eq!(payload.len(), got);
             assert!(serde_json::from_slice::<serde_json::Value>(&payload).unwrap().is_object());
         }
@@ -103,8 +131,8 @@ mod tests {
 
     #[test]
     fn what_has_no_stamp_has_none() {
-        let mut finder = Finder::new(LOAD);
-        for message in [&b"{}"[..], b"", b"{\"load\":\"12", b"{\"load\":\"00000000010000000000000000000x\"}"]
+        let mut finder = Finder::default();
+        for message in [&b"{}"[..], b"", b"{\"room\":\"12", b"{\"room\":\"00000000010000000000000000000x\"}"]
         {
             assert_eq!(finder.find(message), None);
         }

@@ -16,7 +16,7 @@ use usher::generated::realtime::{
 use crate::{
     clock, frame,
     order::Audience,
-    payload::{self, LOAD, Stamp},
+    payload::{self, Mark, Stamp},
     token,
 };
 
@@ -68,6 +68,11 @@ impl Publisher {
         Ok(Self { topic, inlet: Inlet::Floor(stream), faults: Vec::new() })
     }
 
+    /// Who gets what it publishes.
+    pub(crate) fn audience(&self) -> Audience {
+        self.topic.audience
+    }
+
     /// Sends messages of these numbers; their answers are taken by [`Publisher::settle`].
     pub(crate) async fn publish(&mut self, numbers: Range<u32>, intended_ns: u64) -> io::Result<()> {
         if matches!(self.inlet, Inlet::Floor(_)) {
@@ -116,11 +121,11 @@ impl Publisher {
     }
 
     fn payload(&self, number: u32, intended_ns: u64) -> Vec<u8> {
-        let sequence = match self.topic.audience {
-            Audience::Room => number,
-            Audience::Users => number / self.topic.users,
+        let (mark, sequence) = match self.topic.audience {
+            Audience::Room => (Mark::Room, number),
+            Audience::Users => (Mark::User, number / self.topic.users),
         };
-        payload::build(LOAD, Stamp { sequence, intended_ns }, self.topic.payload_bytes)
+        payload::build(mark, Stamp { sequence, intended_ns }, self.topic.payload_bytes)
     }
 
     fn call(&mut self, number: u32, intended_ns: u64) {

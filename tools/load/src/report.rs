@@ -69,6 +69,7 @@ impl Outcome {
             figure("rss_bytes_per_connection", each(usage.rss_grown_bytes));
             figure("pss_bytes_per_connection", each(usage.pss_grown_bytes));
             figure("slab_bytes_per_connection_both_ends", each(usage.slab_grown_bytes));
+            figure("tcp_buffer_bytes_per_connection_both_ends", each(usage.tcp_buffers_grown_bytes));
         }
         if let Some(usage) = &self.measured {
             figure("cpu_us_per_delivery", usage.cpu_us_per(self.deliveries));

@@ -8,8 +8,8 @@ use std::{
 use crate::{
     clock,
     crew::{self, Crew},
-    options::{Command, Options, Scenario, Traffic},
-    order::{Audience, Done, Order, Pings, Plan},
+    options::{Command, Hold, Options, Scenario, Traffic},
+    order::{Audience, Done, Messages, Order, Pings, Plan},
     publish::{self, Publisher, Topic},
     report::Outcome,
     server::{self, Sample},
@@ -49,7 +49,7 @@ struct Run<'a> {
     before: Option<Sample>,
     began_ns: u64,
     /// Messages published so far, all of which must arrive.
-    published: u32,
+    published: Messages,
     publish_faults: Vec<String>,
 }
 
@@ -69,8 +69,9 @@ impl<'a> Run<'a> {
             ..Outcome::default()
         };
         let label = (!options.quiet).then_some("connect");
-        let crew = Crew::start(&plan, workers, label).await?;
+        // Before the workers, which connect as soon as they run.
         let before = sample(options)?;
+        let crew = Crew::start(&plan, workers, label).await?;
         Ok(Self {
             options,
             crew,
@@ -78,7 +79,7 @@ impl<'a> Run<'a> {
             plan,
             before,
             began_ns: clock::mono_ns(),
-            published: 0,
+            published: Messages::default(),
             publish_faults: Vec::new(),
         })
     }
@@ -96,7 +97,9 @@ impl<'a> Run<'a> {
         self.crew.show(self.outcome.scenario);
         match scenario {
             Scenario::Idle { seconds } => self.idle(*seconds).await,
-            Scenario::Fanout(traffic) | Scenario::Unicast(traffic) => self.traffic(traffic).await,
+            Scenario::Fanout(traffic) => self.traffic(traffic, Audience::Room).await,
+            Scenario::Unicast(traffic) => self.traffic(traffic, Audience::Users).await,
+            Scenario::Hold(hold) => self.keep(hold).await,
             Scenario::Echo { window, rate, seconds } => {
                 let pings = rate.map_or(Pings::Window(*window), Pings::Rate);
                 self.echo(pings, *seconds).await
@@ -112,8 +115,8 @@ impl<'a> Run<'a> {
         self.end(&start)
     }
 
-    async fn traffic(&mut self, traffic: &Traffic) -> io::Result<()> {
-        let mut publisher = self.publisher(traffic.each).await?;
+    async fn traffic(&mut self, traffic: &Traffic, audience: Audience) -> io::Result<()> {
+        let mut publisher = self.publisher(audience, traffic.each).await?;
         self.bursts(&mut publisher, traffic.warm_up, traffic.window).await?;
         self.crew.phase().await?;
         let published_before = self.published;
@@ -123,10 +126,10 @@ impl<'a> Run<'a> {
             Some(rate) => self.stream(&mut publisher, rate, traffic.seconds).await?,
         }
         self.end(&start)?;
-        self.outcome.messages = u64::from(self.published - published_before);
-        self.outcome.deliveries =
-            self.plan.deliveries_due(self.published) - self.plan.deliveries_due(published_before);
-        self.keep_latency("delivery").await?;
+        self.count_since(published_before);
+        let phase = self.crew.phase().await?;
+        let latency = if audience == Audience::Room { phase.room } else { phase.users };
+        self.outcome.latency_us.insert("delivery", latency);
         let asked = [("window", f64::from(traffic.window)), ("bursts", f64::from(traffic.bursts))];
         self.outcome.asked.extend(asked);
         self.outcome.asked.extend(traffic.rate.map(|rate| ("rate", rate)));
@@ -137,8 +140,9 @@ impl<'a> Run<'a> {
     /// Closed loop: the next burst when everybody has the last.
     async fn bursts(&mut self, publisher: &mut Publisher, count: u32, window: u32) -> io::Result<()> {
         for _ in 0..count {
-            let numbers = self.published..self.published + window;
-            self.published = numbers.end;
+            let published = self.published_to(publisher.audience());
+            let numbers = *published..*published + window;
+            *published = numbers.end;
             self.expect().await?;
             publisher.publish(numbers, clock::mono_ns()).await?;
             self.crew.reached().await?;
@@ -149,17 +153,46 @@ impl<'a> Run<'a> {
 
     /// Open loop: messages at their times, whatever became of the others.
     async fn stream(&mut self, publisher: &mut Publisher, rate: f64, seconds: f64) -> io::Result<()> {
-        if !(rate > 0.0 && rate * seconds < MESSAGES_MAX) {
-            return Err(io::Error::other("a rate above 0, and fewer than 1e9 messages"));
-        }
-        let mut times = publish::pace(rate, seconds)?;
-        while let Some(intended_ns) = times.recv().await {
-            publisher.publish(self.published..self.published + 1, intended_ns).await?;
-            self.published += 1;
-        }
-        publisher.settle().await;
+        let published = self.published_to(publisher.audience());
+        publish_at(rate, seconds, publisher, published).await?;
         self.expect().await?;
         self.crew.reached().await
+    }
+
+    /// Open loop: messages to the room and to one user after the other at the same time.
+    async fn keep(&mut self, hold: &Hold) -> io::Result<()> {
+        let mut to_room = self.publisher(Audience::Room, false).await?;
+        let mut to_users = self.publisher(Audience::Users, false).await?;
+        let start = self.begin()?;
+        let Messages { room, users } = &mut self.published;
+        let publishing = async {
+            tokio::try_join!(
+                publish_at(hold.rate, hold.seconds, &mut to_room, room),
+                publish_at(hold.user_rate, hold.seconds, &mut to_users, users),
+            )
+        };
+        // Reports are taken meanwhile: who cannot tell how far it is stands still.
+        tokio::select! {
+            published = publishing => drop(published?),
+            failed = self.crew.watch() => failed?,
+        }
+        self.expect().await?;
+        self.crew.reached().await?;
+        self.end(&start)?;
+        self.count_since(Messages::default());
+        let phase = self.crew.phase().await?;
+        self.outcome.latency_us.extend([("room", phase.room), ("users", phase.users)]);
+        let asked = [("rate", hold.rate), ("user_rate", hold.user_rate), ("seconds", hold.seconds)];
+        self.outcome.asked.extend(asked);
+        for (name, count) in [
+            ("room_messages_per_second", self.published.room),
+            ("user_messages_per_second", self.published.users),
+        ] {
+            self.outcome.figures.insert(name, f64::from(count) / self.outcome.seconds);
+        }
+        self.publish_faults.append(&mut to_room.faults);
+        self.publish_faults.append(&mut to_users.faults);
+        Ok(())
     }
 
     async fn echo(&mut self, pings: Pings, seconds: f64) -> io::Result<()> {
@@ -207,7 +240,7 @@ impl<'a> Run<'a> {
     }
 
     async fn stall(&mut self, percent: u32, rate: f64, seconds: f64) -> io::Result<()> {
-        let mut publisher = self.publisher(false).await?;
+        let mut publisher = self.publisher(Audience::Room, false).await?;
         self.bursts(&mut publisher, 1, 1).await?;
         self.crew.phase().await?;
         self.crew.show("quiet");
@@ -222,9 +255,7 @@ impl<'a> Run<'a> {
         self.stream(&mut publisher, rate, seconds).await?;
         self.end(&start)?;
         self.keep_latency("stalled").await?;
-        self.outcome.messages = u64::from(self.published - published_before);
-        self.outcome.deliveries =
-            self.plan.deliveries_due(self.published) - self.plan.deliveries_due(published_before);
+        self.count_since(published_before);
         self.crew.order(&Order::Unstall).await?;
         self.crew.hold(AFTER_STALL_SECONDS).await?;
         self.outcome.asked.extend([("percent", f64::from(percent)), ("rate", rate)]);
@@ -251,12 +282,12 @@ impl<'a> Run<'a> {
         Ok(self.outcome)
     }
 
-    async fn publisher(&self, each: bool) -> io::Result<Publisher> {
+    async fn publisher(&self, audience: Audience, each: bool) -> io::Result<Publisher> {
         let topic = Topic {
-            audience: self.plan.audience,
+            audience,
             room: self.options.room.clone(),
             users: self.outcome.users,
-            receivers: match self.plan.audience {
+            receivers: match audience {
                 Audience::Room => self.options.connections,
                 Audience::Users => self.options.connections / self.outcome.users,
             },
@@ -268,6 +299,19 @@ impl<'a> Run<'a> {
             Some(control) => Publisher::floor(control, topic).await,
             None => Publisher::gateway(self.options.grpc, topic).await,
         }
+    }
+
+    /// How many were published to that audience.
+    fn published_to(&mut self, audience: Audience) -> &mut u32 {
+        match audience {
+            Audience::Room => &mut self.published.room,
+            Audience::Users => &mut self.published.users,
+        }
+    }
+
+    fn count_since(&mut self, before: Messages) {
+        self.outcome.messages = self.published.sum() - before.sum();
+        self.outcome.deliveries = self.plan.deliveries_due(self.published) - self.plan.deliveries_due(before);
     }
 
     /// Tells the workers how much must have arrived when everything published so far has.
@@ -288,7 +332,7 @@ impl<'a> Run<'a> {
 
     async fn keep_latency(&mut self, name: &'static str) -> io::Result<()> {
         let phase = self.crew.phase().await?;
-        self.outcome.latency_us.insert(name, phase.deliveries);
+        self.outcome.latency_us.insert(name, phase.room);
         Ok(())
     }
 
@@ -297,11 +341,31 @@ impl<'a> Run<'a> {
     }
 }
 
+/// Messages at their times, whatever became of the others; returns when all were answered.
+async fn publish_at(
+    rate: f64,
+    seconds: f64,
+    publisher: &mut Publisher,
+    published: &mut u32,
+) -> io::Result<()> {
+    if !(rate > 0.0 && rate * seconds < MESSAGES_MAX) {
+        return Err(io::Error::other("a rate above 0, and fewer than 1e9 messages"));
+    }
+    let mut times = publish::pace(rate, seconds)?;
+    while let Some(intended_ns) = times.recv().await {
+        publisher.publish(*published..*published + 1, intended_ns).await?;
+        *published += 1;
+    }
+    publisher.settle().await;
+    Ok(())
+}
+
 fn name(scenario: &Scenario) -> &'static str {
     match scenario {
         Scenario::Idle { .. } => "idle",
         Scenario::Fanout(_) => "fanout",
         Scenario::Unicast(_) => "unicast",
+        Scenario::Hold(_) => "hold",
         Scenario::Echo { .. } => "echo",
         Scenario::Storm { .. } => "storm",
         Scenario::Stall { .. } => "stall",
@@ -316,13 +380,13 @@ fn plan(options: &Options, scenario: &Scenario) -> io::Result<Plan> {
     let Address { tls, server, target } = Address::parse(&options.url)?;
     let floor = options.floor.is_some();
     let users = options.user_count();
-    let unicast = matches!(scenario, Scenario::Unicast(_));
+    let unicast = matches!(scenario, Scenario::Unicast(_) | Scenario::Hold(_));
     if unicast && !options.connections.is_multiple_of(users) {
-        return Err(io::Error::other("unicast needs as many connections of each user"));
+        return Err(io::Error::other("messages to users need as many connections of each user"));
     }
     let secret = options.secret.clone().or_else(|| std::env::var("JWT_SECRET").ok());
     if unicast && !floor && secret.is_none() {
-        return Err(io::Error::other("unicast needs users: give --secret or JWT_SECRET"));
+        return Err(io::Error::other("messages to users need users: give --secret or JWT_SECRET"));
     }
     Ok(Plan {
         server,
@@ -339,7 +403,6 @@ fn plan(options: &Options, scenario: &Scenario) -> io::Result<Plan> {
         connects_per_second: options.connect_rate,
         handshakes_max: options.handshakes,
         payload_bytes: options.payload,
-        audience: if unicast { Audience::Users } else { Audience::Room },
         stall_every: match scenario {
             Scenario::Stall { percent, .. } if *percent > 0 => 100 / percent,
             _ => 0,

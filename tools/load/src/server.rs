@@ -1,6 +1,11 @@
 //! What a server process costs, read from /proc.
 
-use std::{collections::BTreeMap, fs, io};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    ffi::OsString,
+    fs, io,
+    path::{Path, PathBuf},
+};
 
 use serde::Serialize;
 
@@ -19,7 +24,9 @@ pub(crate) struct Sample {
     pss: u64,
     /// Kernel memory of the whole machine, bytes: both ends of all connections.
     slab: u64,
-    /// Open descriptors, summed over threads: a thread may have a table of its own.
+    /// Buffers of all TCP sockets of the machine, bytes.
+    tcp_buffers: u64,
+    /// Open descriptors of all tables: a thread may have one of its own.
     descriptors: u64,
 }
 
@@ -37,6 +44,7 @@ pub(crate) struct Usage {
     pub(crate) rss_grown_bytes: i64,
     pub(crate) pss_grown_bytes: i64,
     pub(crate) slab_grown_bytes: i64,
+    pub(crate) tcp_buffers_grown_bytes: i64,
     pub(crate) descriptors: u64,
     pub(crate) descriptors_grown: i64,
 }
@@ -51,8 +59,10 @@ pub(crate) fn sample(pid: u32) -> io::Result<Sample> {
         rss: kilobytes(&read("status")?, "VmRSS:"),
         pss: kilobytes(&read("smaps_rollup").unwrap_or_default(), "Pss:"),
         slab: kilobytes(&fs::read_to_string("/proc/meminfo")?, "Slab:"),
+        tcp_buffers: tcp_buffers(&fs::read_to_string("/proc/net/sockstat").unwrap_or_default()),
         ..Sample::default()
     };
+    let mut tables = BTreeSet::new();
     for task in fs::read_dir(format!("{root}/task"))? {
         let task = task?;
         // A thread may end while it is looked at.
@@ -64,9 +74,16 @@ pub(crate) fn sample(pid: u32) -> io::Result<Sample> {
         let id = task.file_name().to_string_lossy().parse().unwrap_or(0);
         let on_core_ns: f64 = schedule.split(' ').next().and_then(|ns| ns.parse().ok()).unwrap_or(0.0);
         sample.threads.insert(id, (name.trim().to_owned(), on_core_ns / 1e3));
-        sample.descriptors += fs::read_dir(task.path().join("fd")).map_or(0, |list| list.count() as u64);
+        tables.insert(table(&task.path().join("fd")));
     }
+    sample.descriptors = tables.iter().map(|table| table.len() as u64).sum();
     Ok(sample)
+}
+
+/// What is open in a thread's table, by number. Threads that share a table show the same.
+fn table(path: &Path) -> BTreeMap<OsString, PathBuf> {
+    let list = fs::read_dir(path).into_iter().flatten().flatten();
+    list.filter_map(|entry| Some((entry.file_name(), fs::read_link(entry.path()).ok()?))).collect()
 }
 
 impl Sample {
@@ -94,6 +111,7 @@ impl Sample {
             rss_grown_bytes: grown(self.rss, before.rss),
             pss_grown_bytes: grown(self.pss, before.pss),
             slab_grown_bytes: grown(self.slab, before.slab),
+            tcp_buffers_grown_bytes: grown(self.tcp_buffers, before.tcp_buffers),
             descriptors: self.descriptors,
             descriptors_grown: grown(self.descriptors, before.descriptors),
         }
@@ -128,6 +146,13 @@ fn kilobytes(text: &str, name: &str) -> u64 {
     value.unwrap_or(0) * 1024
 }
 
+/// The last value of the line `TCP: inuse 1 orphan 0 tw 0 alloc 1 mem 5`, pages, in bytes.
+fn tcp_buffers(sockstat: &str) -> u64 {
+    let line = sockstat.lines().find_map(|line| line.strip_prefix("TCP:"));
+    let pages = line.and_then(|line| line.rsplit(' ').next()?.parse::<u64>().ok());
+    pages.unwrap_or(0) * rustix::param::page_size() as u64
+}
+
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "a test may fail")]
 mod tests {
@@ -138,6 +163,12 @@ mod tests {
         let stat = "1 (a) b (c)) S 0 1 1 0 -1 4194560 1 2 3 4 300 200 0 0 20 0 1 0 5 6 7";
         let ticks = rustix::param::clock_ticks_per_second() as f64;
         assert_eq!(cpu_us(stat), 500.0 * 1e6 / ticks);
+    }
+
+    #[test]
+    fn tcp_buffers_are_found_in_their_line() {
+        let text = "sockets: used 9\nTCP: inuse 6 orphan 0 tw 0 alloc 8 mem 3\nUDP: inuse 0 mem 7\n";
+        assert_eq!(tcp_buffers(text), 3 * rustix::param::page_size() as u64);
     }
 
     #[test]

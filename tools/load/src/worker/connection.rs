@@ -13,7 +13,7 @@ use rustls::ClientConnection;
 use super::{desk::Desk, tally::Received};
 use crate::{
     clock, frame,
-    payload::{self, PING, Stamp, position},
+    payload::{self, Mark, Stamp, position},
     socket::{self, Read},
 };
 
@@ -229,7 +229,7 @@ impl Connection {
         let stamp = Stamp { sequence: self.received.pings, intended_ns };
         self.received.pings += 1;
         let mut text = br#"{"type":"system:ping","payload":"#.to_vec();
-        text.extend_from_slice(&payload::build(PING, stamp, payload_bytes));
+        text.extend_from_slice(&payload::build(Mark::Ping, stamp, payload_bytes));
         text.push(b'}');
         self.send_frame(frame::TEXT, &text)
     }

@@ -34,7 +34,7 @@ impl Desk {
         Ok(Self {
             connector: plan.tls.then(|| Connector::new(&plan.host)).transpose()?,
             mint: plan.secret.as_deref().map(Mint::new),
-            tally: Tally::new(plan.audience),
+            tally: Tally::new(),
             now_ns: clock::mono_ns(),
             join,
             plan,

@@ -20,7 +20,7 @@ use rustix::{
 
 use crate::{
     clock,
-    order::{Order, Pings, Plan, Progress, Report, Round},
+    order::{Messages, Order, Pings, Plan, Progress, Report, Round},
     socket::Dialler,
 };
 use connection::{Connection, End, Scratch, State};
@@ -251,8 +251,8 @@ impl Worker {
                 }
                 Order::Phase => {
                     let tally = &mut self.desk.tally;
-                    let (deliveries, pongs) = (tally.delivery_latency.take(), tally.pong_latency.take());
-                    report(&Report::Phase { deliveries, pongs })?;
+                    let (room, users) = (tally.room_latency.take(), tally.user_latency.take());
+                    report(&Report::Phase { room, users, pongs: tally.pong_latency.take() })?;
                 }
                 Order::Stall => self.set_stalled(true)?,
                 Order::Unstall => self.set_stalled(false)?,
@@ -336,9 +336,9 @@ impl Worker {
         Ok(())
     }
 
-    fn finish(&mut self, published: u32) -> io::Result<()> {
+    fn finish(&mut self, published: Messages) -> io::Result<()> {
         let plan = &self.desk.plan;
-        let mut tally = std::mem::replace(&mut self.desk.tally, Tally::new(plan.audience));
+        let mut tally = std::mem::replace(&mut self.desk.tally, Tally::new());
         let mut stalled_ends = std::mem::take(&mut self.stalled_ends);
         for (slot, connection) in (0u32..).zip(&self.connections) {
             if !plan.stalls(slot) {

@@ -7,8 +7,8 @@ use std::collections::BTreeMap;
 
 use crate::{
     latency::Latency,
-    order::{Audience, Done},
-    payload::{Finder, LOAD, PING, Stamp},
+    order::{Done, Messages},
+    payload::{Finder, Mark, Stamp},
 };
 
 /// Faults told in words; the rest is counted.
@@ -18,7 +18,7 @@ const FAULTS_TOLD_MAX: usize = 8;
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Received {
     /// Published messages.
-    pub(crate) messages: u32,
+    pub(crate) messages: Messages,
     /// Pings sent.
     pub(crate) pings: u32,
     /// Pongs that came.
@@ -30,13 +30,13 @@ pub(crate) struct Received {
 /// A worker's counts.
 #[derive(Debug)]
 pub(crate) struct Tally {
-    audience: Audience,
     /// Numbers of the room's messages in the order of their arrival.
     order: Vec<u32>,
-    load: Finder,
-    ping: Finder,
-    /// Intended send time → read here, since the last phase.
-    pub(crate) delivery_latency: Latency,
+    stamps: Finder,
+    /// Intended send time → read here, since the last phase; messages to the room.
+    pub(crate) room_latency: Latency,
+    /// The same of messages to one user.
+    pub(crate) user_latency: Latency,
     /// Intended ping time → pong read here, since the last phase.
     pub(crate) pong_latency: Latency,
     pub(crate) deliveries: u64,
@@ -50,13 +50,12 @@ pub(crate) struct Tally {
 
 impl Tally {
     /// Nothing received yet.
-    pub(crate) fn new(audience: Audience) -> Self {
+    pub(crate) fn new() -> Self {
         Self {
-            audience,
             order: Vec::new(),
-            load: Finder::new(LOAD),
-            ping: Finder::new(PING),
-            delivery_latency: Latency::new(),
+            stamps: Finder::default(),
+            room_latency: Latency::new(),
+            user_latency: Latency::new(),
             pong_latency: Latency::new(),
             deliveries: 0,
             pings: 0,
@@ -71,27 +70,32 @@ impl Tally {
     /// Takes one text message of an open connection.
     #[inline]
     pub(crate) fn message(&mut self, text: &[u8], received: &mut Received, now_ns: u64) {
-        if let Some(stamp) = self.load.find(text) {
-            if !received.stalls {
-                self.delivery_latency.record(now_ns.saturating_sub(stamp.intended_ns));
-                self.deliveries += 1;
-            }
-            self.delivered(stamp, received);
-        } else if let Some(stamp) = self.ping.find(text) {
-            self.pong_latency.record(now_ns.saturating_sub(stamp.intended_ns));
-            self.ponged(stamp, received);
-        } else {
-            self.other(text);
+        let Some((mark, stamp)) = self.stamps.find(text) else { return self.other(text) };
+        let latency = match mark {
+            Mark::Room => &mut self.room_latency,
+            Mark::User => &mut self.user_latency,
+            Mark::Ping => &mut self.pong_latency,
+        };
+        let counts = mark == Mark::Ping || !received.stalls;
+        if counts {
+            latency.record(now_ns.saturating_sub(stamp.intended_ns));
         }
+        if mark == Mark::Ping {
+            return self.ponged(stamp, received);
+        }
+        self.deliveries += u64::from(counts);
+        self.delivered(mark, stamp, received);
     }
 
-    fn delivered(&mut self, stamp: Stamp, received: &mut Received) {
-        let position = received.messages;
-        received.messages += 1;
-        let expected = match (self.audience, self.order.get(position as usize)) {
-            (Audience::Users, _) => position,
-            (Audience::Room, Some(agreed)) => *agreed,
-            (Audience::Room, None) => {
+    fn delivered(&mut self, mark: Mark, stamp: Stamp, received: &mut Received) {
+        let of_room = mark == Mark::Room;
+        let count = if of_room { &mut received.messages.room } else { &mut received.messages.users };
+        let position = *count;
+        *count += 1;
+        let expected = match self.order.get(position as usize) {
+            _ if !of_room => position,
+            Some(agreed) => *agreed,
+            None => {
                 self.order.push(stamp.sequence);
                 return;
             }
@@ -130,9 +134,9 @@ impl Tally {
     }
 
     /// Checks the connection with this number among all: it must have the messages due.
-    pub(crate) fn check(&mut self, number: u32, due: u32, received: Received) {
+    pub(crate) fn check(&mut self, number: u32, due: Messages, received: Received) {
         if received.messages != due {
-            self.fault(format!("connection {number} got {} messages of {due}", received.messages));
+            self.fault(format!("connection {number} got {:?} of {due:?}", received.messages));
         }
     }
 
@@ -173,28 +177,32 @@ mod tests {
     use super::*;
     use crate::payload;
 
-    fn deliver(tally: &mut Tally, received: &mut Received, numbers: &[u32]) {
+    fn deliver(tally: &mut Tally, received: &mut Received, mark: Mark, numbers: &[u32]) {
         for sequence in numbers {
             let stamp = Stamp { sequence: *sequence, intended_ns: 5 };
-            tally.message(&payload::build(LOAD, stamp, 0), received, 1_005);
+            tally.message(&payload::build(mark, stamp, 0), received, 1_005);
         }
     }
 
-    fn faults(audience: Audience, each: &[&[u32]], due: &[u32]) -> u64 {
-        let mut tally = Tally::new(audience);
+    fn faults(mark: Mark, each: &[&[u32]], due: &[u32]) -> u64 {
+        let mut tally = Tally::new();
         for ((number, numbers), due) in (0..).zip(each).zip(due) {
             let mut received = Received::default();
-            deliver(&mut tally, &mut received, numbers);
-            tally.check(number, *due, received);
+            deliver(&mut tally, &mut received, mark, numbers);
+            let due = match mark {
+                Mark::User => Messages { users: *due, room: 0 },
+                _ => Messages { room: *due, users: 0 },
+            };
+            tally.check(number, due, received);
         }
         tally.finish(0).fault_count
     }
 
     #[test]
     fn each_once_and_in_one_order_is_no_fault() {
-        assert_eq!(faults(Audience::Room, &[&[0, 1, 2], &[0, 1, 2]], &[3, 3]), 0);
-        assert_eq!(faults(Audience::Room, &[&[1, 0, 2], &[1, 0, 2]], &[3, 3]), 0, "racing calls, one order");
-        assert_eq!(faults(Audience::Users, &[&[0, 1], &[0]], &[2, 1]), 0);
+        assert_eq!(faults(Mark::Room, &[&[0, 1, 2], &[0, 1, 2]], &[3, 3]), 0);
+        assert_eq!(faults(Mark::Room, &[&[1, 0, 2], &[1, 0, 2]], &[3, 3]), 0, "racing calls, one order");
+        assert_eq!(faults(Mark::User, &[&[0, 1], &[0]], &[2, 1]), 0);
     }
 
     #[test]
@@ -206,14 +214,27 @@ mod tests {
             &[&[0, 1, 3], &[0, 1, 3]],
             &[&[0, 1], &[0, 1]],
         ] {
-            assert!(faults(Audience::Room, each, &[3, 3]) > 0, "{each:?}");
+            assert!(faults(Mark::Room, each, &[3, 3]) > 0, "{each:?}");
         }
-        assert!(faults(Audience::Users, &[&[1, 0], &[0]], &[2, 1]) > 0);
+        assert!(faults(Mark::User, &[&[1, 0], &[0]], &[2, 1]) > 0);
+    }
+
+    #[test]
+    fn messages_to_the_room_and_to_a_user_are_counted_apart() {
+        let mut tally = Tally::new();
+        let mut received = Received::default();
+        for (mark, number) in [(Mark::Room, 0), (Mark::User, 0), (Mark::User, 1), (Mark::Room, 1)] {
+            deliver(&mut tally, &mut received, mark, &[number]);
+        }
+        tally.check(0, Messages { room: 2, users: 2 }, received);
+        assert_eq!((tally.fault_count, tally.deliveries), (0, 4));
+        tally.check(0, Messages { room: 3, users: 1 }, received);
+        assert_eq!(tally.fault_count, 1);
     }
 
     #[test]
     fn an_error_message_is_a_fault_and_other_messages_are_not() {
-        let mut tally = Tally::new(Audience::Room);
+        let mut tally = Tally::new();
         tally.message(br#"{"type":"system:announcement"}"#, &mut Received::default(), 0);
         assert_eq!((tally.others, tally.fault_count), (1, 0));
         tally.message(br#"{"type":"system:error","payload":{}}"#, &mut Received::default(), 0);
