@@ -190,8 +190,11 @@ pub struct ShardCells {
     pub rate_limited: Cell,
     /// Connections whose socket does not take more at the moment (gauge).
     pub blocked: Cell,
-    /// The longest turn of the shard's loop since the last scrape, microseconds (gauge, reset by nobody: the
-    /// shard lowers it once a second).
+    /// Turns of the driver: mailbox and readable sockets taken → everything flushed.
+    pub delivery_turns: Histogram,
+    /// Turns of the handshakes: one socket's step, with what it caused.
+    pub handshake_turns: Histogram,
+    /// The longest turn of either within the last second or two, microseconds (gauge).
     pub loop_lag_us: Cell,
 }
 

@@ -151,9 +151,12 @@ const OF_SHARDS: [OfShard; 9] = [
     ("usher_dropped_ephemeral_total", Counter, "Ephemeral messages dropped for want of room.", |shard| {
         &shard.dropped_ephemeral
     }),
-    ("usher_loop_lag_microseconds", Gauge, "Longest turn of the core's loop lately.", |shard| {
-        &shard.loop_lag_us
-    }),
+    (
+        "usher_loop_lag_microseconds",
+        Gauge,
+        "Longest turn of the core's loop in the last two seconds.",
+        |shard| &shard.loop_lag_us,
+    ),
 ];
 
 fn shards(text: &mut Text, status: &Status) {
@@ -161,6 +164,14 @@ fn shards(text: &mut Text, status: &Status) {
         text.family(name, kind, help);
         for (core, shard) in status.cells.iter().enumerate() {
             text.sample(name, &[("core", &core.to_string())], cell(shard).get());
+        }
+    }
+    let name = "usher_loop_turn_seconds";
+    text.family(name, Summed, "Turns of the core's loop, by the task that had them.");
+    for (core, shard) in status.cells.iter().enumerate() {
+        let core = core.to_string();
+        for (task, turns) in [("deliveries", &shard.delivery_turns), ("handshakes", &shard.handshake_turns)] {
+            text.histogram(name, &[("core", &core), ("task", task)], std::iter::once(turns));
         }
     }
     let name = "usher_closed_total";
@@ -414,6 +425,7 @@ mod tests {
             shard.count_close(4413);
             shard.latency[0].record(50, 1);
             shard.latency[2].record(7_000_000, 1);
+            shard.handshake_turns.record(30, core as u64);
         }
         status.control.memberships.set(9);
         status.control.methods[4].by_code[8].add(1);
@@ -421,6 +433,9 @@ mod tests {
         for line in [
             "realtime_websocket_connections_total 7",
             r#"usher_connections{core="1"} 4"#,
+            r#"usher_loop_turn_seconds_bucket{core="1",task="handshakes",le="0.000025"} 0"#,
+            r#"usher_loop_turn_seconds_bucket{core="1",task="handshakes",le="0.00005"} 1"#,
+            r#"usher_loop_turn_seconds_count{core="0",task="handshakes"} 0"#,
             r#"realtime_messages_sent_total{type="booking:confirmed"} 2"#,
             r#"usher_closed_total{code="4413"} 2"#,
             r#"realtime_errors_total{type="slow_consumer"} 2"#,

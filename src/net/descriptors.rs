@@ -86,7 +86,7 @@ mod tests {
             let waker = Waker::from(bell);
             for round in 0..rounds {
                 while mailbox.poll_ready(&mut Context::from_waker(&waker)).is_pending() {
-                    set.wait(None, &mut Vec::new()).unwrap();
+                    set.wait(PATIENCE, &mut Vec::new()).unwrap();
                 }
                 assert_eq!(mailbox.try_recv(), Some(round));
                 to_control.try_send(round).unwrap();

@@ -92,13 +92,12 @@ impl Readiness {
     }
 
     /// Appends what is ready, up to a bound; whether there may be more. Sleeps until something is or the bell rings,
-    /// for the given time at most; `None`: however long it takes.
-    pub fn wait(&mut self, sleep_max: Option<Duration>, into: &mut Vec<Ready>) -> io::Result<bool> {
+    /// for the given time at most.
+    pub fn wait(&mut self, sleep_max: Duration, into: &mut Vec<Ready>) -> io::Result<bool> {
         self.events.clear();
-        let timeout =
-            sleep_max.map(|max| Timespec { tv_sec: max.as_secs() as _, tv_nsec: max.subsec_nanos().into() });
+        let timeout = Timespec { tv_sec: sleep_max.as_secs() as _, tv_nsec: sleep_max.subsec_nanos().into() };
         let spare = rustix::buffer::spare_capacity(&mut self.events);
-        match epoll::wait(&self.epoll, spare, timeout.as_ref()) {
+        match epoll::wait(&self.epoll, spare, Some(&timeout)) {
             Err(rustix::io::Errno::INTR) => return Ok(true),
             other => other?,
         };
@@ -127,6 +126,8 @@ mod tests {
 
     use super::*;
 
+    const LONG: Duration = Duration::from_secs(60);
+
     fn set() -> (Arc<Bell>, Readiness) {
         let bell = Bell::new().unwrap();
         let set = Readiness::new(&bell).unwrap();
@@ -140,7 +141,7 @@ mod tests {
         server.set_nonblocking(true).unwrap();
         set.add(&server, 7).unwrap();
         let mut found = Vec::new();
-        set.wait(None, &mut found).unwrap();
+        set.wait(LONG, &mut found).unwrap();
         assert_eq!(found, [Ready { token: 7, readable: false, writable: true }]);
         for _ in 0..3 {
             let writer = thread::spawn(move || {
@@ -148,7 +149,7 @@ mod tests {
                 client
             });
             found.clear();
-            set.wait(None, &mut found).unwrap();
+            set.wait(LONG, &mut found).unwrap();
             assert!(found[0].readable);
             assert_eq!(server.read(&mut [0; 8]).unwrap(), 1);
             client = writer.join().unwrap();
@@ -162,7 +163,7 @@ mod tests {
         for _ in 0..3 {
             let waker = Waker::from(bell.clone());
             let ringer = thread::spawn(move || waker.wake_by_ref());
-            set.wait(None, &mut found).unwrap();
+            set.wait(LONG, &mut found).unwrap();
             ringer.join().unwrap();
         }
         assert!(found.is_empty());
@@ -172,6 +173,6 @@ mod tests {
     fn a_bell_that_rang_before_the_sleep_ends_it() {
         let (bell, mut set) = set();
         bell.wake_by_ref();
-        set.wait(None, &mut Vec::new()).unwrap();
+        set.wait(LONG, &mut Vec::new()).unwrap();
     }
 }

@@ -9,6 +9,7 @@
 mod accept;
 mod connections;
 mod handshake;
+mod pace;
 mod state;
 mod traffic;
 
@@ -25,10 +26,10 @@ use std::{
 
 use glommio::{Latency, Shares, executor};
 
-use self::state::Shard;
+use self::{pace::Task, state::Shard};
 use crate::{
     auth::token::Verifier,
-    clock::Now,
+    clock::{self, Now},
     config::Settings,
     handler::Handlers,
     ids::ShardId,
@@ -42,6 +43,9 @@ use crate::{
 /// Shares of the core: deliveries against handshakes, where both want it.
 const DELIVERY_SHARES: usize = 1_000;
 const HANDSHAKE_SHARES: usize = 200;
+/// The longest sleep of a shard, so that what it shows of the last seconds stays true.
+const SLEEP_MAX: Duration = Duration::from_secs(1);
+
 /// For the executor of a shard: practically never. Its tasks yield by themselves, wherever another one has work.
 ///
 /// An executor of glommio 0.9 whose preemption timer fires between its look at the rings and its first task believes
@@ -185,14 +189,14 @@ impl Driver {
     async fn run(mut self) {
         let _fatal = Fatal;
         let mut ready: Vec<Ready> = Vec::new();
-        let mut sleep_max = Some(Duration::ZERO);
+        let mut sleep_max = Duration::ZERO;
         let mut slept = false;
         loop {
             ready.clear();
             let more_sockets = self.readiness.wait(sleep_max, &mut ready).unwrap_or(true);
             self.mailbox.wake_up();
-            slept |= sleep_max != Some(Duration::ZERO);
-            sleep_max = Some(Duration::ZERO);
+            slept |= sleep_max != Duration::ZERO;
+            sleep_max = Duration::ZERO;
             match self.turn(&ready, more_sockets) {
                 Next::Turn => {}
                 Next::Handshakes { alone } => {
@@ -221,6 +225,7 @@ impl Driver {
         let more_reads = shard.serve(now, ready, &self.readiness);
         shard.expire(now, &self.readiness);
         shard.finish_turn(now);
+        shard.pace.turn_ended(Task::Deliveries, now, clock::mono_ns());
         if shard.is_finished() {
             Next::Finished
         } else if shard.has_handshakes() {
@@ -233,11 +238,12 @@ impl Driver {
     }
 
     /// How long the driver may sleep: not at all if a message came meanwhile; from here on, the next one rings.
-    fn sleep_max(&mut self, deadline: Option<u64>) -> Option<Duration> {
+    fn sleep_max(&mut self, deadline: Option<u64>) -> Duration {
         if self.mailbox.poll_ready(&mut Context::from_waker(&self.waker)).is_ready() {
-            return Some(Duration::ZERO);
+            return Duration::ZERO;
         }
-        deadline.map(|due| Duration::from_nanos(due.saturating_sub(Now::read().mono_ns)))
+        let until = |due: u64| Duration::from_nanos(due.saturating_sub(clock::mono_ns()));
+        deadline.map_or(SLEEP_MAX, until).min(SLEEP_MAX)
     }
 }
 
@@ -260,6 +266,7 @@ async fn greet(shard: Rc<RefCell<Shard>>, doors: Rc<Doors>) {
             let now = Now::read();
             let more = shard.greet_next(now);
             shard.finish_turn(now);
+            shard.pace.turn_ended(Task::Handshakes, now, clock::mono_ns());
             more
         };
         doors.driver.knock();

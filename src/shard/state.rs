@@ -15,6 +15,7 @@ use super::{
     ShardParts,
     accept::Listeners,
     connections::{Connections, Expiries, Phase},
+    pace::Pace,
 };
 use crate::{
     auth::token::Verifier,
@@ -60,6 +61,7 @@ pub(super) struct Shard {
     /// What it decrypted to.
     pub(super) plain: Vec<u8>,
     pub(super) outputs: Vec<Output>,
+    pub(super) pace: Pace,
     handlers: Handlers,
     pub(super) control: Sender<ToControl>,
     lagging: Arc<AtomicBool>,
@@ -90,6 +92,7 @@ impl Shard {
                 fragments_max: limits.fragments_max,
             },
             hub: Hub::new(parts.id, parts.settings.clone(), parts.cells.clone(), custom, parts.seed),
+            pace: Pace::new(parts.cells.clone()),
             settings: parts.settings,
             status: parts.status,
             cells: parts.cells,

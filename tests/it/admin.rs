@@ -97,6 +97,18 @@ fn metrics_have_the_names_that_dashboards_know() {
 }
 
 #[test]
+fn each_core_tells_how_long_its_turns_take() {
+    let server = Server::start();
+    server.connect_as("ann").join("event:1");
+    for task in ["deliveries", "handshakes"] {
+        let turns = format!(r#"usher_loop_turn_seconds_count{{core="0",task="{task}"}}"#);
+        assert!((0..1_000).any(|_| server.metric(&turns) > 0.0), "{task}");
+    }
+    // The greeting of a newcomer is a turn that nobody does within a microsecond.
+    assert!(server.metric(r#"usher_loop_lag_microseconds{core="0"}"#) > 0.0);
+}
+
+#[test]
 fn clients_cannot_multiply_time_series() {
     let server = Server::with(&[("RATE_LIMIT_MAX_MESSAGES", "0")]);
     let mut ann = server.connect_as("ann");
