@@ -1,11 +1,14 @@
-"""Servers, runs of usher-load, and result lines for the scenarios in perf/scenarios.
+"""Servers, workloads, runs of usher-load, and result lines for the scenarios in perf/scenarios.
 
-The server is pinned to core 0 (its control thread to core 1), the load to core 1. Every server is started on free
+A scenario's `workloads` say what is run against a server; perf/run runs them against the floor, perf/compare against another
+build. The server is pinned to core 0 (its control thread to core 1), the load to core 1. Every server is started on free
 ports and ended by its process id.
 """
 
 import contextlib
+import dataclasses
 import datetime
+import importlib.util
 import json
 import os
 import pathlib
@@ -18,6 +21,7 @@ import time
 import urllib.request
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
+SCENARIOS = ROOT / "perf" / "scenarios"
 RESULTS = ROOT / "perf" / "results"
 SECRET = "a-secret-for-measurements-only-0123456789"
 SERVER_CORE, LOAD_CORE = 0, 1
@@ -75,6 +79,28 @@ class Server:
         return {"rss_bytes": resident, "descriptors": {task: len(files) for files, task in tables.items()}}
 
 
+@dataclasses.dataclass
+class Workload:
+    """What one run of usher-load does to a server, and which figures of its result count.
+
+    `figures`: name → result → number, smaller is better. `fresh`: every run needs a server of its own, since the figures are
+    about what connections leave in it.
+    """
+
+    name: str
+    kind: str
+    options: list
+    figures: dict
+    env: dict = dataclasses.field(default_factory=dict)
+    scheme: str = "ws"
+    floor: tuple = ()
+    fresh: bool = False
+
+    def run(self, bench, server):
+        """One run against a server that was started with `env`."""
+        return bench.load(server, self.kind, *self.options, scheme=self.scheme)
+
+
 class Bench:
     """One scenario's run: what it starts, and where its results go."""
 
@@ -86,9 +112,9 @@ class Bench:
         return short if self.short else full
 
     @contextlib.contextmanager
-    def gateway(self, **env):
-        """A gateway with these settings beside the usual ones."""
-        with self._serve("gateway", [self.options.usher], "grpc", {**GATEWAY, **env}) as server:
+    def gateway(self, usher=None, **env):
+        """A gateway with these settings beside the usual ones; `usher`: another binary than the option's."""
+        with self._serve("gateway", [usher or self.options.usher], "grpc", {**GATEWAY, **env}) as server:
             yield server
 
     @contextlib.contextmanager
@@ -127,7 +153,7 @@ class Bench:
             raise Failed(f"{' '.join(command)}: {result['fault_count']} faults: {result['faults']}")
         return result
 
-    def record(self, summary, repetitions):
+    def record(self, summary, repetitions, command=None):
         """Appends one result line and shows the summary."""
         line = {
             "scenario": self.scenario,
@@ -135,7 +161,7 @@ class Bench:
             "commit": commit(),
             "machine": machine(),
             "kernel": platform.release(),
-            "command": "perf/run " + self.scenario + (" --short" if self.short else ""),
+            "command": (command or "perf/run " + self.scenario) + (" --short" if self.short else ""),
             "short": self.short,
             "summary": summary,
             "repetitions": repetitions,
@@ -188,13 +214,16 @@ def ratios(above, below):
     return spread([round(a / b, 3) for a, b in zip(above, below) if b])
 
 
-def compare(bench, kind, options, servers):
-    """Interleaved rounds: gateway, floor, and the gateway again as the A/A pair.
-
-    `servers`: name → server, with the names `gateway`, `floor` and `again`.
-    """
+def beside_floor(bench, workload):
+    """Interleaved rounds: gateway, floor, and the gateway again as the A/A pair; the summary and the rounds."""
     rounds = bench.pick(5, 1)
-    runs = [{name: bench.load(server, kind, *options) for name, server in servers.items()} for _ in range(rounds)]
+    with contextlib.ExitStack() as stack:
+        servers = {
+            "gateway": stack.enter_context(bench.gateway(**workload.env)),
+            "floor": stack.enter_context(bench.floor(*workload.floor)),
+            "again": stack.enter_context(bench.gateway(**workload.env)),
+        }
+        runs = [{name: workload.run(bench, server) for name, server in servers.items()} for _ in range(rounds)]
 
     def series(name, figure):
         return [figure(run[name]) for run in runs]
@@ -219,6 +248,23 @@ def shard_us(result):
     threads = result["measured"]["thread_cpu_seconds"]
     shards = [seconds for name, seconds in threads if name.startswith("usher-shard")]
     return round(sum(shards or [seconds for _, seconds in threads]) * 1e6 / result["deliveries"], 3)
+
+
+# What a delivery costs: the figures of all workloads that deliver.
+CPU = {"process_cpu_us_per_delivery": process_us, "shard_cpu_us_per_delivery": shard_us}
+
+
+def scenario_names():
+    """The scenarios there are."""
+    return sorted(path.stem for path in SCENARIOS.glob("*.py"))
+
+
+def scenario(name):
+    """The module of a scenario."""
+    spec = importlib.util.spec_from_file_location(name.replace("-", "_"), SCENARIOS / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 def commit():

@@ -3,16 +3,23 @@
 W1: one message in flight; W16: sixteen, where the bare loop sends what waits for a receiver in one call.
 """
 
-from bench import compare
+from bench import CPU, Workload, beside_floor
+
+CONNECTIONS, SHORT_CONNECTIONS = 10_000, 500
+
+
+def workloads(bench):
+    def workload(window, bursts):
+        connections = bench.pick(CONNECTIONS, SHORT_CONNECTIONS)
+        options = ["-n", connections, "--window", window, "--bursts", bursts, "--warm-up", 3]
+        return Workload(f"W{window}", "fanout", options, CPU)
+
+    return [workload(1, bench.pick(60, 20)), workload(16, bench.pick(60, 10))]
 
 
 def run(bench):
-    connections = bench.pick(10_000, 500)
-    summary, repetitions = {"connections": connections}, []
-    with bench.gateway() as gateway, bench.gateway() as again, bench.floor() as floor:
-        servers = {"gateway": gateway, "floor": floor, "again": again}
-        for window, bursts in ((1, bench.pick(60, 20)), (16, bench.pick(60, 10))):
-            options = ["-n", connections, "--window", window, "--bursts", bursts, "--warm-up", 3]
-            summary[f"W{window}"], runs = compare(bench, "fanout", options, servers)
-            repetitions.append({"window": window, "rounds": runs})
+    summary, repetitions = {"connections": bench.pick(CONNECTIONS, SHORT_CONNECTIONS)}, []
+    for workload in workloads(bench):
+        summary[workload.name], runs = beside_floor(bench, workload)
+        repetitions.append({"workload": workload.name, "rounds": runs})
     bench.record(summary, repetitions)

@@ -3,5 +3,9 @@
 import idle
 
 
+def workloads(bench):
+    return [idle.workload(bench, "ws")]
+
+
 def run(bench):
-    idle.measure(bench, "ws")
+    idle.measure(bench, *workloads(bench))

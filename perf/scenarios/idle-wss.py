@@ -3,5 +3,9 @@
 import idle
 
 
+def workloads(bench):
+    return [idle.workload(bench, "wss", TLS_SELF_SIGNED="true", HTTPS_PORT="0")]
+
+
 def run(bench):
-    idle.measure(bench, "wss", TLS_SELF_SIGNED="true", HTTPS_PORT="0")
+    idle.measure(bench, *workloads(bench))

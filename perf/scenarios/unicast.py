@@ -1,11 +1,15 @@
 """One publisher to one user after the other, sixteen messages in flight, beside the bare send loop."""
 
-from bench import compare
+from bench import CPU, Workload, beside_floor
+
+CONNECTIONS, SHORT_CONNECTIONS = 1_000, 200
+
+
+def workloads(bench):
+    options = ["-n", bench.pick(CONNECTIONS, SHORT_CONNECTIONS), "--window", 16, "--bursts", bench.pick(10_000, 500)]
+    return [Workload("unicast", "unicast", options, CPU)]
 
 
 def run(bench):
-    connections = bench.pick(1_000, 200)
-    options = ["-n", connections, "--window", 16, "--bursts", bench.pick(10_000, 500)]
-    with bench.gateway() as gateway, bench.gateway() as again, bench.floor() as floor:
-        summary, runs = compare(bench, "unicast", options, {"gateway": gateway, "floor": floor, "again": again})
-    bench.record({"connections": connections, **summary}, runs)
+    summary, runs = beside_floor(bench, *workloads(bench))
+    bench.record({"connections": bench.pick(CONNECTIONS, SHORT_CONNECTIONS), **summary}, runs)
