@@ -1,9 +1,15 @@
-//! What a hub costs: a delivery to a room and to a user with the flush into a sink, coming and going.
+//! What a hub costs: a delivery to a room and to a user with the flush into a sink, an outbox that fills, keep-alives,
+//! coming and going.
 //!
 //! The sink takes every byte at once, so that the figures are the hub's part of a delivery and nothing of the
 //! kernel's. Times of fan-outs are per round; the throughput line says deliveries per second.
 
-use std::{hint::black_box, sync::Arc, time::Duration};
+use std::{
+    hint::black_box,
+    io::{self, IoSlice},
+    sync::Arc,
+    time::Duration,
+};
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use usher::{
@@ -24,6 +30,7 @@ const LEAVE: &str = r#"{"type":"room:leave","payload":{"room":"event:123"}}"#;
 /// A hub with its buffers, as a shard drives it.
 struct Shard {
     hub: Hub,
+    now: Now,
     out: Vec<Output>,
     dirty: Vec<ConnId>,
 }
@@ -35,7 +42,7 @@ impl Shard {
         settings.limits.messages_max = 0;
         let cells = Arc::new(ShardCells::default());
         let hub = Hub::new(ShardId(0), Arc::new(settings), cells, CustomTypes::default(), 1);
-        let mut shard = Self { hub, out: Vec::new(), dirty: Vec::new() };
+        let mut shard = Self { hub, now: START, out: Vec::new(), dirty: Vec::new() };
         for slot in 0..count {
             shard.open(slot);
             shard.handle(Input::Text { conn: id(slot), text: JOIN });
@@ -55,7 +62,7 @@ impl Shard {
     }
 
     fn handle(&mut self, input: Input<'_>) {
-        self.hub.handle(START, input, &mut self.out);
+        self.hub.handle(self.now, input, &mut self.out);
         self.out.clear();
     }
 
@@ -63,11 +70,24 @@ impl Shard {
     fn flush(&mut self) {
         self.hub.take_dirty(&mut self.dirty);
         for conn in self.dirty.drain(..) {
-            black_box(
-                self.hub.flush(START, conn, &mut |slices| Ok(slices.iter().map(|slice| slice.len()).sum())),
-            );
+            black_box(self.hub.flush(self.now, conn, &mut take_all));
         }
     }
+
+    /// The same, each answered with a pong.
+    fn flush_and_hear(&mut self) -> usize {
+        self.hub.take_dirty(&mut self.dirty);
+        for conn in &self.dirty {
+            black_box(self.hub.flush(self.now, *conn, &mut take_all));
+            self.hub.handle(self.now, Input::Pong { conn: *conn }, &mut self.out);
+        }
+        self.dirty.drain(..).count()
+    }
+}
+
+/// A socket that takes everything.
+fn take_all(slices: &[IoSlice<'_>]) -> io::Result<usize> {
+    Ok(slices.iter().map(|slice| slice.len()).sum())
 }
 
 fn id(slot: u32) -> ConnId {
@@ -93,7 +113,7 @@ fn event(target: Target, class: Class) -> Event {
 
 fn fan_out(c: &mut Criterion) {
     let mut group = c.benchmark_group("fan_out");
-    for (members, burst) in [(1_000, 1), (10_000, 1), (10_000, 16)] {
+    for (members, burst) in [(1, 1), (100, 1), (1_000, 1), (10_000, 1), (10_000, 16)] {
         let mut shard = Shard::with_members(members);
         let event = event(Target::Room(ROOM.into()), Class::Ordered);
         group.throughput(Throughput::Elements(u64::from(members) * burst));
@@ -106,6 +126,58 @@ fn fan_out(c: &mut Criterion) {
             });
         });
     }
+    group.finish();
+}
+
+/// One connection's outbox: filled with so many frames, then flushed into a socket that takes all, or 1 KiB at a time.
+fn outbox(c: &mut Criterion) {
+    let mut group = c.benchmark_group("outbox");
+    let event = event(Target::Connection(id(0)), Class::Ordered);
+    for (waiting, socket, bytes_max) in
+        [(1, "all", usize::MAX), (64, "all", usize::MAX), (64, "1 KiB", 1_024)]
+    {
+        let mut shard = Shard::with_members(1);
+        group.throughput(Throughput::Elements(waiting));
+        group.bench_function(format!("{waiting} waiting, the socket takes {socket}"), |b| {
+            b.iter(|| {
+                for _ in 0..waiting {
+                    shard.handle(Input::Deliver(&event));
+                }
+                shard.hub.take_dirty(&mut shard.dirty);
+                shard.dirty.clear();
+                let mut sent = usize::MAX;
+                while sent > 0 {
+                    sent = 0;
+                    let mut socket = |slices: &[IoSlice<'_>]| {
+                        sent = take_all(slices)?.min(bytes_max);
+                        Ok(sent)
+                    };
+                    black_box(shard.hub.flush(shard.now, id(0), &mut socket));
+                }
+            });
+        });
+    }
+    group.finish();
+}
+
+/// Every ping of 10 000 connections, each answered: one interval of virtual time in ticks of the wheel.
+fn keep_alives(c: &mut Criterion) {
+    let mut group = c.benchmark_group("keep_alives");
+    let mut shard = Shard::with_members(10_000);
+    let interval = Settings::default().keep_alive.ping_interval;
+    group.throughput(Throughput::Elements(10_000));
+    group.bench_function("10000_connections", |b| {
+        b.iter(|| {
+            let end = shard.now.after(interval).mono_ns;
+            while let Some(due) = shard.hub.next_deadline().filter(|due| *due <= end) {
+                let step = Duration::from_nanos(due.saturating_sub(shard.now.mono_ns));
+                shard.now = shard.now.after(step);
+                shard.handle(Input::Tick);
+                black_box(shard.flush_and_hear());
+            }
+        });
+    });
+    assert_eq!(shard.hub.len(), 10_000, "nobody fell silent");
     group.finish();
 }
 
@@ -162,6 +234,6 @@ fn coming_and_going(c: &mut Criterion) {
 criterion_group! {
     name = benches;
     config = Criterion::default().warm_up_time(Duration::from_secs(1)).measurement_time(Duration::from_secs(3));
-    targets = fan_out, conflation, notify_user, coming_and_going
+    targets = fan_out, outbox, conflation, notify_user, keep_alives, coming_and_going
 }
 criterion_main!(benches);

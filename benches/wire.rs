@@ -8,10 +8,12 @@ use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_mai
 use usher::{
     config::settings::Dialect,
     event::{Class, Event, Position, Target},
+    ids::{ConnId, ShardId},
     limits::FRAGMENTS_MAX,
     wire::{
-        frame::{Decoder, FrameLimits, Incoming},
-        json, ticketing,
+        frame::{Decoder, FrameLimits, Incoming, OpCode, encode},
+        json,
+        ticketing::{self, Notice},
     },
 };
 
@@ -41,6 +43,7 @@ fn frames(c: &mut Criterion) {
     let mut group = c.benchmark_group("decode");
     // Binary costs the header and the mask alone; text adds the check of UTF-8.
     let table = [
+        ("header alone", frame(2, &[])),
         ("text 128 B", frame(1, &[b'a'; 128])),
         ("text 64 KiB", frame(1, &[b'a'; 64 * 1024])),
         ("unmask 128 B", frame(2, &[b'a'; 128])),
@@ -61,41 +64,133 @@ fn frames(c: &mut Criterion) {
             });
         });
     }
-    let long = frame(1, "é".repeat(32 * 1024).as_bytes());
-    group.throughput(Throughput::Bytes(long.len() as u64));
-    group.bench_function("text 64 KiB in reads of 1460 B", |b| {
-        let mut decoder = Decoder::default();
-        b.iter_batched_ref(
-            || long.clone(),
-            |input| {
-                for piece in input.chunks_mut(1460) {
-                    let mut on = |incoming: Incoming<'_>| {
-                        black_box(incoming);
-                    };
-                    black_box(decoder.decode(&LIMITS, piece, &mut on)).ok();
-                }
-            },
-            BatchSize::SmallInput,
-        );
-    });
+    // Text in pieces is checked as it comes: reads that cut characters apart take the longer way.
+    for (name, text) in
+        [("ASCII", "a".repeat(64 * 1024)), ("é", "é".repeat(32 * 1024)), ("€", "€".repeat(21_845))]
+    {
+        let long = frame(1, text.as_bytes());
+        group.throughput(Throughput::Bytes(long.len() as u64));
+        group.bench_function(format!("text of {name}, 64 KiB in reads of 1460 B"), |b| {
+            let mut decoder = Decoder::default();
+            b.iter_batched_ref(
+                || long.clone(),
+                |input| {
+                    for piece in input.chunks_mut(1460) {
+                        let mut on = |incoming: Incoming<'_>| {
+                            black_box(incoming);
+                        };
+                        black_box(decoder.decode(&LIMITS, piece, &mut on)).ok();
+                    }
+                },
+                BatchSize::SmallInput,
+            );
+        });
+    }
+    group.finish();
+
+    let mut group = c.benchmark_group("encode");
+    for (name, length) in [("empty", 0), ("text 128 B", 128), ("text 64 KiB", 64 * 1024)] {
+        let payload = vec![b'a'; length];
+        group.throughput(Throughput::Bytes(length as u64));
+        group.bench_function(name, |b| {
+            let mut out = Vec::new();
+            b.iter(|| {
+                out.clear();
+                encode(OpCode::Text, black_box(&payload), &mut out);
+            });
+        });
+    }
+    group.finish();
 }
+
+/// A token's length and alphabet; nothing here looks inside.
+const LOGIN: &str = concat!(
+    r#"{"type":"auth:login","id":1,"payload":{"token":"eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9."#,
+    "eyJzdWIiOiJ1c2VyLTEyMzQ1Njc4OTAiLCJpYXQiOjE3MDAwMDAwMDAsImV4cCI6MTcwMDAwMzYwMH0.",
+    r#"c2lnbmF0dXJlLWMyaWduYXR1cmUtc2lnbmF0dXJlLXM"}}"#
+);
+const REFRESH: &str = r#"{"type":"auth:token_refresh","payload":{"token":"eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiJ1In0.c2lnbmF0dXJl"}}"#;
 
 fn requests(c: &mut Criterion) {
     let table = [
         ("system:ping", r#"{"type":"system:ping"}"#),
+        (
+            "system:ping with a payload",
+            r#"{"type":"system:ping","payload":{"sent_at":1700000000000,"seq":12345}}"#,
+        ),
         ("room:join", r#"{"type":"room:join","payload":{"room":"event:123"},"id":7}"#),
+        ("room:leave", r#"{"type":"room:leave","payload":{"room":"event:123"},"id":8}"#),
         (
             "room:message",
             r#"{"type":"room:message","payload":{"room":"event:123","data":{"text":"is this seat free?","at":1}}}"#,
         ),
+        ("user:typing", r#"{"type":"user:typing","payload":{"room":"event:123","typing":true}}"#),
+        ("user:presence", r#"{"type":"user:presence","payload":{"status":"away","text":"back soon"}}"#),
+        (
+            "user:preferences",
+            r#"{"type":"user:preferences","payload":{"muted":["ticket:*","room:typing"],"lang":"de"}}"#,
+        ),
+        ("auth:login", LOGIN),
+        ("auth:token_refresh", REFRESH),
+        ("auth:logout", r#"{"type":"auth:logout"}"#),
+        ("socket:connect", r#"{"type":"socket:connect"}"#),
+        (
+            "a custom type",
+            r#"{"type":"seat:choose","payload":{"event_id":"123","seats":["A1","A2"]},"id":"r-1"}"#,
+        ),
+        ("nonsense", r#"{"type":"room:join","payload":{"room":"event:123"}"#),
     ];
     let mut group = c.benchmark_group("parse");
     for (name, text) in table {
+        // What is measured must be what its name says.
+        assert_eq!(ticketing::parse(text).is_ok(), name != "nonsense", "{name}");
+        group.throughput(Throughput::Bytes(text.len() as u64));
         group.bench_function(name, |b| b.iter(|| black_box(ticketing::parse(black_box(text)).is_ok())));
     }
     group.finish();
     let payload = r#"{"booking_id":"b-1","booking_reference":"REF-000001","seat_numbers":["A1","A2"],"total_amount":"120.00","currency":"EUR"}"#;
     c.bench_function("validate 120 B", |b| b.iter(|| json::validate(black_box(payload))));
+}
+
+fn notices(c: &mut Criterion) {
+    let stream = Position { stream: "user:user-1234567890".into(), epoch: "01H".into(), offset: 12_345 };
+    let message = "the payload of `room:join` must be an object";
+    let table = [
+        (
+            "system:connected",
+            Notice::Connected {
+                conn: ConnId::new(ShardId(1), 2, 3),
+                user: Some("user-1234567890"),
+                server_time_ms: 1_700_000_000_000,
+                ping_interval_ms: 30_000,
+                streams: std::slice::from_ref(&stream),
+                preferences: None,
+            },
+        ),
+        ("system:pong", Notice::Pong(Some(r#"{"sent_at":1700000000000,"seq":12345}"#))),
+        ("system:ok", Notice::Ok),
+        (
+            "system:error",
+            Notice::Error {
+                code: "invalid_payload",
+                message,
+                reference: Some("room:join"),
+                retry_after_ms: Some(1_000),
+            },
+        ),
+        ("system:draining", Notice::Draining { reconnect_after_ms: 1_500 }),
+        ("room:joined", Notice::Joined { room: "event:123", members: 10_000, position: None }),
+        ("room:left", Notice::Left { room: "event:123" }),
+        ("auth:ok", Notice::AuthOk { user: Some("user-1234567890"), expires_at_ms: Some(1_700_003_600_000) }),
+        ("auth:token_expiring", Notice::TokenExpiring { expires_at_ms: 1_700_003_600_000 }),
+        ("a custom type", Notice::Custom { kind: "greeting", payload: r#"{"to":"alice"}"# }),
+    ];
+    let mut group = c.benchmark_group("notice");
+    let id = "7".into();
+    for (name, notice) in &table {
+        group.bench_function(*name, |b| b.iter(|| ticketing::encode_notice(black_box(notice), Some(&id))));
+    }
+    group.finish();
 }
 
 fn events(c: &mut Criterion) {
@@ -118,5 +213,5 @@ fn events(c: &mut Criterion) {
     });
 }
 
-criterion_group!(benches, frames, requests, events);
+criterion_group!(benches, frames, requests, notices, events);
 criterion_main!(benches);
