@@ -54,8 +54,8 @@ pub const JSON_KEY_BYTES_MAX: usize = 1024;
 pub const KIND_BYTES_MAX: usize = 128;
 /// Length of a room name, bytes.
 pub const ROOM_NAME_BYTES_MAX: usize = 128;
-/// Length of a user id, bytes.
-pub const USER_ID_BYTES_MAX: usize = 256;
+/// Length of a user id, bytes: `user:<id>` is a room name.
+pub const USER_ID_BYTES_MAX: usize = ROOM_NAME_BYTES_MAX - "user:".len();
 /// Length of a token, bytes.
 pub const TOKEN_BYTES_MAX: usize = 8 * 1024;
 /// Length of a key id (`kid`), bytes.

@@ -28,14 +28,14 @@ pub(super) struct Header<'a> {
     pub(super) crit: Option<de::IgnoredAny>,
 }
 
-/// The claims that are acted on (RFC 7519 §4). Times are whole seconds since the Unix epoch.
+/// The claims that are acted on (RFC 7519 §4).
 #[derive(Debug, Deserialize)]
 pub(super) struct Claims<'a> {
-    pub(super) exp: u64,
+    pub(super) exp: Seconds,
     #[serde(default, deserialize_with = "present")]
-    pub(super) nbf: Option<u64>,
+    pub(super) nbf: Option<Seconds>,
     #[serde(default, deserialize_with = "present")]
-    pub(super) iat: Option<u64>,
+    pub(super) iat: Option<Seconds>,
     #[serde(borrow, default, deserialize_with = "present")]
     pub(super) sub: Option<UserId<'a>>,
     #[serde(borrow, default, deserialize_with = "present")]
@@ -54,6 +54,26 @@ impl<'a> Claims<'a> {
     /// `sub`, else `user_id`, else `userId`.
     pub(super) fn user(&self) -> Option<&str> {
         [&self.sub, &self.user_id, &self.user_id_camel].into_iter().flatten().next().map(|id| id.0.as_ref())
+    }
+}
+
+/// Whole seconds since the Unix epoch, `0 <= n < 2^53`: beyond it two readers of JSON may see different numbers
+/// (RFC 8259 §6).
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(try_from = "u64")]
+pub(super) struct Seconds(u64);
+
+impl Seconds {
+    pub(super) fn in_ms(self) -> u64 {
+        self.0.saturating_mul(1_000)
+    }
+}
+
+impl TryFrom<u64> for Seconds {
+    type Error = &'static str;
+
+    fn try_from(seconds: u64) -> Result<Self, Self::Error> {
+        if seconds < 1 << 53 { Ok(Self(seconds)) } else { Err("seconds beyond 2^53") }
     }
 }
 

@@ -12,6 +12,7 @@ use serde_json::Value;
 
 use crate::{
     clock::Now,
+    identity::is_user_id,
     limits::{KEY_ID_BYTES_MAX, KEYS_MAX, USER_ID_BYTES_MAX},
 };
 
@@ -274,8 +275,8 @@ pub(super) fn algorithm_named(name: &str) -> Option<Algorithm> {
 /// Why no token was made.
 #[derive(Debug, thiserror::Error)]
 pub enum MintError {
-    /// A user id of no bytes or too many.
-    #[error("a user id has 1 to {USER_ID_BYTES_MAX} bytes")]
+    /// No user id.
+    #[error("a user id has 1 to {USER_ID_BYTES_MAX} bytes and no control characters")]
     User,
     /// The library failed.
     #[error("cannot sign: {0}")]
@@ -298,7 +299,7 @@ pub fn mint(
         #[serde(skip_serializing_if = "<[String]>::is_empty")]
         rooms: &'a [String],
     }
-    if !(1..=USER_ID_BYTES_MAX).contains(&user.len()) {
+    if !is_user_id(user) {
         return Err(MintError::User);
     }
     let iat = now.wall_ms / 1_000;

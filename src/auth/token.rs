@@ -10,17 +10,14 @@ use hashbrown::HashMap;
 use jsonwebtoken::{Algorithm, AlgorithmFamily, crypto};
 
 use super::{
-    claims::{Claims, Header, decode, object},
+    claims::{Claims, Header, Seconds, decode, object},
     keys::{Key, KeySet, algorithm_named},
 };
 use crate::{
     clock::Now,
     config::settings::Auth,
-    identity::Identity,
-    limits::{
-        CLAIM_ROOMS_MAX, KEY_ID_BYTES_MAX, KEY_TRIES_MAX, ROOM_NAME_BYTES_MAX, TOKEN_BYTES_MAX,
-        USER_ID_BYTES_MAX,
-    },
+    identity::{Identity, is_user_id},
+    limits::{CLAIM_ROOMS_MAX, KEY_ID_BYTES_MAX, KEY_TRIES_MAX, ROOM_NAME_BYTES_MAX, TOKEN_BYTES_MAX},
 };
 
 /// Why a token is refused. The text is for clients and logs alike: it names a rule, never the token's content.
@@ -50,7 +47,7 @@ pub enum TokenError {
     /// No key at hand made this signature.
     #[error("token signature is invalid")]
     Signature,
-    /// Claims that are no object, lack `exp`, or have the wrong type.
+    /// Claims that are no object, lack `exp`, or have the wrong type or a time beyond 2^53.
     #[error("token claims are malformed")]
     Claims,
     /// `exp` has passed, leeway included.
@@ -71,7 +68,7 @@ pub enum TokenError {
     /// `iss` is not `JWT_ISSUER`.
     #[error("token is from another issuer")]
     Issuer,
-    /// No user, or an id of no bytes or too many.
+    /// No user, or an id that [`is_user_id`] refuses.
     #[error("token names no user")]
     User,
     /// More than `CLAIM_ROOMS_MAX` globs, or one of no bytes or too many.
@@ -150,8 +147,9 @@ impl Verifier {
     }
 
     fn check_times(&self, claims: &Claims<'_>, now: Now) -> Result<(), TokenError> {
-        let to_come = |seconds: u64| in_ms(seconds) > now.wall_ms.saturating_add(self.leeway_ms);
-        if in_ms(claims.exp).saturating_add(self.leeway_ms) < now.wall_ms {
+        let expires_at_ms = claims.exp.in_ms();
+        let to_come = |at: Seconds| at.in_ms() > now.wall_ms.saturating_add(self.leeway_ms);
+        if expires_at_ms.saturating_add(self.leeway_ms) < now.wall_ms {
             return Err(TokenError::Expired);
         }
         if claims.nbf.is_some_and(to_come) {
@@ -163,7 +161,7 @@ impl Verifier {
         let latest =
             self.lifetime_max_ms.map(|ms| now.wall_ms.saturating_add(ms).saturating_add(self.leeway_ms));
         match latest {
-            Some(latest) if in_ms(claims.exp) > latest => Err(TokenError::LifetimeTooLong),
+            Some(latest) if expires_at_ms > latest => Err(TokenError::LifetimeTooLong),
             _ => Ok(()),
         }
     }
@@ -182,8 +180,7 @@ impl Verifier {
 }
 
 fn identity(claims: &Claims<'_>) -> Result<Identity, TokenError> {
-    let user =
-        claims.user().filter(|id| (1..=USER_ID_BYTES_MAX).contains(&id.len())).ok_or(TokenError::User)?;
+    let user = claims.user().filter(|id| is_user_id(id)).ok_or(TokenError::User)?;
     let rooms = claims.rooms.as_deref().unwrap_or_default();
     let fit = rooms.iter().all(|glob| (1..=ROOM_NAME_BYTES_MAX).contains(&glob.len()));
     if rooms.len() > CLAIM_ROOMS_MAX || !fit {
@@ -191,7 +188,7 @@ fn identity(claims: &Claims<'_>) -> Result<Identity, TokenError> {
     }
     Ok(Identity {
         user: Arc::from(user),
-        expires_at_ms: in_ms(claims.exp),
+        expires_at_ms: claims.exp.in_ms(),
         rooms: rooms.iter().map(|glob| Box::from(glob.as_ref())).collect(),
     })
 }
@@ -300,10 +297,6 @@ impl Keys {
 
 fn signed_by(key: &Key, signature: &str, message: &str, algorithm: Algorithm) -> bool {
     crypto::verify(signature, message.as_bytes(), &key.material, algorithm).unwrap_or(false)
-}
-
-fn in_ms(seconds: u64) -> u64 {
-    seconds.saturating_mul(1_000)
 }
 
 fn milliseconds(duration: Duration) -> u64 {

@@ -14,6 +14,7 @@ use crate::{
         resolve::Resolved,
         settings::{Auth, KeySource, Secret},
     },
+    identity::is_user_id,
     limits::{TOKEN_BYTES_MAX, USER_ID_BYTES_MAX},
 };
 
@@ -42,7 +43,7 @@ pub(super) enum MintError {
          makes them; with JWT_SECRET beside it, or --secret, this command could"
     )]
     Elsewhere,
-    #[error("--user must be 1 to {USER_ID_BYTES_MAX} bytes")]
+    #[error("--user must be 1 to {USER_ID_BYTES_MAX} bytes without control characters")]
     User,
     #[error("--expires is longer than JWT_MAX_LIFETIME ({0}), so the gateway would refuse the token")]
     TooLong(String),
@@ -88,7 +89,7 @@ struct Claims<'a> {
 
 /// Makes a token that a gateway with these settings accepts.
 pub(super) fn mint(wanted: &Wanted<'_>, secret: &Secret, auth: &Auth, now: Now) -> Result<String, MintError> {
-    if wanted.user.is_empty() || wanted.user.len() > USER_ID_BYTES_MAX {
+    if !is_user_id(wanted.user) {
         return Err(MintError::User);
     }
     if let Some(max) = auth.lifetime_max.filter(|max| wanted.lifetime > *max) {

@@ -12,6 +12,7 @@ use crate::{
     auth::Verifier,
     clock::Now,
     event::{Class, Event, Receipt, Refusal, Target},
+    identity::is_user_id,
     limits::{
         CALLS_MAX, EVENT_BYTES_MAX, IDEMPOTENCY_KEY_BYTES_MAX, KIND_BYTES_MAX, LISTED_ROOMS_MAX,
         OVERLOAD_RETRY, USER_ID_BYTES_MAX,
@@ -211,7 +212,7 @@ impl Gateway {
     /// # Errors
     /// A user id that does not fit, or the gateway's refusal.
     pub async fn disconnect_user(&self, user: &str) -> Result<u32, PublishError> {
-        check_length("user_id", user, 1..=USER_ID_BYTES_MAX)?;
+        check_user(user)?;
         let (reply, answer) = oneshot::channel();
         self.hand_over(Call::Disconnect { user: user.into(), reply })?;
         Ok(answer.await.unwrap_or(Err(Refusal::Draining))?)
@@ -271,13 +272,22 @@ impl Gateway {
 
 fn check_target(target: &Target) -> Result<(), PublishError> {
     match target {
-        Target::User(user) => check_length("user_id", user, 1..=USER_ID_BYTES_MAX),
+        Target::User(user) => check_user(user),
         Target::Room(room) if room.is_empty() => Err(PublishError::invalid("room", "is required")),
         Target::Room(room) => match wire::room::classify(room) {
             Some(_) => Ok(()),
             None => Err(PublishError::invalid("room", "must be 1 to 128 characters of A-Z a-z 0-9 _ . : -")),
         },
         Target::Connection(_) | Target::Everyone => Ok(()),
+    }
+}
+
+fn check_user(user: &str) -> Result<(), PublishError> {
+    check_length("user_id", user, 1..=USER_ID_BYTES_MAX)?;
+    if is_user_id(user) {
+        Ok(())
+    } else {
+        Err(PublishError::invalid("user_id", "must have no control characters"))
     }
 }
 
@@ -327,7 +337,8 @@ mod tests {
         let big = Publication { payload: vec![b' '; EVENT_BYTES_MAX + 1].into(), ..to_user("a") };
         let table = [
             (to_user(""), "user_id"),
-            (to_user(&"u".repeat(257)), "user_id"),
+            (to_user(&"u".repeat(USER_ID_BYTES_MAX + 1)), "user_id"),
+            (to_user("a\nb"), "user_id"),
             (to_room(""), "room"),
             (to_room("two words"), "room"),
             (kind, "event_type"),

@@ -183,6 +183,7 @@ fn times_are_whole_numbers_and_in_range() {
         ("exp negative", with("exp", json!(-1))),
         ("exp a fraction", with("exp", json!(in_seconds(3600) as f64 + 0.5))),
         ("exp null", with("exp", Value::Null)),
+        ("exp beyond 2^53", with("exp", json!(1_u64 << 53))),
         ("expired, beyond the leeway", with("exp", json!(in_seconds(-7)))),
         ("nbf a string", with("nbf", json!("99999999999"))),
         ("nbf in the future", with("nbf", json!(in_seconds(3600)))),
@@ -238,7 +239,9 @@ fn headers_that_point_elsewhere_are_refused() {
         ("claims that are no object", hand_made(r#"{"alg":"HS256"}"#, "[1]")),
         ("an empty user", with("sub", json!(""))),
         ("a user that is no name", with("sub", json!({"a": 1}))),
-        ("a user of 300 bytes", with("sub", json!("u".repeat(300)))),
+        ("a user of 124 bytes, whose room would have no name", with("sub", json!("u".repeat(124)))),
+        ("a user with a line break", with("sub", json!("ann\r\nX-Evil: 1"))),
+        ("a user with NUL", with("sub", json!("ann\0"))),
     ]);
 }
 

@@ -6,7 +6,7 @@ use super::*;
 use crate::{
     auth::keys::{MintError, mint},
     config::settings::Secret,
-    limits::TOKEN_BYTES_MAX,
+    limits::{TOKEN_BYTES_MAX, USER_ID_BYTES_MAX},
 };
 
 #[test]
@@ -75,7 +75,9 @@ fn times_are_whole_numbers_within_their_bounds() {
     let cases = [
         ("exp", json!(NOW_S + 60), Ok(())),
         ("exp", json!(253_402_300_799_u64), Ok(())),
-        ("exp", json!(u64::MAX), Ok(())),
+        ("exp", json!((1_u64 << 53) - 1), Ok(())),
+        ("exp", json!(1_u64 << 53), Err(TokenError::Claims)),
+        ("exp", json!(u64::MAX), Err(TokenError::Claims)),
         ("exp", json!(NOW_S - 5), Ok(())),
         ("exp", json!(NOW_S - 6), Err(TokenError::Expired)),
         ("exp", json!(0), Err(TokenError::Expired)),
@@ -87,12 +89,14 @@ fn times_are_whole_numbers_within_their_bounds() {
         ("nbf", json!(NOW_S), Ok(())),
         ("nbf", json!(NOW_S + 5), Ok(())),
         ("nbf", json!(NOW_S + 6), Err(TokenError::NotYetValid)),
-        ("nbf", json!(u64::MAX), Err(TokenError::NotYetValid)),
+        ("nbf", json!((1_u64 << 53) - 1), Err(TokenError::NotYetValid)),
+        ("nbf", json!(1_u64 << 53), Err(TokenError::Claims)),
         ("nbf", json!("9999999999"), Err(TokenError::Claims)),
         ("nbf", json!(null), Err(TokenError::Claims)),
         ("nbf", json!(1.5), Err(TokenError::Claims)),
         ("iat", json!(NOW_S + 5), Ok(())),
         ("iat", json!(NOW_S + 6), Err(TokenError::IssuedInFuture)),
+        ("iat", json!(1_u64 << 53), Err(TokenError::Claims)),
         ("iat", json!("now"), Err(TokenError::Claims)),
     ];
     for (name, value, expected) in cases {
@@ -273,7 +277,9 @@ fn the_user_is_sub_else_user_id_else_user_id_in_camel_case() {
         (json!({"exp": exp}), Err(TokenError::User)),
         (json!({"exp": exp, "sub": ""}), Err(TokenError::User)),
         (json!({"exp": exp, "sub": "", "user_id": "b"}), Err(TokenError::User)),
-        (json!({"exp": exp, "sub": "u".repeat(257)}), Err(TokenError::User)),
+        (json!({"exp": exp, "sub": "u".repeat(USER_ID_BYTES_MAX + 1)}), Err(TokenError::User)),
+        (json!({"exp": exp, "sub": "ann\r\nbob"}), Err(TokenError::User)),
+        (json!({"exp": exp, "userId": "\u{9b}31m"}), Err(TokenError::User)),
         (json!({"exp": exp, "sub": null, "user_id": "b"}), Err(TokenError::Claims)),
         (json!({"exp": exp, "sub": 1.5}), Err(TokenError::Claims)),
         (json!({"exp": exp, "sub": {"id": 1}}), Err(TokenError::Claims)),
