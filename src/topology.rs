@@ -170,8 +170,8 @@ fn start_threads(
     let ports = Ports::open(&settings)?;
     let keys = load_keys(&settings)?;
     let verifier = keys.verifier();
-    let tickets = tls::Ticketing::new()?;
-    let certificate = settings.tls.as_ref().map(|source| tls::load(source, &tickets)).transpose()?;
+    let mut certificate = settings.tls.clone().map(tls::Certificate::new).transpose()?;
+    let tls = certificate.as_mut().map(tls::Certificate::load).transpose()?;
 
     let shard_count = settings.cores.shards.len();
     let status = Arc::new(Status::new(shard_count, Now::read()).with_logs(logs));
@@ -192,7 +192,7 @@ fn start_threads(
             status: status.clone(),
             cells: cells.clone(),
             verifier: verifier.clone(),
-            tls: certificate.clone(),
+            tls: tls.clone(),
             handlers: handlers.clone(),
             ws: ports.ws.address(),
             wss: ports.wss.as_ref().map(Reservation::address),
@@ -219,10 +219,9 @@ fn start_threads(
         seed,
     };
     let supervised = supervisor::Parts {
-        settings: settings.clone(),
         status: status.clone(),
         gateway: gateway.clone(),
-        tickets,
+        certificate,
         keys,
         unknown_key,
     };

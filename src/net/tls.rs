@@ -5,8 +5,10 @@
 
 use std::{
     fmt, io,
+    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     sync::Arc,
+    time::SystemTime,
 };
 
 use rustls::{
@@ -30,6 +32,49 @@ impl Ticketing {
     /// Fresh keys.
     pub fn new() -> Result<Self, TlsError> {
         aws_lc_rs::Ticketer::new().map(Self).map_err(TlsError::Rules)
+    }
+}
+
+/// The configured certificate, and what its files looked like when they were read last.
+#[derive(Debug)]
+pub struct Certificate {
+    source: TlsSource,
+    tickets: Ticketing,
+    seen: Stamp,
+}
+
+impl Certificate {
+    /// Reads nothing yet.
+    pub fn new(source: TlsSource) -> Result<Self, TlsError> {
+        Ok(Self { source, tickets: Ticketing::new()?, seen: Stamp(None) })
+    }
+
+    /// Reads the files, as [`load`] does.
+    pub fn load(&mut self) -> Result<Arc<ServerConfig>, TlsError> {
+        // Before they are read: what is replaced meanwhile differs from it, and is read again.
+        self.seen = Stamp::of(&self.source);
+        load(&self.source, &self.tickets)
+    }
+
+    /// Whether the files are others than those read last.
+    pub fn has_changed(&self) -> bool {
+        Stamp::of(&self.source) != self.seen
+    }
+}
+
+/// What tells a file from the one that replaces it: for certificate and key, when it was written and which one it is.
+/// `None`: there are no files, or they cannot be looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Stamp(Option<[(SystemTime, u64); 2]>);
+
+impl Stamp {
+    fn of(source: &TlsSource) -> Self {
+        let TlsSource::Files { cert, key } = source else { return Self(None) };
+        let look = |path: &Path| {
+            let file = std::fs::metadata(path).ok()?;
+            Some((file.modified().ok()?, file.ino()))
+        };
+        Self(look(cert).zip(look(key)).map(|(cert, key)| [cert, key]))
     }
 }
 

@@ -1,4 +1,7 @@
+use std::io::Write;
+
 use rcgen::{CertificateParams, CertifiedKey, KeyPair, generate_simple_self_signed};
+use rustix::fs::{CWD, FileType, Mode, mknodat};
 use tempfile::TempDir;
 
 use super::*;
@@ -70,4 +73,43 @@ fn an_error_names_the_file_and_the_problem() {
         assert!(error.contains(expected), "{expected}: {error}");
         assert!(!error.contains("MIG"), "{error}");
     }
+}
+
+#[test]
+fn a_certificate_that_is_replaced_while_it_is_read_has_changed() {
+    let (cert, key) = pair();
+    let directory = files(&[("cert.pem", &cert), ("next.pem", &cert)]);
+    let path = |name: &str| directory.path().join(name);
+    // A pipe for the key holds the reader back between the two files.
+    mknodat(CWD, path("key.pem"), FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
+    let source = TlsSource::Files { cert: path("cert.pem"), key: path("key.pem") };
+    let mut certificate = Certificate::new(source).unwrap();
+    let reader = std::thread::spawn(move || {
+        certificate.load().unwrap();
+        certificate
+    });
+    // Opens when the reader does, which has read the certificate by then.
+    let mut pipe = std::fs::OpenOptions::new().write(true).open(path("key.pem")).unwrap();
+    std::fs::rename(path("next.pem"), path("cert.pem")).unwrap();
+    pipe.write_all(key.as_bytes()).unwrap();
+    drop(pipe);
+    assert!(reader.join().unwrap().has_changed());
+}
+
+#[test]
+fn a_certificate_that_stays_has_not_changed() {
+    let (cert, key) = pair();
+    let directory = files(&[("cert.pem", &cert), ("key.pem", &key)]);
+    let path = |name: &str| directory.path().join(name);
+    let mut certificate =
+        Certificate::new(TlsSource::Files { cert: path("cert.pem"), key: path("key.pem") }).unwrap();
+    assert!(certificate.has_changed(), "never read");
+    certificate.load().unwrap();
+    assert!(!certificate.has_changed());
+    std::fs::remove_file(path("key.pem")).unwrap();
+    assert!(certificate.has_changed() && certificate.load().is_err());
+    assert!(!certificate.has_changed(), "a bad file is complained of once");
+    let mut development = Certificate::new(TlsSource::SelfSigned).unwrap();
+    development.load().unwrap();
+    assert!(!development.has_changed());
 }
