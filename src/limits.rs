@@ -23,6 +23,8 @@ pub const SUBPROTOCOLS_MAX: usize = 8;
 pub const HANDSHAKE_TIME_MAX: Duration = Duration::from_secs(5);
 /// How long `auth:login` may take to come where it must (03 §3).
 pub const FIRST_LOGIN_TIME_MAX: Duration = Duration::from_secs(5);
+/// A login whose token is good → control's answer.
+pub const ADMISSION_TIME_MAX: Duration = Duration::from_secs(5);
 /// Our close frame → the peer's, before the socket is closed anyway.
 pub const CLOSE_TIME_MAX: Duration = Duration::from_secs(5);
 
@@ -124,6 +126,8 @@ pub const VERSIONS_MAX: usize = 1 << 20;
 pub const HELD_BACK_MAX: usize = 65_536;
 /// What a caller is told to wait when a mailbox on the way is full.
 pub const OVERLOAD_RETRY: Duration = Duration::from_millis(100);
+/// What a client is told to wait when control was asked in vain.
+pub const CONTROL_RETRY: Duration = Duration::from_secs(1);
 /// What a client is told to wait when its user has too many connections.
 pub const TOO_MANY_CONNECTIONS_RETRY: Duration = Duration::from_secs(5);
 /// Room member counts sent to one shard at a time; the rest goes a second later.

@@ -159,6 +159,8 @@ pub struct ShardCells {
     pub http_answers: [Cell; 3],
     /// Handshakes that ended by [`crate::limits::HANDSHAKE_TIME_MAX`].
     pub handshake_timeouts: Cell,
+    /// Connections of users that control did not answer in time.
+    pub admission_timeouts: Cell,
     /// Tokens accepted.
     pub auth_accepted: Cell,
     /// Tokens refused.

@@ -212,7 +212,11 @@ fn handshakes(text: &mut Text, status: &Status) {
         "usher_admissions_total",
         "Connections of users, by their number.",
         "result",
-        &[("admitted", control.admitted.get()), ("too_many", control.denied.get())],
+        &[
+            ("admitted", control.admitted.get()),
+            ("too_many", control.denied.get()),
+            ("timed_out", sum(|shard| &shard.admission_timeouts)),
+        ],
     );
     text.by(
         "usher_key_documents_total",

@@ -79,7 +79,7 @@ pub(super) enum Awaits {
 #[derive(Debug, Default)]
 pub(super) struct Rare {
     /// The `auth:login` that waits for an admission.
-    pub(super) login_request: Option<RequestId>,
+    pub(super) login: Option<Login>,
     /// Globs of rooms beyond the public ones.
     pub(super) grants: Option<Arc<[Box<str>]>>,
     /// Type patterns that it does not want.
@@ -88,6 +88,14 @@ pub(super) struct Rare {
     pub(super) typing: Vec<(GroupKey, Tick)>,
     pub(super) bad_messages: Strikes<{ BAD_MESSAGES_MAX as usize - 1 }>,
     pub(super) rate_violations: Strikes<{ RATE_VIOLATIONS_MAX as usize - 1 }>,
+}
+
+/// A login whose token is good.
+#[derive(Debug)]
+pub(super) struct Login {
+    pub(super) request: Option<RequestId>,
+    /// When control's answer must have come.
+    pub(super) deadline: Tick,
 }
 
 impl Connection {
@@ -114,6 +122,12 @@ impl Connection {
 
     pub(super) fn rare_mut(&mut self) -> &mut Rare {
         self.rare.get_or_insert_default()
+    }
+
+    /// When its login must have been admitted; never: none waits.
+    pub(super) fn login_deadline(&self) -> Tick {
+        let login = self.rare.as_ref().and_then(|rare| rare.login.as_ref());
+        login.map_or(Tick::NEVER, |login| login.deadline)
     }
 
     /// Whether its claims let it into rooms that are not for everybody.

@@ -134,7 +134,7 @@ impl Hub {
         match record.stage {
             Stage::Pending => self.reject(turn, conn, status, retry_after_ms.div_ceil(1_000)),
             Stage::Open => {
-                let request = record.rare_mut().login_request.take();
+                let request = record.rare_mut().login.take().and_then(|login| login.request);
                 let problem = problem.after(u64::from(retry_after_ms));
                 self.refuse_login(turn, conn, request.as_ref(), problem);
                 self.release_user(turn, conn);

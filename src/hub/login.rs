@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use super::{
     Hub, Output, Purpose, Turn,
-    connections::{Awaits, Connection, Stage},
-    deadlines::Tick,
+    connections::{Awaits, Connection, Login, Stage},
+    deadlines::{Span, Tick},
     groups::Seat,
     problem::Problem,
     requests::Asked,
@@ -98,6 +98,7 @@ impl Hub {
         }
         if let Some(rare) = &mut record.rare {
             rare.grants = None;
+            rare.login = None;
             rare.typing.clear();
         }
         let rooms: Vec<_> = record.rooms.iter().map(|seat| seat.group).collect();
@@ -120,7 +121,7 @@ impl Hub {
     /// A login that control admitted is answered.
     pub(super) fn logged_in(&mut self, turn: &mut Turn<'_>, conn: ConnId) {
         let Some(record) = self.connections.get_mut(conn) else { return };
-        let request = record.rare.as_mut().and_then(|rare| rare.login_request.take());
+        let request = record.rare.as_mut().and_then(|rare| rare.login.take()?.request);
         let Some(user) = record.user else { return };
         let rooms: Vec<_> = record.rooms.iter().map(|seat| seat.group).collect();
         for room in rooms {
@@ -152,10 +153,9 @@ impl Hub {
         self.release_user(turn, conn);
         self.assume(turn, conn, identity);
         self.leave_forbidden_rooms(turn, conn);
-        if let Some(request) = request
-            && let Some(record) = self.connections.get_mut(conn)
-        {
-            record.rare_mut().login_request = Some(request);
+        let deadline = turn.tick.plus(self.spans.admission).plus(Span(1));
+        if let Some(record) = self.connections.get_mut(conn) {
+            record.rare_mut().login = Some(Login { request, deadline });
         }
         self.ask_admission(turn, conn);
         self.reschedule(turn, conn);

@@ -9,8 +9,12 @@ use super::{
 };
 use crate::{
     config::settings::Settings,
+    event::Denial,
     ids::ConnId,
-    limits::{BAD_MESSAGE_WINDOW, CLOSE_TIME_MAX, FIRST_LOGIN_TIME_MAX, TICK_LATE_MAX},
+    limits::{
+        ADMISSION_TIME_MAX, BAD_MESSAGE_WINDOW, CLOSE_TIME_MAX, CONTROL_RETRY, FIRST_LOGIN_TIME_MAX,
+        TICK_LATE_MAX,
+    },
     wire::{close::Close, ticketing::Notice},
 };
 
@@ -24,6 +28,7 @@ pub(super) struct Spans {
     pub(super) typing: Span,
     pub(super) close: Span,
     pub(super) first_login: Span,
+    pub(super) admission: Span,
     pub(super) violations: Span,
     late: Span,
 }
@@ -39,6 +44,7 @@ impl Spans {
             typing: Span::of(settings.client.typing_timeout),
             close: Span::of(CLOSE_TIME_MAX),
             first_login: Span::of(FIRST_LOGIN_TIME_MAX),
+            admission: Span::of(ADMISSION_TIME_MAX),
             violations: Span::of(BAD_MESSAGE_WINDOW),
             late: Span::of(TICK_LATE_MAX),
         }
@@ -78,6 +84,7 @@ impl Hub {
             Stage::Open => {
                 self.send_ping(turn, conn);
                 self.end_typing(turn, conn);
+                self.end_login(turn, conn);
                 self.check_token(turn, conn);
             }
         }
@@ -92,6 +99,15 @@ impl Hub {
         record.ping_at = if next > turn.tick { next } else { turn.tick.plus(self.spans.ping_interval) };
         record.outbox.push_control(&self.ping);
         record.mark_dirty(&mut self.dirty);
+    }
+
+    /// Gives up a login that control did not answer; the client comes back and tries again.
+    fn end_login(&mut self, turn: &mut Turn<'_>, conn: ConnId) {
+        let Some(record) = self.connections.get(conn) else { return };
+        if record.login_deadline() <= turn.tick {
+            self.cells.admission_timeouts.add(1);
+            self.denied(turn, conn, Denial::Overloaded, CONTROL_RETRY.as_millis() as u32);
+        }
     }
 
     fn check_token(&mut self, turn: &mut Turn<'_>, conn: ConnId) {
@@ -126,7 +142,8 @@ impl Spans {
                 let typing = record.rare.iter().flat_map(|rare| &rare.typing);
                 let typing_ends = typing.map(|(_, until)| *until).min().unwrap_or(Tick::NEVER);
                 let silence_ends = self.silence_ends(record, resumed_at);
-                record.ping_at.min(silence_ends).min(self.token_due(record)).min(typing_ends)
+                let due = record.ping_at.min(silence_ends).min(self.token_due(record));
+                due.min(typing_ends).min(record.login_deadline())
             }
         }
     }

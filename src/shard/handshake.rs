@@ -4,7 +4,7 @@ use std::os::fd::AsFd;
 
 use super::{
     connections::{Held, Phase, write_records},
-    state::{RETRY_AFTER_MS, Shard},
+    state::Shard,
 };
 use crate::{
     auth::token::TokenError,
@@ -13,6 +13,7 @@ use crate::{
     hub::Input,
     identity::Identity,
     ids::ConnId,
+    limits,
     mesh::ToControl,
     net::{
         http::{self, Answer, Head},
@@ -222,9 +223,14 @@ impl Shard {
                 }
                 Phase::Admission(_) => {
                     self.cells.handshake_timeouts.add(1);
+                    self.cells.admission_timeouts.add(1);
                     // Control did not answer in time: the hub forgets the connection, whatever comes later.
                     self.hub.handle(now, Input::Gone { conn }, &mut self.outputs);
-                    self.answer(now, conn, &Answer::retry(503, "overloaded", RETRY_AFTER_MS / 1_000));
+                    self.answer(
+                        now,
+                        conn,
+                        &Answer::retry(503, "overloaded", limits::CONTROL_RETRY.as_secs() as u32),
+                    );
                 }
                 Phase::Open | Phase::Finishing | Phase::Lingering => {}
             }

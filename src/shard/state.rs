@@ -33,8 +33,8 @@ use crate::{
     wire::{close::Close, command::RequestId, frame::FrameLimits},
 };
 
-/// Milliseconds after which a client should try again what found a mailbox full.
-pub(super) const RETRY_AFTER_MS: u32 = 1_000;
+/// [`limits::CONTROL_RETRY`] in milliseconds.
+const RETRY_AFTER_MS: u32 = limits::CONTROL_RETRY.as_millis() as u32;
 
 /// A shard between two turns.
 pub(super) struct Shard {

@@ -91,6 +91,30 @@ fn a_login_that_control_denies_closes_the_connection() {
 }
 
 #[test]
+fn a_login_that_control_does_not_answer_ends_and_can_be_tried_again() {
+    let mut scene = Scene::new();
+    let (lost, other) = (scene.anonymous(0), scene.anonymous(1));
+    log_in(&mut scene, lost, "ann");
+    scene.pass(Duration::from_millis(4_990));
+    assert_one(&scene.ask(lost, LOGIN), &["busy"]);
+    scene.pass(Duration::from_millis(300));
+    let frames = scene.read(lost);
+    assert_one(&frames[..1], &["system:error", "overloaded", r#""ref":"auth:login""#, r#""id":1"#]);
+    assert_eq!(frames[1], "close 1013 server is at maximum capacity");
+    assert_eq!(scene.cells.admission_timeouts.get(), 1);
+    assert_eq!(scene.members(), [(r#"User("ann")"#.into(), 0)]);
+    scene.admit(lost);
+    assert_eq!(scene.read(lost), [""; 0], "too late");
+
+    log_in(&mut scene, other, "ann");
+    scene.admit(other);
+    assert_one(&scene.read(other), &["auth:ok"]);
+    scene.pass(Duration::from_secs(20));
+    assert!(scene.hub.contains(other) && scene.read(other).iter().all(|frame| frame == "ping"));
+    assert_eq!(scene.cells.admission_timeouts.get(), 1, "an answered one has no deadline");
+}
+
+#[test]
 fn one_token_is_looked_at_a_time() {
     let mut scene = Scene::new();
     let conn = scene.user(0, "ann");
