@@ -3,7 +3,10 @@
 //! Owns the packing of a connection's id. Never looks anything up: which shard owns a connection is arithmetic,
 //! and an id that outlived its connection is recognised by its generation.
 
-use std::fmt;
+use std::{
+    fmt,
+    net::{IpAddr, Ipv6Addr},
+};
 
 /// One shard: one executor, one core, one hub. `0 <= index < shard count <= 1024`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -79,6 +82,21 @@ impl fmt::Debug for ConnId {
     }
 }
 
+/// Where a client comes from, as far as clients can be told apart by it: an IPv4 address, or an IPv6 /64, all of whose
+/// addresses one subscriber has (RFC 6177 §2). The default stands for clients whose address is not known.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Network(u64);
+
+impl From<IpAddr> for Network {
+    fn from(address: IpAddr) -> Self {
+        match address.to_canonical() {
+            // Within ::/8, which no IPv6 client has an address of (RFC 4291 §2.4), so that the two never meet.
+            IpAddr::V4(address) => Self(u64::from(address.to_bits())),
+            IpAddr::V6(address) => Self((Ipv6Addr::to_bits(address) >> 64) as u64),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -94,5 +112,18 @@ mod tests {
     fn generations_wrap_without_touching_the_shard() {
         let conn = ConnId::new(ShardId(3), u32::MAX, 0);
         assert_eq!((conn.shard(), conn.generation()), (ShardId(3), (1 << 24) - 1));
+    }
+    #[test]
+    fn a_network_is_an_ipv4_address_or_an_ipv6_64() {
+        let of = |text: &str| Network::from(text.parse::<IpAddr>().unwrap());
+        assert_eq!(of("2001:db8:1:2::1"), of("2001:db8:1:2:ffff:ffff:ffff:ffff"));
+        assert_eq!(of("192.0.2.1"), of("::ffff:192.0.2.1"), "as a listener on :: sees IPv4 clients");
+        for (one, other) in [
+            ("2001:db8:1:2::1", "2001:db8:1:3::1"),
+            ("192.0.2.1", "192.0.2.2"),
+            ("32.1.13.184", "2001:db8::"),
+        ] {
+            assert_ne!(of(one), of(other));
+        }
     }
 }

@@ -18,7 +18,7 @@
 //! | 3 | `net`, `generated` | sockets, TLS, HTTP heads; gRPC code |
 //! | 2 | `hub`, `route`, `mesh` | connections of one shard; where events go; mailboxes |
 //! | 1 | `wire`, `auth`, `stream` | bytes ↔ commands, tokens → identities, offsets: pure |
-//! | 0 | `ids`, `clock`, `limits`, `config`, `event`, `identity`, `handler`, `metrics`, `status`, `prometheus`, `log` | the words |
+//! | 0 | `ids`, `clock`, `limits`, `config`, `event`, `identity`, `handler`, `metrics`, `rate`, `status`, `prometheus`, `log` | the words |
 //!
 //! To read it: [`topology`] (who can talk to whom), [`event`] (what travels), [`hub`] (the rules of a connection),
 //! [`shard`] (how the rules meet sockets), [`route`] and [`control`] (where events come from and go).
@@ -42,6 +42,7 @@ pub mod mesh;
 pub mod metrics;
 pub mod net;
 pub mod prometheus;
+pub mod rate;
 pub mod route;
 pub mod shard;
 pub mod status;

@@ -74,6 +74,8 @@ pub const KEY_FETCH_TIME_MAX: Duration = Duration::from_secs(10);
 pub const KEY_POLL_INTERVAL: Duration = Duration::from_secs(2);
 /// Between two fetches that tokens with an unknown key id may cause (03 §3).
 pub const UNKNOWN_KEY_INTERVAL: Duration = Duration::from_secs(60);
+/// Networks whose failed authentications one shard counts, 16 B each; the one that failed least gives way.
+pub const AUTH_FAILURE_NETWORKS_MAX: usize = 4_096;
 /// Globs in the claim `rooms`.
 pub const CLAIM_ROOMS_MAX: usize = 64;
 /// Rooms of one connection (03 §12).

@@ -165,6 +165,8 @@ pub struct ShardCells {
     pub auth_accepted: Cell,
     /// Tokens refused.
     pub auth_refused: Cell,
+    /// Tokens not looked at, since too many of the client's address were refused.
+    pub auth_throttled: Cell,
     /// Messages handed to sockets, by [`KINDS`].
     pub sent: ByKind,
     /// Messages from clients, by [`KINDS`].

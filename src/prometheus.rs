@@ -203,9 +203,13 @@ fn handshakes(text: &mut Text, status: &Status) {
     );
     text.by(
         "usher_tokens_total",
-        "Tokens verified.",
+        "Tokens, by what came of them.",
         "result",
-        &[("accepted", sum(|shard| &shard.auth_accepted)), ("refused", sum(|shard| &shard.auth_refused))],
+        &[
+            ("accepted", sum(|shard| &shard.auth_accepted)),
+            ("refused", sum(|shard| &shard.auth_refused)),
+            ("throttled", sum(|shard| &shard.auth_throttled)),
+        ],
     );
     let control = &status.control;
     text.by(

@@ -36,6 +36,7 @@ const LAYERS: [Layer; 6] = [
             "handler",
             "identity",
             "log",
+            "rate",
         ],
         may_import: &[0],
     },
@@ -47,7 +48,7 @@ const LAYERS: [Layer; 6] = [
 ];
 
 /// Modules without sockets, `async`, clocks and randomness.
-const PURE: [&str; 7] = ["wire", "sale", "stream", "auth", "hub", "route", "event"];
+const PURE: [&str; 8] = ["wire", "sale", "stream", "auth", "hub", "route", "event", "rate"];
 const IMPURE_NAMES: [&str; 8] =
     ["async fn", ".await", "std::net", "tokio::", "glommio::", "Now::read", "rand::", "std::thread"];
 

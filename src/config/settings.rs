@@ -194,6 +194,11 @@ pub struct Limits {
     pub messages_max: u32,
     /// The window that refills the bucket of `messages_max`; 60 s.
     pub messages_window: Duration,
+    /// `RATE_LIMIT_MAX_AUTH_FAILURES` of one client address per `RATE_LIMIT_AUTH_WINDOW`, on each shard; 5 000 per 10 s;
+    /// 0 = no limit.
+    pub auth_failures_max: u32,
+    /// The window that refills the bucket of `auth_failures_max`; 10 s.
+    pub auth_failures_window: Duration,
     /// `OUTBOX_MAX_MESSAGES` per connection; 256.
     pub outbox_messages_max: usize,
     /// `OUTBOX_MAX_BYTES` per connection; 262 144.
@@ -298,6 +303,8 @@ impl Default for Settings {
                 fragments_max: crate::limits::FRAGMENTS_MAX,
                 messages_max: 100,
                 messages_window: Duration::from_secs(60),
+                auth_failures_max: 5_000,
+                auth_failures_window: Duration::from_secs(10),
                 outbox_messages_max: 256,
                 outbox_bytes_max: 262_144,
             },

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use super::{
     deadlines::Tick,
     groups::{GroupKey, Seat},
-    limiter::{Bucket, Strikes},
+    limiter::Strikes,
     outbox::Outbox,
     pages::Pages,
 };
@@ -16,6 +16,7 @@ use crate::{
     config::settings::Dialect,
     ids::ConnId,
     limits::{BAD_MESSAGES_MAX, RATE_VIOLATIONS_MAX},
+    rate::Bucket,
     wire::{command::RequestId, room::glob_matches},
 };
 

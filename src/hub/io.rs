@@ -79,8 +79,8 @@ pub enum Input<'a> {
         purpose: Purpose,
         /// The request's id.
         request: Option<RequestId>,
-        /// Verified, or why not, in words for the client.
-        result: Result<Identity, String>,
+        /// Verified, or why not.
+        result: Result<Identity, Rejection>,
     },
     /// A custom handler's answers, or anything the shell sends on its own account.
     Reply {
@@ -228,4 +228,16 @@ pub enum Purpose {
     Login,
     /// `auth:token_refresh`: for the same user only.
     Refresh,
+}
+
+/// Why a token does not count.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Rejection {
+    /// It is bad; why, in words for the client.
+    Refused(String),
+    /// It was not looked at: too many bad ones came from the client's address.
+    TooManyFailures {
+        /// Milliseconds.
+        retry_after_ms: u64,
+    },
 }

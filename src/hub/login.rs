@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::{
-    Hub, Output, Purpose, Turn,
+    Hub, Output, Purpose, Rejection, Turn,
     connections::{Awaits, Connection, Login, Stage},
     deadlines::{Span, Tick},
     groups::Seat,
@@ -21,7 +21,7 @@ pub(super) struct Answer {
     pub(super) conn: ConnId,
     pub(super) purpose: Purpose,
     pub(super) request: Option<RequestId>,
-    pub(super) result: Result<Identity, String>,
+    pub(super) result: Result<Identity, Rejection>,
 }
 
 impl Hub {
@@ -55,7 +55,12 @@ impl Hub {
         record.awaits = Awaits::Nothing;
         let identity = match result {
             Ok(identity) => identity,
-            Err(reason) => {
+            Err(Rejection::TooManyFailures { retry_after_ms }) => {
+                // Somebody else behind the same address may be to blame: the connection stays.
+                let problem = Problem::TOO_MANY_FAILURES.after(retry_after_ms);
+                return self.refuse(turn, &Asked { conn, id: request, kind }, problem);
+            }
+            Err(Rejection::Refused(reason)) => {
                 let notice = Notice::Error {
                     code: "unauthorised",
                     message: &reason,

@@ -39,13 +39,12 @@ use self::{
     deadlines::{Deadlines, Tick},
     frame::Frame,
     groups::Groups,
-    limiter::Rate,
     outbox::Bounds,
     timers::Spans,
 };
 pub use self::{
     delivery::Flushed,
-    io::{CustomMessage, Input, Output, Purpose},
+    io::{CustomMessage, Input, Output, Purpose, Rejection},
 };
 use crate::{
     clock::Now,
@@ -53,6 +52,7 @@ use crate::{
     event::Address,
     ids::{ConnId, ShardId},
     metrics::ShardCells,
+    rate::Rate,
 };
 
 /// Which messages go to handlers of the embedding program, as [`Output::Custom`].

@@ -38,6 +38,8 @@ impl Problem {
     pub(super) const ROOM_FULL: Self = Self::new("room_full", "the room has as many members as it may");
     pub(super) const TOO_MANY_CONNECTIONS: Self =
         Self::new("too_many_connections", "the user has as many connections as allowed");
+    pub(super) const TOO_MANY_FAILURES: Self =
+        Self::new("rate_limited", "too many refused tokens from this address");
     pub(super) const TOO_MANY_ROOMS: Self = Self::new("too_many_rooms", "a connection may be in 128 rooms");
     pub(super) const UNKNOWN_TYPE: Self = Self::new("unknown_type", "nobody here understands this type");
 }

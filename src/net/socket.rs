@@ -2,6 +2,7 @@
 
 use std::{
     io::{self, IoSlice},
+    net::SocketAddr,
     os::fd::BorrowedFd,
 };
 
@@ -9,6 +10,8 @@ use rustix::{
     io::Errno,
     net::{RecvFlags, SendAncillaryBuffer, SendFlags, Shutdown},
 };
+
+use crate::ids::Network;
 
 /// What a read came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,6 +74,13 @@ pub fn write_together(
 
 /// Up to here copying is cheaper than a gathering write.
 const TOGETHER_BYTES_MAX: usize = 16 * 1024;
+
+/// Where the peer is; the default where it is gone already.
+pub fn network(socket: BorrowedFd<'_>) -> Network {
+    let address = rustix::net::getpeername(socket).ok().flatten();
+    let address = address.and_then(|address| SocketAddr::try_from(address).ok());
+    address.map(|address| Network::from(address.ip())).unwrap_or_default()
+}
 
 /// Tells the peer that nothing more will come. An error means that it is gone, which the next read finds too.
 pub fn finish(socket: BorrowedFd<'_>) {

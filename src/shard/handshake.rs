@@ -123,7 +123,7 @@ impl Shard {
         bytes.extend_from_slice(data);
         match http::parse_head(&bytes) {
             Err(answer) => Step::Answer(answer),
-            Ok(Some(head)) => self.route(now, &head),
+            Ok(Some(head)) => self.route(now, conn, &head),
             Ok(None) => {
                 connection.phase = Phase::Handshake(Box::new(Held(bytes)));
                 Step::Wait
@@ -131,9 +131,9 @@ impl Shard {
         }
     }
 
-    fn route(&self, now: Now, head: &Head<'_>) -> Step {
+    fn route(&mut self, now: Now, conn: ConnId, head: &Head<'_>) -> Step {
         let answer = match upgrade::route(head, &self.settings) {
-            Ok(Route::Upgrade(upgrade)) => return self.judge(now, &upgrade),
+            Ok(Route::Upgrade(upgrade)) => return self.judge(now, conn, &upgrade),
             Ok(Route::Health) => json(self.status.health(now)),
             Ok(Route::Ready) => json(self.status.ready()),
             Ok(Route::Stats) => json((200, self.status.stats())),
@@ -147,7 +147,7 @@ impl Shard {
     }
 
     /// Whether this upgrade may go on (03 §3), and as whom.
-    fn judge(&self, now: Now, upgrade: &Upgrade<'_>) -> Step {
+    fn judge(&mut self, now: Now, conn: ConnId, upgrade: &Upgrade<'_>) -> Step {
         if self.is_draining() {
             return Step::Answer(Answer::retry(503, "the gateway is shutting down", 1));
         }
@@ -155,11 +155,17 @@ impl Shard {
         if connections_max > 0 && self.status.connections() >= connections_max {
             return Step::Answer(Answer::retry(503, "server is at maximum capacity", FULL_RETRY_AFTER_S));
         }
+        if upgrade.token.is_some()
+            && let Err(wait_ns) = self.may_try(now, conn)
+        {
+            let wait_s = wait_ns.div_ceil(1_000_000_000) as u32;
+            return Step::Answer(Answer::retry(429, "too many refused tokens from this address", wait_s));
+        }
         let identity = match upgrade.authenticate(&self.verifier, &self.settings.auth, now) {
             Ok(identity) => identity,
             Err(refused) => {
                 if let Unauthorised::Refused(error) = &refused {
-                    self.count_refusal(error);
+                    self.count_refusal(now, conn, error);
                 }
                 return Step::Answer(refused.answer());
             }
@@ -189,12 +195,28 @@ impl Shard {
         self.finish(now, conn);
     }
 
+    /// Whether a token of this connection may be looked at (06 D6); else in how many nanoseconds.
+    pub(super) fn may_try(&mut self, now: Now, conn: ConnId) -> Result<(), u64> {
+        let Some(failures) = &self.failures else { return Ok(()) };
+        let Some(connection) = self.connections.get_mut(conn) else { return Ok(()) };
+        let checked = failures.check(socket::network(connection.fd()), now.mono_ns);
+        self.cells.auth_throttled.add(u64::from(checked.is_err()));
+        checked
+    }
+
     /// Counts a token that was refused, and asks for fresh keys where an unknown one signed it.
-    pub(super) fn count_refusal(&self, error: &TokenError) {
+    pub(super) fn count_refusal(&mut self, now: Now, conn: ConnId, error: &TokenError) {
         self.cells.auth_refused.add(1);
         if matches!(error, TokenError::UnknownKey) {
-            // Dropped when control is busy: the next such token asks again.
+            // Dropped when control is busy: the next such token asks again. It is not held against its address: no
+            // signature was looked at, and while keys rotate it is the gateway that is behind.
             self.control.try_send(ToControl::UnknownKey).ok();
+            return;
+        }
+        if let Some(failures) = &mut self.failures
+            && let Some(connection) = self.connections.get_mut(conn)
+        {
+            failures.count(socket::network(connection.fd()), now.mono_ns);
         }
     }
 

@@ -18,12 +18,12 @@ use super::{
     pace::Pace,
 };
 use crate::{
-    auth::token::Verifier,
+    auth::{Failures, token::Verifier},
     clock::Now,
     config::Settings,
     event::{Class, Denial, Event, Refusal},
     handler::{Body, Handlers, Message, Replies},
-    hub::{CustomMessage, CustomTypes, Hub, Input, Output, Purpose},
+    hub::{CustomMessage, CustomTypes, Hub, Input, Output, Purpose, Rejection},
     ids::ConnId,
     limits,
     mesh::{Receiver, Sender, ToControl, ToShard},
@@ -42,6 +42,8 @@ pub(super) struct Shard {
     pub(super) status: Arc<Status>,
     pub(super) cells: Arc<ShardCells>,
     pub(super) verifier: Arc<Verifier>,
+    /// `None`: failed authentications are not limited.
+    pub(super) failures: Option<Failures>,
     pub(super) tls: Option<Arc<rustls::ServerConfig>>,
     pub(super) frame_limits: FrameLimits,
     pub(super) hub: Hub,
@@ -86,6 +88,7 @@ impl Shard {
             raw: parts.handlers.takes_raw(),
         };
         let limits = &parts.settings.limits;
+        let failures = Failures::new(limits.auth_failures_max, limits.auth_failures_window, parts.seed);
         let shard = Self {
             frame_limits: FrameLimits {
                 message_bytes_max: limits.message_bytes_max,
@@ -97,6 +100,7 @@ impl Shard {
             status: parts.status,
             cells: parts.cells,
             verifier: parts.verifier,
+            failures,
             tls: parts.tls,
             connections: Connections::new(parts.id),
             listeners,
@@ -255,15 +259,20 @@ impl Shard {
     }
 
     fn verify(&mut self, now: Now, conn: ConnId, purpose: Purpose, request: Option<RequestId>, token: &str) {
-        let verified = match purpose {
-            Purpose::Login => self.verifier.verify(token, now),
-            Purpose::Refresh => self.verifier.verify_refresh(token, now),
+        let result = match self.may_try(now, conn) {
+            Err(wait_ns) => Err(Rejection::TooManyFailures { retry_after_ms: wait_ns.div_ceil(1_000_000) }),
+            Ok(()) => {
+                let verified = match purpose {
+                    Purpose::Login => self.verifier.verify(token, now),
+                    Purpose::Refresh => self.verifier.verify_refresh(token, now),
+                };
+                match &verified {
+                    Ok(_) => self.cells.auth_accepted.add(1),
+                    Err(error) => self.count_refusal(now, conn, error),
+                }
+                verified.map_err(|error| Rejection::Refused(error.to_string()))
+            }
         };
-        match &verified {
-            Ok(_) => self.cells.auth_accepted.add(1),
-            Err(error) => self.count_refusal(error),
-        }
-        let result = verified.map_err(|error| error.to_string());
         self.hub.handle(now, Input::Verified { conn, purpose, request, result }, &mut self.outputs);
     }
 

@@ -16,6 +16,8 @@ mod commands;
 mod descriptors;
 /// A program that embeds the gateway.
 mod embedding;
+/// What comes in numbers: bad tokens, slow handshakes, resets.
+mod floods;
 /// WebSocket frames, right and wrong.
 mod frames;
 /// The six methods of the backends and `DisconnectUser`, and what clients see of them.

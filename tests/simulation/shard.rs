@@ -12,7 +12,7 @@ use usher::{
     clock::Now,
     config::{Settings, settings::Dialect},
     event::{Denial, Refusal},
-    hub::{CustomTypes, Flushed, Hub, Input, Output, Purpose},
+    hub::{CustomTypes, Flushed, Hub, Input, Output, Purpose, Rejection},
     identity::Identity,
     ids::{ConnId, ShardId},
     limits::CLOSE_TIME_MAX,
@@ -230,7 +230,11 @@ impl Shard {
                 }
             }
             Output::Verify { conn, purpose, request, token } => {
-                let result = if purpose == Purpose::Login { Ok(identity(&token)) } else { Err("no".into()) };
+                let result = if purpose == Purpose::Login {
+                    Ok(identity(&token))
+                } else {
+                    Err(Rejection::Refused("no".into()))
+                };
                 self.hub.handle(now, Input::Verified { conn, purpose, request, result }, &mut self.outputs);
             }
             Output::Shutdown { conn } => {

@@ -292,6 +292,18 @@ const LIMITS: &[Knob] = &[
         "The time in which RATE_LIMIT_MAX_MESSAGES refills",
     ),
     knob(
+        "RATE_LIMIT_MAX_AUTH_FAILURES",
+        Integer(0, 1_000_000, |d, v| d.settings.limits.auth_failures_max = v as u32),
+        "5000",
+        "Refused tokens of one client address (IPv6: /64) per RATE_LIMIT_AUTH_WINDOW, on each shard; 0 is no limit",
+    ),
+    knob(
+        "RATE_LIMIT_AUTH_WINDOW",
+        time(INSTANT, HOUR, |d, v| d.settings.limits.auth_failures_window = v),
+        "10s",
+        "The time in which RATE_LIMIT_MAX_AUTH_FAILURES refills",
+    ),
+    knob(
         "OUTBOX_MAX_MESSAGES",
         Integer(8, 1 << 20, |d, v| d.settings.limits.outbox_messages_max = v as usize),
         "256",

@@ -78,6 +78,24 @@ fn a_bad_token_is_told_and_closes_the_connection() {
 }
 
 #[test]
+fn a_token_that_was_not_looked_at_is_told_and_may_come_again() {
+    for (purpose, text) in [(Purpose::Login, LOGIN), (Purpose::Refresh, REFRESH)] {
+        let mut scene = Scene::new();
+        let conn = scene.user(0, "ann");
+        scene.say(conn, text);
+        let result = Err(Rejection::TooManyFailures { retry_after_ms: 700 });
+        scene.handle(Input::Verified { conn, purpose, request: Some("1".into()), result });
+        assert_one(
+            &scene.read(conn),
+            &["rate_limited", r#""retry_after_ms":700"#, r#""id":1"#, r#""ref":"auth:"#],
+        );
+        scene.take();
+        scene.say(conn, text);
+        assert!(matches!(scene.take()[..], [Output::Verify { .. }]), "it is asked again");
+    }
+}
+
+#[test]
 fn a_login_that_control_denies_closes_the_connection() {
     let mut scene = Scene::new();
     let conn = scene.anonymous(0);

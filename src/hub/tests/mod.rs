@@ -10,7 +10,7 @@ mod timers;
 
 use std::{io, sync::Arc, time::Duration};
 
-use super::{CustomTypes, Flushed, Hub, Input, Output, Purpose};
+use super::{CustomTypes, Flushed, Hub, Input, Output, Purpose, Rejection};
 use crate::{
     clock::Now,
     config::settings::{Dialect, Settings},
@@ -96,6 +96,7 @@ impl Scene {
     }
 
     fn verified(&mut self, conn: ConnId, purpose: Purpose, result: Result<Identity, String>) {
+        let result = result.map_err(Rejection::Refused);
         self.handle(Input::Verified { conn, purpose, request: Some("1".into()), result });
     }
 

@@ -2,12 +2,13 @@
 
 use std::{
     io::{ErrorKind, Read, Write},
-    net::{SocketAddr, TcpStream},
+    net::{IpAddr, SocketAddr, TcpStream},
     sync::Arc,
 };
 
 use rustls::{ClientConfig, ClientConnection, StreamOwned};
 use serde_json::Value;
+use socket2::{Domain, Socket, Type};
 
 use super::PATIENCE;
 
@@ -20,6 +21,14 @@ pub enum Stream {
 impl Stream {
     pub fn plain(address: SocketAddr) -> Self {
         Self::Plain(tcp(address))
+    }
+
+    /// As [`Stream::plain`], from an address of ours.
+    pub fn plain_from(source: IpAddr, address: SocketAddr) -> Self {
+        let socket = Socket::new(Domain::for_address(address), Type::STREAM, None).expect("a socket");
+        socket.bind(&SocketAddr::new(source, 0).into()).expect("an address of this host");
+        socket.connect(&address.into()).expect("the gateway accepts");
+        Self::Plain(patient(socket.into()))
     }
 
     pub fn tls(address: SocketAddr, config: Arc<ClientConfig>) -> Self {
@@ -83,7 +92,10 @@ impl Write for Stream {
 }
 
 fn tcp(address: SocketAddr) -> TcpStream {
-    let socket = TcpStream::connect_timeout(&address, PATIENCE).expect("the gateway accepts");
+    patient(TcpStream::connect_timeout(&address, PATIENCE).expect("the gateway accepts"))
+}
+
+fn patient(socket: TcpStream) -> TcpStream {
     socket.set_read_timeout(Some(PATIENCE)).expect("a socket option");
     socket.set_nodelay(true).expect("a socket option");
     socket

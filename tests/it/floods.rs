@@ -1,0 +1,78 @@
+//! What comes in numbers: bad tokens from one address (D6), slow handshakes (A8), resets (A14).
+
+use serde_json::{Value, json};
+
+use crate::support::{
+    http::Stream,
+    keys::hand_made,
+    server::Server,
+    ws::{Ask, Client},
+};
+
+/// A token of the right form that nobody signed.
+fn forged() -> String {
+    let good = hand_made(r#"{"alg":"HS256"}"#, "{}");
+    let (message, _) = good.rsplit_once('.').expect("three parts");
+    format!("{message}.{}", "A".repeat(43))
+}
+
+fn throttled(server: &Server) -> f64 {
+    server.metric(r#"usher_tokens_total{result="throttled"}"#)
+}
+
+/// D6
+#[test]
+fn an_address_that_brings_bad_tokens_is_refused_before_they_are_looked_at() {
+    let server = Server::with(&[("RATE_LIMIT_MAX_AUTH_FAILURES", "20"), ("RATE_LIMIT_AUTH_WINDOW", "1h")]);
+    let (good, bad) = (server.token("ann"), forged());
+    let with = |token: &str| Ask::to("/ws").bearer(token);
+    for _ in 0..50 {
+        assert_eq!(server.status_of(&with(&good)), 101, "good tokens take nothing out");
+    }
+    for _ in 0..20 {
+        assert_eq!(server.status_of(&with(&bad)), 401);
+    }
+    for ask in [with(&bad), with(&good), Ask::to(&format!("/ws?token={good}"))] {
+        let answer = server.try_ask(&ask).err().expect("a refusal");
+        let wait_s = answer.header("Retry-After").and_then(|value| value.parse::<u32>().ok());
+        assert_eq!((answer.status, wait_s), (429, Some(180)), "a twentieth of an hour: {answer:?}");
+    }
+    assert_eq!(throttled(&server), 3.0);
+    assert_eq!(server.metric(r#"usher_tokens_total{result="refused"}"#), 20.0);
+    server.connect().close();
+    let other = Stream::plain_from([127, 0, 0, 2].into(), server.ws);
+    let status = Client::open(other, &with(&good)).map_or_else(|answer| answer.status, |_| 101);
+    assert_eq!(status, 101, "another address");
+}
+
+/// D6
+#[test]
+fn an_address_gets_in_again_with_the_refill() {
+    let server = Server::with(&[("RATE_LIMIT_MAX_AUTH_FAILURES", "1"), ("RATE_LIMIT_AUTH_WINDOW", "200ms")]);
+    let good = Ask::to("/ws").bearer(&server.token("ann"));
+    let bad = Ask::to("/ws").bearer(&forged());
+    for _ in 0..3 {
+        let refused = (0..2_000).any(|_| server.status_of(&bad) == 429);
+        assert!(refused, "one failure empties the bucket");
+        assert!((0..2_000).any(|_| server.status_of(&good) == 101), "refused for good");
+    }
+}
+
+/// D6
+#[test]
+fn bad_logins_after_the_upgrade_count_too() {
+    let server = Server::with(&[("RATE_LIMIT_MAX_AUTH_FAILURES", "1"), ("RATE_LIMIT_AUTH_WINDOW", "1h")]);
+    let login = |client: &mut Client, token: &str| client.request("auth:login", &json!({"token": token}));
+    let mut bad = server.connect();
+    assert_eq!(login(&mut bad, &forged()).1["code"], "unauthorised");
+    assert_eq!(bad.expect_close().0, 4401);
+
+    let good = server.token("ann");
+    let mut late = server.connect();
+    let (kind, error) = login(&mut late, &good);
+    assert_eq!((kind.as_str(), &error["code"]), ("system:error", &json!("rate_limited")));
+    assert!(error["retry_after_ms"].as_u64().is_some_and(|ms| ms > 3_000_000), "{error}");
+    assert_eq!(late.request("system:ping", &Value::Null).0, "system:pong", "the connection stays");
+    assert_eq!(server.status_of(&Ask::to("/ws").bearer(&good)), 429);
+    assert_eq!(throttled(&server), 2.0);
+}
