@@ -5,7 +5,10 @@ use std::{
     io::{Read, Write},
     net::{SocketAddr, TcpListener},
     path::Path,
-    sync::mpsc::{Receiver, SyncSender, sync_channel},
+    sync::{
+        atomic::{AtomicBool, Ordering},
+        mpsc::{Receiver, SyncSender, sync_channel},
+    },
     thread::JoinHandle,
 };
 
@@ -17,9 +20,10 @@ use tempfile::TempDir;
 
 use crate::support::{
     PATIENCE,
+    http::Stream,
     keys::{base64url, claims, hand_made, sign, token_for},
     server::{Server, text},
-    ws::Ask,
+    ws::{Ask, Client},
 };
 
 /// A key pair and the algorithms that it signs with.
@@ -157,6 +161,66 @@ fn a_document_names_its_keys_and_is_read_again() {
     assert_eq!(server.status_of(&bearer(&new_token)), 101, "a bad file keeps the keys that there are");
     assert_eq!(read("done"), 1.0);
 }
+
+/// D10. Clients with both keys connect all the time while the document changes.
+#[test]
+fn rotation_under_load_refuses_nobody() {
+    let directory = TempDir::new().expect("a directory");
+    let path = directory.path().join("jwks.json");
+    let put = |keys: &[Value]| {
+        fs::write(path.with_extension("new"), document(keys)).expect("a file");
+        fs::rename(path.with_extension("new"), &path).expect("a file");
+    };
+    let [old, new] = [("old", Pair::new(&PKCS_ED25519)), ("new", Pair::new(&PKCS_ECDSA_P256_SHA256))];
+    let jwks = [&old, &new].map(|(kid, pair)| pair.jwk(kid));
+    put(&jwks);
+    let environment = [
+        ("JWT_SECRET", ""),
+        ("JWT_JWKS_FILE", text(&path)),
+        // An unknown key is held against nobody (D6).
+        ("RATE_LIMIT_MAX_AUTH_FAILURES", "1"),
+        ("RATE_LIMIT_AUTH_WINDOW", "1h"),
+    ];
+    let server = Server::with(&environment);
+    let address = server.ws;
+    let done = AtomicBool::new(false);
+    let connect = |ask: Ask| {
+        let mut refused = Vec::new();
+        let mut connected = 0;
+        while !done.load(Ordering::Relaxed) && connected < CONNECTIONS_MAX {
+            match Client::open(Stream::plain(address), &ask) {
+                Ok(_) => connected += 1,
+                Err(answer) => refused.push(answer.status),
+            }
+        }
+        (connected, refused)
+    };
+    std::thread::scope(|scope| {
+        let clients = [&old, &new].map(|(kid, pair)| {
+            let ask = bearer(&server.remember(pair.token(pair.algorithms[0], Some(kid))));
+            scope.spawn(move || connect(ask))
+        });
+        for turn in 0..TURNS {
+            let next = Pair::new(&PKCS_ED25519);
+            let kid = format!("next{turn}");
+            let ask = bearer(&server.remember(next.token(Algorithm::EdDSA, Some(&kid))));
+            assert_eq!(server.status_of(&ask), 401);
+            put(&[next.jwk(&kid), jwks[turn % 2].clone(), jwks[1 - turn % 2].clone()]);
+            assert!((0..20_000).any(|_| server.status_of(&ask) == 101), "the document was not read again");
+        }
+        done.store(true, Ordering::Relaxed);
+        for client in clients {
+            let (connected, refused) = client.join().expect("a client");
+            assert_eq!(refused, [0; 0], "of {connected}");
+            assert!(connected > 0);
+        }
+    });
+}
+
+/// How often the document changes.
+const TURNS: usize = 50;
+/// Connections of one client meanwhile, at most.
+const CONNECTIONS_MAX: u32 = 50_000;
 
 #[test]
 fn an_address_is_fetched_at_start_and_for_an_unknown_key() {
