@@ -161,6 +161,8 @@ pub struct ShardCells {
     pub handshake_timeouts: Cell,
     /// Connections of users that control did not answer in time.
     pub admission_timeouts: Cell,
+    /// Handshakes whose peer left before it was answered.
+    pub handshakes_gone: Cell,
     /// Tokens accepted.
     pub auth_accepted: Cell,
     /// Tokens refused.

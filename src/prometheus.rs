@@ -193,6 +193,7 @@ fn handshakes(text: &mut Text, status: &Status) {
             ("answered_4xx", sum(|shard| &shard.http_answers[1])),
             ("answered_5xx", sum(|shard| &shard.http_answers[2])),
             ("timed_out", sum(|shard| &shard.handshake_timeouts)),
+            ("gone", sum(|shard| &shard.handshakes_gone)),
         ],
     );
     text.by(

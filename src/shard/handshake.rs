@@ -56,7 +56,10 @@ impl Shard {
         let Some(conn) = self.handshakes.pop_front() else { return false };
         match self.step(now, conn) {
             Step::Wait => {}
-            Step::Over => self.remove(now, conn),
+            Step::Over => {
+                self.cells.handshakes_gone.add(1);
+                self.remove(now, conn);
+            }
             Step::Answer(answer) => self.answer(now, conn, &answer),
             Step::Open(opening) => self.open(now, conn, opening),
         }

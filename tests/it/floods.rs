@@ -1,5 +1,8 @@
 //! What comes in numbers: bad tokens from one address (D6), slow handshakes (A8), resets (A14).
 
+use std::time::Duration;
+
+use rustix::net::sockopt;
 use serde_json::{Value, json};
 
 use crate::support::{
@@ -75,4 +78,40 @@ fn bad_logins_after_the_upgrade_count_too() {
     assert_eq!(late.request("system:ping", &Value::Null).0, "system:pong", "the connection stays");
     assert_eq!(server.status_of(&Ask::to("/ws").bearer(&good)), 429);
     assert_eq!(throttled(&server), 2.0);
+}
+
+/// Connections that are reset one after the other.
+const RESETS: u32 = 100_000;
+
+/// A14
+#[test]
+fn connections_that_are_reset_leave_nothing_behind() {
+    let server = Server::start();
+    server.connect().close();
+    let before = descriptors(server.pid());
+    for n in 0..RESETS {
+        let stream = Stream::plain(server.ws);
+        sockopt::set_socket_linger(stream.socket(), Some(Duration::ZERO)).expect("a socket option");
+        if n % 1_000 == 0 {
+            // The accept queue is in order: those before have been accepted, and it cannot fill up.
+            assert_eq!(server.get("/health").status, 200);
+        }
+    }
+    server.connect().close();
+    let settled = (0..1_000).any(|_| {
+        server.get("/health");
+        descriptors(server.pid()) <= before + 2
+    });
+    assert!(settled, "{} descriptors, {before} before", descriptors(server.pid()));
+    let gone = server.metric(r#"usher_handshakes_total{result="gone"}"#);
+    let errors = server.metric(r#"realtime_errors_total{type="accept"}"#);
+    assert_eq!(gone + errors, f64::from(RESETS), "{errors} while they were accepted");
+}
+
+/// Descriptors of all threads: shards have tables of their own.
+fn descriptors(pid: u32) -> usize {
+    let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).expect("the gateway runs");
+    let count =
+        |task: std::fs::DirEntry| std::fs::read_dir(task.path().join("fd")).map_or(0, Iterator::count);
+    tasks.flatten().map(count).sum()
 }

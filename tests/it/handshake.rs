@@ -2,8 +2,6 @@
 
 use std::time::Duration;
 
-use rustix::net::sockopt;
-
 use crate::support::{
     frame,
     http::{Stream, is_closed, read_answer},
@@ -248,26 +246,6 @@ fn the_subprotocol_chooses_the_dialect_and_is_echoed() {
     assert_eq!(raw.upgrade.header("Sec-WebSocket-Protocol"), Some("usher.raw.v1"));
     raw.bytes(&frame::masked(frame::PING, b"no greeting comes first"));
     assert_eq!(raw.hear(), crate::support::ws::Heard::Pong(b"no greeting comes first".to_vec()));
-}
-
-/// A14
-#[test]
-fn connections_that_are_reset_leave_nothing_behind() {
-    let server = Server::start();
-    server.connect().close();
-    let descriptors = || server.descriptors().values().sum::<usize>();
-    let before = descriptors();
-    for _ in 0..2_000 {
-        let stream = Stream::plain(server.ws);
-        sockopt::set_socket_linger(stream.socket(), Some(Duration::ZERO)).expect("a socket option");
-    }
-    server.connect().close();
-    // The accept queue is in order: whatever was reset before the last connection has been accepted and seen.
-    let settled = (0..1_000).any(|_| {
-        server.get("/health");
-        descriptors() <= before + 2
-    });
-    assert!(settled, "{} descriptors, {before} before", descriptors());
 }
 
 /// A15
