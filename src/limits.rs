@@ -32,6 +32,8 @@ pub const CLOSE_TIME_MAX: Duration = Duration::from_secs(5);
 pub const SCRATCH_BYTES: usize = 64 * 1024;
 /// Reads of one socket in a row before the others have their turn.
 pub const READS_PER_TURN_MAX: usize = 4;
+/// Deadlines of one kind acted on in a row before others have their turn: ten thousand handshakes may end at once.
+pub const EXPIRIES_PER_TURN_MAX: usize = 64;
 /// Sockets accepted in a row before those already connected have their turn.
 pub const ACCEPTS_PER_TURN_MAX: usize = 64;
 

@@ -173,7 +173,7 @@ pub struct KeepAlive {
     pub pong_timeout: Duration,
     /// `HTTP_READ_TIMEOUT`: accept → upgraded or answered; at most 5 s counts (limits.rs); 15 s in the seeds.
     pub read_timeout: Duration,
-    /// `HTTP_WRITE_TIMEOUT`: a blocked write of an HTTP answer or a closing socket is given up after; 15 s.
+    /// `HTTP_WRITE_TIMEOUT`: an HTTP answer or the last frame → the socket is gone; at most 5 s counts (limits.rs); 15 s.
     pub write_timeout: Duration,
 }
 

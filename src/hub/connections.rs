@@ -216,6 +216,12 @@ impl Connections {
         self.0.len()
     }
 
+    /// Slots that a look at all records goes through.
+    #[cfg(debug_assertions)]
+    pub(super) fn slots(&self) -> usize {
+        self.0.slots()
+    }
+
     /// The record, unless the slot is another connection's by now.
     #[inline]
     pub(super) fn get(&self, conn: ConnId) -> Option<&Connection> {

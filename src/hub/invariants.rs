@@ -5,15 +5,15 @@ use std::collections::HashSet;
 use super::{Hub, connections::Stage};
 use crate::ids::ConnId;
 
-/// A hub of this size or smaller is checked after every call.
-const SMALL_HUB: usize = 64;
+/// A hub whose table has this many slots or fewer, taken or not, is checked after every call.
+const SMALL_TABLE: usize = 256;
 /// A larger one after every so many.
 const CALLS_BETWEEN: u64 = 4_096;
 
 impl Hub {
     pub(super) fn check_now_and_then(&mut self) {
         self.handled += 1;
-        if self.len() <= SMALL_HUB || self.handled.is_multiple_of(CALLS_BETWEEN) {
+        if self.connections.slots() <= SMALL_TABLE || self.handled.is_multiple_of(CALLS_BETWEEN) {
             self.check_invariants();
         }
     }

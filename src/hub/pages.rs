@@ -22,6 +22,12 @@ impl<T> Pages<T> {
         self.len
     }
 
+    /// Places for values, taken or not.
+    #[cfg(debug_assertions)]
+    pub(super) fn slots(&self) -> usize {
+        self.pages.len() * PAGE_LEN
+    }
+
     #[inline]
     pub(super) fn get(&self, index: u32) -> Option<&T> {
         let index = index as usize;

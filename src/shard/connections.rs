@@ -12,6 +12,7 @@ use std::{
 
 use crate::{
     ids::{ConnId, ShardId},
+    limits::EXPIRIES_PER_TURN_MAX,
     net::{socket, tls_session::TlsSession},
     wire::frame::Decoder,
 };
@@ -177,11 +178,11 @@ impl<T: Copy> Expiries<T> {
         self.queue.push_back((now_ns + self.after_ns, what));
     }
 
-    /// The next one that is over. It may have moved on since: look before you act.
-    pub(super) fn pop_due(&mut self, now_ns: u64) -> Option<T> {
-        let (due, what) = *self.queue.front()?;
-        (due <= now_ns).then(|| self.queue.pop_front())?;
-        Some(what)
+    /// Those that are over, a turn's worth. They may have moved on since: look before you act.
+    pub(super) fn take_due(&mut self, now_ns: u64) -> Vec<T> {
+        let turn = self.queue.iter().take(EXPIRIES_PER_TURN_MAX);
+        let due = turn.take_while(|(due, _)| *due <= now_ns).count();
+        self.queue.drain(..due).map(|(_, what)| what).collect()
     }
 
     pub(super) fn next(&self) -> Option<u64> {

@@ -235,7 +235,7 @@ impl Shard {
 
     /// Ends the handshakes that took too long.
     pub(super) fn expire_handshakes(&mut self, now: Now) {
-        while let Some(conn) = self.handshake_expiries.pop_due(now.mono_ns) {
+        for conn in self.handshake_expiries.take_due(now.mono_ns) {
             let Some(connection) = self.connections.get_mut(conn) else { continue };
             match &connection.phase {
                 Phase::Handshake(head) => {
@@ -244,6 +244,8 @@ impl Shard {
                         self.remove(now, conn);
                     } else {
                         self.answer(now, conn, &Answer::error(408, "the request took too long"));
+                        // Who took all this time gets no more of it to close; the kernel delivers the answer.
+                        self.remove_finished(now, conn);
                     }
                 }
                 Phase::Admission(_) => {

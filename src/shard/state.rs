@@ -20,7 +20,7 @@ use super::{
 use crate::{
     auth::{Failures, token::Verifier},
     clock::Now,
-    config::Settings,
+    config::{Settings, settings::KeepAlive},
     event::{Class, Denial, Event, Refusal},
     handler::{Body, Handlers, Message, Replies},
     hub::{CustomMessage, CustomTypes, Hub, Input, Output, Purpose, Rejection},
@@ -88,6 +88,7 @@ impl Shard {
             raw: parts.handlers.takes_raw(),
         };
         let limits = &parts.settings.limits;
+        let KeepAlive { read_timeout, write_timeout, .. } = parts.settings.keep_alive;
         let failures = Failures::new(limits.auth_failures_max, limits.auth_failures_window, parts.seed);
         let shard = Self {
             frame_limits: FrameLimits {
@@ -105,9 +106,9 @@ impl Shard {
             connections: Connections::new(parts.id),
             listeners,
             handshakes: VecDeque::new(),
-            handshake_expiries: Expiries::new(limits::HANDSHAKE_TIME_MAX),
+            handshake_expiries: Expiries::new(read_timeout.min(limits::HANDSHAKE_TIME_MAX)),
             message_expiries: Expiries::new(limits::MESSAGE_TIME_MAX),
-            closing_expiries: Expiries::new(limits::CLOSE_TIME_MAX),
+            closing_expiries: Expiries::new(write_timeout.min(limits::CLOSE_TIME_MAX)),
             unread: Vec::new(),
             scratch: vec![0; limits::SCRATCH_BYTES],
             plain: Vec::new(),

@@ -218,13 +218,24 @@ impl Shard {
         self.hub.handle(now, Input::Gone { conn }, &mut self.outputs);
     }
 
-    /// Acts on every deadline that has passed.
+    /// Lets go of a connection that is only waited for to close.
+    pub(super) fn remove_finished(&mut self, now: Now, conn: ConnId) {
+        if self
+            .connections
+            .get_mut(conn)
+            .is_some_and(|connection| matches!(connection.phase, Phase::Lingering))
+        {
+            self.remove(now, conn);
+        }
+    }
+
+    /// Acts on deadlines that have passed; those that are left make the next one ([`Shard::next_deadline`]) due at once.
     pub(super) fn expire(&mut self, now: Now, readiness: &Readiness) {
         self.expire_handshakes(now);
-        while let Some((conn, number)) = self.message_expiries.pop_due(now.mono_ns) {
+        for (conn, number) in self.message_expiries.take_due(now.mono_ns) {
             self.expire_message(now, conn, number);
         }
-        while let Some(conn) = self.closing_expiries.pop_due(now.mono_ns) {
+        for conn in self.closing_expiries.take_due(now.mono_ns) {
             self.remove(now, conn);
         }
         if self.hub.next_deadline().is_some_and(|due| due <= now.mono_ns) {

@@ -6,7 +6,7 @@ use rustix::net::sockopt;
 use serde_json::{Value, json};
 
 use crate::support::{
-    http::Stream,
+    http::{Stream, read_answer},
     keys::hand_made,
     server::Server,
     ws::{Ask, Client},
@@ -78,6 +78,41 @@ fn bad_logins_after_the_upgrade_count_too() {
     assert_eq!(late.request("system:ping", &Value::Null).0, "system:pong", "the connection stays");
     assert_eq!(server.status_of(&Ask::to("/ws").bearer(&good)), 429);
     assert_eq!(throttled(&server), 2.0);
+}
+
+/// Sockets that keep a handshake open at once; the test and the gateway have a descriptor for each.
+const SLOW: usize = 10_000;
+
+/// A8
+#[test]
+fn ten_thousand_slow_handshakes_end_in_time_and_hold_nobody_up() {
+    let server = Server::with(&[("HTTP_READ_TIMEOUT", "3s")]);
+    let mut slow: Vec<Stream> = Vec::with_capacity(SLOW);
+    for n in 0..SLOW {
+        let mut stream = Stream::plain(server.ws);
+        if n % 2 == 0 {
+            stream.put(b"GET /ws HTTP/1.1\r\nHost: local");
+        }
+        slow.push(stream);
+        if n % 500 == 0 {
+            server.connect().close();
+        }
+    }
+    // A byte each for the dripping ones, and a good handshake now and then, for as long as any of them lasts.
+    let under_way = || server.metric(r#"usher_handshakes_under_way{core="0"}"#);
+    while under_way() > 0.0 {
+        for dripping in slow.iter_mut().step_by(2) {
+            dripping.put(b"h");
+        }
+        server.connect_as("ann").close();
+    }
+    assert_eq!(server.metric(r#"usher_handshakes_total{result="timed_out"}"#), SLOW as f64);
+    for (n, stream) in slow.iter_mut().enumerate() {
+        let answer = read_answer(stream, &mut Vec::new());
+        let right: &[u16] = if n % 2 == 0 { &[408, 0] } else { &[0] };
+        assert!(right.contains(&answer.status), "{n}: {answer:?}");
+    }
+    server.connect().close();
 }
 
 /// Connections that are reset one after the other.

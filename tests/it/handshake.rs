@@ -158,6 +158,22 @@ fn a_handshake_has_five_seconds_in_all() {
     server.connect().close();
 }
 
+/// The measure is the handshake of another gateway, whose five seconds began before.
+#[test]
+fn the_time_outs_of_http_can_be_shorter() {
+    let other = Server::start();
+    let mut measure = Stream::plain(other.ws);
+    let server = Server::with(&[("HTTP_READ_TIMEOUT", "200ms"), ("HTTP_WRITE_TIMEOUT", "200ms")]);
+    assert!(is_closed(&mut Stream::plain(server.ws)), "a silent handshake ends");
+    let mut answered = Stream::plain(server.ws);
+    answered.put(b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    assert_eq!(read_answer(&mut answered, &mut Vec::new()).status, 200);
+    while server.metric(r#"usher_handshakes_under_way{core="0"}"#) > 0.0 {}
+    measure.socket().set_nonblocking(true).expect("a socket option");
+    let unfinished = std::io::Read::read(&mut measure, &mut [0]).err().map(|error| error.kind());
+    assert_eq!(unfinished, Some(std::io::ErrorKind::WouldBlock), "it took five seconds or more");
+}
+
 /// A9
 #[test]
 fn a_get_has_no_body() {

@@ -246,7 +246,7 @@ const KEEP_ALIVE: &[Knob] = &[
         "HTTP_WRITE_TIMEOUT",
         time_or_ms(INSTANT, HOUR, |d, v| d.settings.keep_alive.write_timeout = v),
         "15s",
-        "A blocked write of an answer or of a closing connection is given up after",
+        "Answered or closed to gone; no more than 5 s count",
     )
     .also(&["WEBSOCKET_WRITE_WAIT"]),
 ];
