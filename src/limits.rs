@@ -27,6 +27,8 @@ pub const FIRST_LOGIN_TIME_MAX: Duration = Duration::from_secs(5);
 pub const ADMISSION_TIME_MAX: Duration = Duration::from_secs(5);
 /// Our close frame → the peer's, before the socket is closed anyway.
 pub const CLOSE_TIME_MAX: Duration = Duration::from_secs(5);
+/// As [`CLOSE_TIME_MAX`] while draining, for a connection that has everything it will get.
+pub const DRAIN_CLOSE_TIME_MAX: Duration = Duration::from_secs(1);
 
 /// Bytes read from one socket in one call; one such buffer per shard.
 pub const SCRATCH_BYTES: usize = 64 * 1024;

@@ -152,6 +152,9 @@ impl Shard {
             return tracing::warn!("every connection slot of this shard is taken");
         };
         self.handshake_expiries.start(now.mono_ns, conn);
+        if self.is_draining() {
+            self.parting_expiries.start(now.mono_ns, conn);
+        }
         let Some(connection) = self.connections.get_mut(conn) else { return };
         if let Err(error) = readiness.add(&connection.socket, conn.as_u64()) {
             tracing::warn!(%error, "cannot watch a connection");

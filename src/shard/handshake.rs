@@ -54,7 +54,10 @@ impl Shard {
     /// Takes one handshake a step further; whether there are others.
     pub(super) fn greet_next(&mut self, now: Now) -> bool {
         let Some(conn) = self.handshakes.pop_front() else { return false };
+        let last_look = self.last_looks > 0;
+        self.last_looks = self.last_looks.saturating_sub(1);
         match self.step(now, conn) {
+            Step::Wait if last_look => self.end_handshake(now, conn),
             Step::Wait => {}
             Step::Over => {
                 self.cells.handshakes_gone.add(1);
@@ -220,16 +223,6 @@ impl Shard {
             && let Some(connection) = self.connections.get_mut(conn)
         {
             failures.count(socket::network(connection.fd()), now.mono_ns);
-        }
-    }
-
-    /// Answers the requests that came in part, for a shard that drains.
-    pub(super) fn end_half_requests(&mut self, now: Now) {
-        for conn in self.connections.ids() {
-            let Some(connection) = self.connections.get_mut(conn) else { continue };
-            if matches!(&connection.phase, Phase::Handshake(head) if !head.0.is_empty()) {
-                self.answer(now, conn, &Answer::retry(503, "the gateway is shutting down", 1));
-            }
         }
     }
 

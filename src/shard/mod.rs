@@ -8,6 +8,7 @@
 
 mod accept;
 mod connections;
+mod drain;
 mod handshake;
 mod pace;
 mod state;

@@ -56,6 +56,10 @@ pub(super) struct Shard {
     pub(super) message_expiries: Expiries<(ConnId, u32)>,
     /// Sockets that are finishing or lingering.
     pub(super) closing_expiries: Expiries,
+    /// As `closing_expiries` while draining; connections that cannot take what they should get are left out of it.
+    pub(super) parting_expiries: Expiries,
+    /// The first so many of `handshakes` are looked at for the last time, since the shard drains.
+    pub(super) last_looks: usize,
     /// Sockets that had more to read than their turn allowed.
     pub(super) unread: Vec<ConnId>,
     /// One read of one socket; [`limits::SCRATCH_BYTES`].
@@ -69,9 +73,9 @@ pub(super) struct Shard {
     lagging: Arc<AtomicBool>,
     dirty: Vec<ConnId>,
     /// When everybody must be gone, monotonic nanoseconds; `None`: not draining.
-    drain_deadline: Option<u64>,
+    pub(super) drain_deadline: Option<u64>,
     /// Control knows that nobody is left.
-    drained_told: bool,
+    pub(super) drained_told: bool,
 }
 
 impl Shard {
@@ -109,6 +113,8 @@ impl Shard {
             handshake_expiries: Expiries::new(read_timeout.min(limits::HANDSHAKE_TIME_MAX)),
             message_expiries: Expiries::new(limits::MESSAGE_TIME_MAX),
             closing_expiries: Expiries::new(write_timeout.min(limits::CLOSE_TIME_MAX)),
+            parting_expiries: Expiries::new(limits::DRAIN_CLOSE_TIME_MAX),
+            last_looks: 0,
             unread: Vec::new(),
             scratch: vec![0; limits::SCRATCH_BYTES],
             plain: Vec::new(),
@@ -121,16 +127,6 @@ impl Shard {
             drained_told: false,
         };
         Ok((shard, parts.mailbox, readiness))
-    }
-
-    /// Whether a drain was asked for.
-    pub(super) fn is_draining(&self) -> bool {
-        self.drain_deadline.is_some()
-    }
-
-    /// Nobody is left after a drain, and control knows.
-    pub(super) fn is_finished(&self) -> bool {
-        self.drained_told
     }
 
     /// One message from control.
@@ -155,9 +151,7 @@ impl Shard {
                 return;
             }
             ToShard::Drain { within } => {
-                self.drain_deadline = Some(now.mono_ns.saturating_add(within.as_nanos() as u64));
-                self.listeners.drain();
-                self.end_half_requests(now);
+                self.begin_drain(now, within);
                 Input::Drain { spread_ms: u32::try_from(within.as_millis()).unwrap_or(u32::MAX).max(1) }
             }
         };
@@ -194,13 +188,14 @@ impl Shard {
             self.handshake_expiries.next(),
             self.message_expiries.next(),
             self.closing_expiries.next(),
+            self.parting_expiries.next(),
             self.listeners.resume_at(),
             drain,
         ];
         candidates.into_iter().flatten().min()
     }
 
-    fn report_members(&mut self) {
+    pub(super) fn report_members(&mut self) {
         let Self { hub, control, lagging, .. } = self;
         if !hub.members_pending() && !lagging.load(Ordering::Relaxed) {
             return;
@@ -308,21 +303,6 @@ impl Shard {
         if request.is_some() || event.class != Class::Ephemeral {
             let outcome = Err(Refusal::Overloaded { retry_after_ms: RETRY_AFTER_MS });
             self.hub.handle(now, Input::Published { conn, request, outcome }, &mut self.outputs);
-        }
-    }
-
-    /// Ends a drain: whoever is still here when its time is over is cut off.
-    fn finish_drain(&mut self, now: Now) {
-        let Some(deadline) = self.drain_deadline else { return };
-        if now.mono_ns >= deadline {
-            for conn in self.connections.ids() {
-                self.remove(now, conn);
-            }
-            self.settle(now);
-        }
-        if self.connections.len() == 0 && self.listeners.are_closed() && !self.drained_told {
-            self.report_members();
-            self.drained_told = self.control.try_send(ToControl::Drained).is_ok();
         }
     }
 }

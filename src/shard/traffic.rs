@@ -206,6 +206,9 @@ impl Shard {
         }
         connection.phase = Phase::Finishing;
         self.closing_expiries.start(now.mono_ns, conn);
+        if self.is_draining() {
+            self.parting_expiries.start(now.mono_ns, conn);
+        }
         self.flush(now, conn);
     }
 
@@ -238,6 +241,7 @@ impl Shard {
         for conn in self.closing_expiries.take_due(now.mono_ns) {
             self.remove(now, conn);
         }
+        self.expire_parting(now);
         if self.hub.next_deadline().is_some_and(|due| due <= now.mono_ns) {
             self.hub.handle(now, Input::Tick, &mut self.outputs);
         }

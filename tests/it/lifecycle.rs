@@ -7,6 +7,7 @@ use serde_json::json;
 
 use crate::support::{
     grpc::{Backend, to_user},
+    http::{Stream, is_closed, read_answer},
     server::{Server, command},
     ws::{Ask, Heard},
 };
@@ -91,6 +92,32 @@ fn who_does_not_answer_the_close_is_left_behind_in_time() {
     server.signal(Signal::TERM);
     assert_eq!(server.wait().code(), Some(0));
     drop(silent);
+}
+
+/// L1. The measure is another gateway's handshake, whose five seconds began before.
+#[test]
+fn who_stays_silent_does_not_hold_a_stop_up() {
+    let other = Server::start();
+    let mut measure = Stream::plain(other.ws);
+    let mut server = Server::with(&[("TLS_SELF_SIGNED", "true"), ("HTTPS_PORT", "0")]);
+    let [mut silent, mut half] = [server.ws; 2].map(Stream::plain);
+    half.put(b"GET /ws HTTP/1.1\r\n");
+    let mut hello = Stream::plain(server.wss.expect("a wss listener"));
+    hello.put(b"\x16\x03\x01");
+    let mut never_closes = server.connect();
+    let mut answered = Stream::plain(server.ws);
+    answered.put(b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    assert_eq!(read_answer(&mut answered, &mut Vec::new()).status, 200);
+
+    server.signal(Signal::TERM);
+    assert_eq!(read_answer(&mut half, &mut Vec::new()).status, 503);
+    assert_eq!([&mut silent, &mut hello].map(is_closed), [true, true]);
+    assert_eq!(never_closes.expect_close().0, 1001);
+    assert_eq!(never_closes.hear(), Heard::End);
+    assert_eq!(server.wait().code(), Some(0));
+    measure.socket().set_nonblocking(true).expect("a socket option");
+    let unfinished = std::io::Read::read(&mut measure, &mut [0]).err().map(|error| error.kind());
+    assert_eq!(unfinished, Some(std::io::ErrorKind::WouldBlock), "it took five seconds or more");
 }
 
 /// L2

@@ -1,0 +1,81 @@
+//! The end of a shard: everybody is sent away, and nobody who stays silent holds it up.
+//!
+//! Handshakes under way are looked at once more, so that a request that has come is answered, then ended. Connections
+//! have [`DRAIN_CLOSE_TIME_MAX`](crate::limits::DRAIN_CLOSE_TIME_MAX) to answer our close once the kernel has all that
+//! they will get: it delivers that without us. Who still has something to take keeps the usual time. The drain's own
+//! deadline is above all.
+
+use std::time::Duration;
+
+use super::{connections::Phase, state::Shard};
+use crate::{clock::Now, ids::ConnId, mesh::ToControl, net::http::Answer};
+
+impl Shard {
+    /// Whether a drain was asked for.
+    pub(super) fn is_draining(&self) -> bool {
+        self.drain_deadline.is_some()
+    }
+
+    /// Nobody is left after a drain, and control knows.
+    pub(super) fn is_finished(&self) -> bool {
+        self.drained_told
+    }
+
+    /// From now on: whoever is here leaves, whoever comes is answered and leaves too.
+    pub(super) fn begin_drain(&mut self, now: Now, within: Duration) {
+        self.drain_deadline = Some(now.mono_ns.saturating_add(within.as_nanos() as u64));
+        self.listeners.drain();
+        for conn in self.connections.ids() {
+            let Some(connection) = self.connections.get_mut(conn) else { continue };
+            if matches!(connection.phase, Phase::Handshake(_)) {
+                self.handshakes.push_back(conn);
+            } else {
+                self.parting_expiries.start(now.mono_ns, conn);
+            }
+        }
+        self.last_looks = self.handshakes.len();
+    }
+
+    /// Ends a handshake whose request has not come, or in part.
+    pub(super) fn end_handshake(&mut self, now: Now, conn: ConnId) {
+        let Some(connection) = self.connections.get_mut(conn) else { return };
+        match &connection.phase {
+            Phase::Handshake(head) if head.0.is_empty() => self.remove(now, conn),
+            Phase::Handshake(_) => {
+                self.answer(now, conn, &Answer::retry(503, "the gateway is shutting down", 1));
+            }
+            Phase::Admission(_) | Phase::Open | Phase::Finishing | Phase::Lingering => {}
+        }
+    }
+
+    /// Ends the connections that had their time to answer.
+    pub(super) fn expire_parting(&mut self, now: Now) {
+        for conn in self.parting_expiries.take_due(now.mono_ns) {
+            let Some(connection) = self.connections.get_mut(conn) else { continue };
+            match connection.phase {
+                Phase::Handshake(_) => self.end_handshake(now, conn),
+                Phase::Open | Phase::Lingering if !connection.blocked => {
+                    // Sends what TLS has to say at the end, where nothing was finished yet.
+                    self.finish(now, conn);
+                    self.remove_finished(now, conn);
+                }
+                Phase::Admission(_) | Phase::Open | Phase::Finishing | Phase::Lingering => {}
+            }
+        }
+    }
+
+    /// Ends a drain: whoever is still here when its time is over is cut off.
+    pub(super) fn finish_drain(&mut self, now: Now) {
+        let Some(deadline) = self.drain_deadline else { return };
+        if now.mono_ns >= deadline {
+            for conn in self.connections.ids() {
+                self.remove(now, conn);
+            }
+            self.settle(now);
+        }
+        if self.connections.len() == 0 && self.listeners.are_closed() && !self.drained_told {
+            self.report_members();
+            self.drained_told = self.control.try_send(ToControl::Drained).is_ok();
+        }
+    }
+}
