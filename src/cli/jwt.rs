@@ -33,14 +33,14 @@ pub(super) fn execute(matches: &ArgMatches, resolved: &Resolved) -> ExitCode {
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum MintError {
     #[error(
-        "there is no secret to sign with. A gateway that is given none makes one for each run, tells nobody, and prints a token \
-         when it starts. For tokens from here, start the gateway with JWT_SECRET=<TEXT> and give this command the same: \
-         in the environment, in the file of --config, or as --secret"
+        "there is no secret to sign with. A gateway that is given none makes one for each run and prints a token with it. \
+         For tokens from here, start the gateway with JWT_SECRET=<TEXT> and give this command the same: in the \
+         environment, in the file of --config, or as --secret"
     )]
     NoSecret,
     #[error(
-        "there is no secret to sign with: this gateway's tokens are signed with a private key that it does not have. Whoever has it \
-         makes them; with JWT_SECRET beside it, or --secret, this command could"
+        "there is no secret to sign with: this gateway's tokens are signed with a private key that it does not have. \
+         Whoever has it makes them; with JWT_SECRET beside it, or --secret, this command could"
     )]
     Elsewhere,
     #[error("--user must be 1 to {USER_ID_BYTES_MAX} bytes without control characters")]

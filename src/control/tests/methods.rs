@@ -194,5 +194,5 @@ async fn a_message_beyond_four_mebibytes_is_refused() {
         body: Some(send_to_user_request::Body::PayloadJson(vec![b' '; 5 << 20])),
         ..Default::default()
     };
-    assert_eq!(client.send_to_user(request).await.unwrap_err().code(), Code::OutOfRange);
+    assert_eq!(client.send_to_user(request).await.unwrap_err().code(), Code::ResourceExhausted);
 }
