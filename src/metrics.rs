@@ -310,6 +310,8 @@ pub struct ControlCells {
     pub idempotency_keys: Cell,
     /// Versions of Latest values remembered (gauge).
     pub versions: Cell,
+    /// Errors of `accept` on the gRPC, admin and health listeners.
+    pub accept_errors: Cell,
     /// Tokens whose key id was unknown to a shard.
     pub unknown_keys: Cell,
     /// Key files and documents read again.

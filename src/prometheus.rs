@@ -108,7 +108,7 @@ fn errors(text: &mut Text, status: &Status) {
     };
     let protocol = [1002, 1003, 1007, 1008, 1009];
     let errors = [
-        ("accept", status.sum(|shard| &shard.accept_errors)),
+        ("accept", status.sum(|shard| &shard.accept_errors) + status.control.accept_errors.get()),
         ("tls_handshake", status.sum(|shard| &shard.tls_failures)),
         ("handshake_timeout", status.sum(|shard| &shard.handshake_timeouts)),
         ("http_client", status.sum(|shard| &shard.http_answers[1])),

@@ -5,6 +5,7 @@
 //! so, gets what is broadcast afterwards. Talks to shards through `mesh`, to everybody else through
 //! [`gateway::Gateway`].
 
+mod accept;
 pub mod admin;
 mod desk;
 pub mod fetch;
@@ -99,7 +100,8 @@ pub async fn run(parts: ControlParts) -> Result<(), ControlError> {
     {
         let Some(listener) = listener else { continue };
         let pages = pages(parts.gateway.clone(), parts.status.clone());
-        servers.spawn(admin::serve(listener, pages, stopped.clone())?);
+        let incoming = accept::Incoming::new(listener, parts.status.clone())?;
+        servers.spawn(admin::serve(incoming, pages, stopped.clone()));
     }
     let desk = Desk::new(DeskParts {
         settings: &parts.settings,

@@ -8,7 +8,7 @@ use std::{
     os::fd::OwnedFd,
 };
 
-use rustix::net::SocketFlags;
+use rustix::{io::Errno, net::SocketFlags};
 use socket2::{Domain, Protocol, Socket, Type};
 
 /// Connections that wait in the kernel to be accepted; the kernel cuts it to `net.core.somaxconn`.
@@ -88,15 +88,18 @@ pub enum Accepted {
 
 /// Accepts one connection. Never fails: what cannot be helped is a kind of answer.
 pub fn accept(listener: &TcpListener) -> Accepted {
-    use rustix::io::Errno;
     match rustix::net::accept_with(listener, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC) {
         Ok(socket) => Accepted::Socket(socket),
         Err(Errno::AGAIN) => Accepted::Nobody,
-        Err(error @ (Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM)) => {
-            Accepted::Exhausted(error.into())
-        }
+        Err(error) if is_exhausted(&error.into()) => Accepted::Exhausted(error.into()),
         Err(_) => Accepted::Lost,
     }
+}
+
+/// Whether the descriptor table is full, or the system is out of descriptors or memory, so that accepting at once would
+/// fail again.
+pub fn is_exhausted(error: &io::Error) -> bool {
+    matches!(Errno::from_io_error(error), Some(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM))
 }
 
 #[cfg(test)]

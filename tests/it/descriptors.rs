@@ -85,6 +85,23 @@ fn a_full_table_stops_nobody_who_is_inside_and_newcomers_enter_when_there_is_roo
     first.close();
 }
 
+/// K1
+#[test]
+fn listeners_of_operators_come_back_after_the_last_descriptor_is_gone() {
+    let server = Server::with(&[("LOG_LEVEL", "info")]);
+    server.limit_files(FILES_MAX);
+    let mut first = server.connect();
+    let crowd: Vec<Stream> = (0..2 * FILES_MAX).map(|_| Stream::plain(server.admin)).collect();
+    let told = (0..100_000).any(|_| server.log().contains("cannot accept callers"));
+    assert!(told, "all of them fitted");
+    assert_eq!(server.status_of(&Ask::to("/ws")), 101, "clients have tables of their own");
+    first.expect_silence();
+    drop(crowd);
+    let errors = server.metric(r#"realtime_errors_total{type="accept"}"#);
+    assert!(errors >= 1.0, "{errors}");
+    assert_eq!(server.log().matches("cannot accept").count(), 1, "{}", server.log());
+}
+
 /// Sends everybody away; the process ends and with it all of its tables: its port is free again.
 fn stop(server: &mut Server) {
     let mut clients: Vec<Client> = (0..12).map(|_| server.connect()).collect();

@@ -4,7 +4,7 @@
 
 mod page;
 
-use std::{future::Future, net::TcpListener, sync::Arc};
+use std::{future::Future, sync::Arc};
 
 use axum::{
     Router,
@@ -17,7 +17,7 @@ use tokio::sync::watch;
 
 use crate::{
     clock::Now,
-    control::{ControlError, gateway::Gateway},
+    control::{accept::Incoming, gateway::Gateway},
     limits::{LABELLED_ROOMS_MAX, LISTED_ROOMS_MAX},
     prometheus,
     status::Status,
@@ -58,21 +58,19 @@ fn health_routes() -> Router<Source> {
 
 /// Serves the pages until `stopped` turns true.
 pub(super) fn serve(
-    listener: TcpListener,
+    incoming: Incoming,
     pages: Router,
     mut stopped: watch::Receiver<bool>,
-) -> Result<impl Future<Output = ()> + Send + 'static, ControlError> {
-    listener.set_nonblocking(true)?;
-    let listener = tokio::net::TcpListener::from_std(listener)?;
+) -> impl Future<Output = ()> + Send + 'static {
     let stop = async move {
         // An error means that the control core is gone: stop as well.
         let _gone = stopped.wait_for(|stopped| *stopped).await;
     };
-    Ok(async move {
-        if let Err(error) = axum::serve(listener, pages).with_graceful_shutdown(stop).await {
+    async move {
+        if let Err(error) = axum::serve(incoming, pages).with_graceful_shutdown(stop).await {
             tracing::error!(%error, "the admin pages ended");
         }
-    })
+    }
 }
 
 async fn index(State(source): State<Source>) -> Response {

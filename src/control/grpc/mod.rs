@@ -1,24 +1,15 @@
 //! The gRPC server: `realtime.RealtimeService`, health and reflection (03 §7).
 //!
-//! Owns the server's bounds and its listener. Never routes: every method is a call through the
-//! [`Gateway`]. A listener that cannot accept for a moment (no descriptor left) pauses instead of ending.
+//! Owns the server's bounds. Never routes: every method is a call through the [`Gateway`].
 
 mod callers;
 mod events;
 mod notify;
 mod service;
 
-use std::{
-    future::Future,
-    net::TcpListener,
-    pin::Pin,
-    sync::Arc,
-    task::{Context, Poll},
-    time::Duration,
-};
+use std::{future::Future, net::TcpListener, sync::Arc, time::Duration};
 
-use tokio::{net::TcpStream, sync::watch, time::Sleep};
-use tokio_stream::Stream;
+use tokio::sync::watch;
 use tonic::{
     Code, Status,
     body::Body,
@@ -33,7 +24,7 @@ pub use service::Realtime;
 
 use crate::{
     config::settings,
-    control::{ControlError, gateway::Gateway},
+    control::{ControlError, accept::Incoming, gateway::Gateway},
     generated::{
         DESCRIPTORS,
         realtime::realtime_service_server::{RealtimeServiceServer, SERVICE_NAME},
@@ -68,7 +59,7 @@ pub(super) fn serve(
     status: Arc<status::Status>,
     stopped: watch::Receiver<bool>,
 ) -> Result<(Health, impl Future<Output = ()> + Send + 'static), ControlError> {
-    let incoming = Incoming::new(callers.listener)?;
+    let incoming = Incoming::new(callers.listener, status.clone())?;
     let (health, health_service) = tonic_health::server::health_reporter();
     let realtime = Realtime::new(gateway, status, callers.settings.token.clone());
     let realtime = RealtimeServiceServer::new(realtime).max_decoding_message_size(GRPC_MESSAGE_BYTES_MAX);
@@ -132,51 +123,9 @@ async fn stop(mut stopped: watch::Receiver<bool>) {
     let _gone = stopped.wait_for(|stopped| *stopped).await;
 }
 
-/// Accepted sockets, for ever.
-struct Incoming {
-    listener: tokio::net::TcpListener,
-    /// Set while accepting would only fail again.
-    pause: Option<Pin<Box<Sleep>>>,
-}
-
-impl Incoming {
-    fn new(listener: TcpListener) -> Result<Self, ControlError> {
-        listener.set_nonblocking(true)?;
-        Ok(Self { listener: tokio::net::TcpListener::from_std(listener)?, pause: None })
-    }
-}
-
-impl Stream for Incoming {
-    type Item = std::io::Result<TcpStream>;
-
-    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        loop {
-            if let Some(pause) = &mut self.pause {
-                std::task::ready!(pause.as_mut().poll(cx));
-                self.pause = None;
-            }
-            match std::task::ready!(self.listener.poll_accept(cx)) {
-                Ok((socket, _)) => {
-                    if let Err(error) = socket.set_nodelay(true) {
-                        tracing::debug!(%error, "a caller was gone before it was served");
-                        continue;
-                    }
-                    return Poll::Ready(Some(Ok(socket)));
-                }
-                Err(error) => {
-                    tracing::warn!(%error, "cannot accept callers");
-                    self.pause = Some(Box::pin(tokio::time::sleep(ACCEPT_PAUSE)));
-                }
-            }
-        }
-    }
-}
-
 /// A silent caller is pinged after.
 const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(30);
 /// A caller that does not answer a ping is given up after.
 const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Header fields of one call, bytes.
 const HEADER_BYTES_MAX: u32 = 16 * 1024;
-/// After an error of accept.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
