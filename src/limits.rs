@@ -4,6 +4,8 @@ use std::time::Duration;
 
 /// Messages that fit one shard's mailbox from control. Larger rides out longer stalls of a shard at 8 B a slot.
 pub const TO_SHARD_MESSAGES_MAX: usize = 65_536;
+/// Bytes of payloads that wait in one shard's mailbox from control. Larger rides out longer stalls of a shard.
+pub const TO_SHARD_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// Messages that fit the control core's mailbox from one shard.
 pub const TO_CONTROL_MESSAGES_MAX: usize = 65_536;
 /// Calls from gRPC, admin and embedding code that wait for the control loop.
@@ -149,6 +151,7 @@ pub const LABELLED_ROOMS_MAX: usize = 50;
 const _: () = assert!(ROOM_COUNTS_MAX < TO_SHARD_MESSAGES_MAX, "counts leave room for deliveries");
 const _: () =
     assert!(EVENT_BYTES_MAX < GRPC_MESSAGE_BYTES_MAX, "too big a payload is told from too big a call");
+const _: () = assert!(EVENT_BYTES_MAX < TO_SHARD_BYTES_MAX, "every event fits a mailbox that is empty");
 const _: () = assert!(TARGET_BYTES_MAX < HEAD_BYTES_MAX, "a long target must be told from a long head");
 const _: () = assert!(HEAD_BYTES_MAX <= SCRATCH_BYTES, "a head is parsed from the scratch buffer");
 const _: () =

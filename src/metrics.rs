@@ -263,6 +263,8 @@ pub struct MethodCells {
 pub struct MailboxCells {
     /// Messages waiting for the shard, those that control holds back included (gauge).
     pub to_shard_waiting: Cell,
+    /// Bytes of payloads waiting for the shard (gauge).
+    pub to_shard_bytes: Cell,
     /// Sends to the shard that found its mailbox full.
     pub to_shard_refused: Cell,
     /// Messages waiting for control (gauge).

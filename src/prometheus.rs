@@ -262,6 +262,11 @@ fn mailboxes(text: &mut Text, control: &ControlCells) {
             ("to_control", |mailbox| &mailbox.to_control_refused),
         ],
     );
+    let name = "usher_mailbox_bytes";
+    text.family(name, Gauge, "Bytes of payloads that wait for a core.");
+    for (core, mailbox) in control.mailboxes.iter().enumerate() {
+        text.sample(name, &[("core", &core.to_string())], mailbox.to_shard_bytes.get());
+    }
     let name = "usher_shard_lagging";
     text.family(name, Gauge, "1 while a core is behind with telling whom it holds.");
     for (core, mailbox) in control.mailboxes.iter().enumerate() {

@@ -223,6 +223,7 @@ impl Desk {
         views.clear();
         views.extend(self.links.iter().zip(&self.status.cells).map(|(link, cells)| ShardView {
             free: link.free(),
+            free_bytes: link.free_bytes(),
             lagging: link.is_lagging(),
             connections: cells.connections.get() as u32,
         }));

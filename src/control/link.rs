@@ -11,7 +11,7 @@ use std::{
 };
 
 use crate::{
-    limits::{HELD_BACK_MAX, ROOM_COUNTS_MAX},
+    limits::{HELD_BACK_MAX, ROOM_COUNTS_MAX, TO_SHARD_BYTES_MAX},
     mesh::{Receiver, Sender, ToControl, ToShard},
     metrics::MailboxCells,
 };
@@ -56,6 +56,11 @@ impl Link {
     /// Messages that can be delivered now.
     pub(super) fn free(&self) -> usize {
         if self.held_back.is_empty() { self.to.free() } else { 0 }
+    }
+
+    /// Bytes of payloads that can be delivered now.
+    pub(super) fn free_bytes(&self) -> usize {
+        TO_SHARD_BYTES_MAX.saturating_sub(self.to.bytes())
     }
 
     /// Whether the directory may miss somebody whom this shard holds.
@@ -118,6 +123,7 @@ impl Link {
     /// Writes down how full the mailboxes are.
     pub(super) fn measure(&self, cells: &MailboxCells) {
         cells.to_shard_waiting.set((self.to.len() + self.held_back.len()) as u64);
+        cells.to_shard_bytes.set(self.to.bytes() as u64);
         cells.to_shard_refused.set(self.to.refused());
         cells.to_control_waiting.set(self.from.len() as u64);
         cells.to_control_refused.set(self.from.refused());

@@ -8,13 +8,21 @@ use std::{
     future::poll_fn,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
     task::{Context, Poll},
 };
 
 use atomic_waker::AtomicWaker;
 use crossbeam_queue::ArrayQueue;
+
+/// A message as a mailbox has to know it.
+pub trait Weigh {
+    /// Bytes that it keeps from being freed while it waits, as far as they are worth counting; never changes.
+    fn bytes(&self) -> usize {
+        0
+    }
+}
 
 /// What both ends share.
 #[derive(Debug)]
@@ -25,6 +33,9 @@ struct Shared<T> {
     waker: AtomicWaker,
     /// Sends that found the queue full; for the metric.
     refused: AtomicU64,
+    /// Of the messages in the queue, at least: a sender adds before it puts a message in, the receiver subtracts after it
+    /// took one out.
+    bytes: AtomicUsize,
 }
 
 /// Names the mailbox between one sending core and one receiving core.
@@ -39,6 +50,7 @@ impl Mailbox {
             asleep: AtomicBool::new(false),
             waker: AtomicWaker::new(),
             refused: AtomicU64::new(0),
+            bytes: AtomicUsize::new(0),
         });
         (Sender { shared: shared.clone() }, Receiver { shared })
     }
@@ -56,12 +68,17 @@ impl<T> Clone for Sender<T> {
     }
 }
 
-impl<T> Sender<T> {
+impl<T: Weigh> Sender<T> {
     /// Puts the message in, or gives it back when the mailbox is full.
     pub fn try_send(&self, message: T) -> Result<(), T> {
+        let bytes = message.bytes();
+        if bytes > 0 {
+            self.shared.bytes.fetch_add(bytes, Ordering::Relaxed);
+        }
         let sent = self.shared.queue.push(message);
         if sent.is_err() {
             self.shared.refused.fetch_add(1, Ordering::Relaxed);
+            self.shared.bytes.fetch_sub(bytes, Ordering::Relaxed);
         }
         // Pairs with the fence of `Receiver::poll_ready`: either this load sees the flag, or the receiver's second
         // look sees the message.
@@ -70,6 +87,11 @@ impl<T> Sender<T> {
             self.shared.waker.wake();
         }
         sent
+    }
+
+    /// Bytes that wait now. With one sender it can only shrink until that sender sends.
+    pub fn bytes(&self) -> usize {
+        self.shared.bytes.load(Ordering::Relaxed)
     }
 
     /// Messages that fit now. With one sender it can only grow until that sender sends.
@@ -99,10 +121,15 @@ pub struct Receiver<T> {
     shared: Arc<Shared<T>>,
 }
 
-impl<T> Receiver<T> {
+impl<T: Weigh> Receiver<T> {
     /// The oldest message, if there is one.
     pub fn try_recv(&mut self) -> Option<T> {
-        self.shared.queue.pop()
+        let message = self.shared.queue.pop()?;
+        let bytes = message.bytes();
+        if bytes > 0 {
+            self.shared.bytes.fetch_sub(bytes, Ordering::Relaxed);
+        }
+        Some(message)
     }
 
     /// Messages waiting now.
@@ -145,12 +172,18 @@ impl<T> Receiver<T> {
 
 #[cfg(test)]
 mod tests {
-    use std::{sync::atomic::AtomicUsize, task::Wake, task::Waker};
+    use std::task::{Wake, Waker};
 
     use super::*;
 
     #[derive(Default)]
     struct Count(AtomicUsize);
+
+    impl Weigh for u32 {
+        fn bytes(&self) -> usize {
+            *self as usize
+        }
+    }
 
     impl Wake for Count {
         fn wake(self: Arc<Self>) {
@@ -164,6 +197,15 @@ mod tests {
         assert_eq!((sender.try_send(1), sender.try_send(2), sender.try_send(3)), (Ok(()), Ok(()), Err(3)));
         assert_eq!((sender.free(), sender.refused()), (0, 1));
         assert_eq!((receiver.try_recv(), receiver.try_recv(), receiver.try_recv()), (Some(1), Some(2), None));
+    }
+
+    #[test]
+    fn bytes_are_those_of_what_waits() {
+        let (sender, mut receiver) = Mailbox::bounded(2);
+        assert_eq!((sender.try_send(10), sender.try_send(5), sender.try_send(7)), (Ok(()), Ok(()), Err(7)));
+        assert_eq!(sender.bytes(), 15, "what was refused does not wait");
+        assert_eq!((receiver.try_recv(), sender.bytes()), (Some(10), 5));
+        assert_eq!((receiver.try_recv(), receiver.try_recv(), sender.bytes()), (Some(5), None, 0));
     }
 
     #[test]

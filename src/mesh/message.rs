@@ -5,6 +5,7 @@ use std::{sync::Arc, time::Duration};
 use crate::{
     event::{Address, Denial, Event, Position, Receipt, Refusal},
     ids::ConnId,
+    mesh::Weigh,
     wire::command::RequestId,
 };
 
@@ -71,6 +72,13 @@ pub enum ToShard {
     },
 }
 
+impl Weigh for ToShard {
+    /// Of payloads alone. One that goes to several shards counts for each.
+    fn bytes(&self) -> usize {
+        if let Self::Deliver(event) = self { event.payload.len() } else { 0 }
+    }
+}
+
 /// One shard → control.
 #[derive(Debug)]
 pub enum ToControl {
@@ -112,6 +120,8 @@ pub enum ToControl {
     /// If the mailbox is full: dropped; the next such token asks again.
     UnknownKey,
 }
+
+impl Weigh for ToControl {}
 
 // Mailboxes are allocated whole at start: 65 536 slots of these.
 const _: () = assert!(size_of::<ToShard>() <= 128);

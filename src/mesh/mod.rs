@@ -6,5 +6,5 @@
 pub mod mailbox;
 pub mod message;
 
-pub use mailbox::{Mailbox, Receiver, Sender};
+pub use mailbox::{Mailbox, Receiver, Sender, Weigh};
 pub use message::{ToControl, ToShard};

@@ -31,10 +31,18 @@ pub type Token = u64;
 pub struct ShardView {
     /// Messages that its mailbox takes now.
     pub free: usize,
+    /// Bytes of payloads that may still wait in it.
+    pub free_bytes: usize,
     /// It has connections that it could not tell of yet.
     pub lagging: bool,
     /// Open connections, anonymous ones included.
     pub connections: u32,
+}
+
+impl ShardView {
+    fn takes(&self, event: &Event) -> bool {
+        self.free > 0 && event.payload.len() <= self.free_bytes
+    }
 }
 
 /// Everything that can happen to the router.
@@ -266,7 +274,7 @@ impl Route {
             }
         };
         let (targets, delivered_connections) = self.targets(&event.target, shards);
-        if targets.iter().any(|shard| shards[shard.index()].free == 0) {
+        if !targets.iter().all(|shard| shards[shard.index()].takes(&event)) {
             self.counts.overloaded += 1;
             return Err(Refusal::Overloaded { retry_after_ms: OVERLOAD_RETRY.as_millis() as u32 });
         }

@@ -8,9 +8,9 @@ use super::*;
 use crate::event::LatestKey;
 
 const START: Now = Now { mono_ns: 1_000_000_000, wall_ms: 0 };
-const FREE: ShardView = ShardView { free: 9, lagging: false, connections: 5 };
-const FULL: ShardView = ShardView { free: 0, lagging: false, connections: 5 };
-const LAGGING: ShardView = ShardView { free: 9, lagging: true, connections: 5 };
+const FREE: ShardView = ShardView { free: 9, free_bytes: 100, lagging: false, connections: 5 };
+const FULL: ShardView = ShardView { free: 0, free_bytes: 100, lagging: false, connections: 5 };
+const LAGGING: ShardView = ShardView { free: 9, free_bytes: 100, lagging: true, connections: 5 };
 
 /// A router, and what the control loop would keep beside it.
 struct Bench {
@@ -127,16 +127,19 @@ fn a_shard_that_lags_behind_gets_everything() {
 
 #[test]
 fn a_full_mailbox_refuses_before_anything_is_stored() {
-    let mut bench = Bench::new();
-    bench.admit(0, "a", 1);
-    bench.admit(1, "a", 1);
-    bench.shards[1] = FULL;
-    let refused = bench.publish(event(user("a"), Class::Critical), Some("k"));
-    assert_eq!(refused, (vec![], Err(Refusal::Overloaded { retry_after_ms: 100 })));
-    bench.shards[1] = FREE;
-    let (shards, receipt) = bench.publish(event(user("a"), Class::Critical), Some("k"));
-    assert_eq!((shards, receipt.unwrap().position.unwrap().offset), (vec![0, 1], 1));
-    assert_eq!(bench.route.counts().overloaded, 1);
+    let bytes = event(user("a"), Class::Critical).payload.len();
+    for full in [FULL, ShardView { free_bytes: bytes - 1, ..FREE }] {
+        let mut bench = Bench::new();
+        bench.admit(0, "a", 1);
+        bench.admit(1, "a", 1);
+        bench.shards[1] = full;
+        let refused = bench.publish(event(user("a"), Class::Critical), Some("k"));
+        assert_eq!(refused, (vec![], Err(Refusal::Overloaded { retry_after_ms: 100 })), "{full:?}");
+        bench.shards[1] = ShardView { free: 1, free_bytes: bytes, ..FREE };
+        let (shards, receipt) = bench.publish(event(user("a"), Class::Critical), Some("k"));
+        assert_eq!((shards, receipt.unwrap().position.unwrap().offset), (vec![0, 1], 1));
+        assert_eq!(bench.route.counts().overloaded, 1);
+    }
 }
 
 #[test]

@@ -162,6 +162,7 @@ impl Control {
     fn views(&self, lagging: &[bool]) -> Vec<ShardView> {
         let view = |(link, lagging): (&Link, &bool)| ShardView {
             free: if link.held_back.is_empty() { link.to.free() } else { 0 },
+            free_bytes: usize::MAX,
             lagging: *lagging,
             connections: 0,
         };

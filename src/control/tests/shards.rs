@@ -8,6 +8,7 @@ use super::*;
 use crate::{
     control::gateway::{Publication, PublishError, Stats},
     event::{Class, Denial, Refusal, Target},
+    limits::{EVENT_BYTES_MAX, TO_SHARD_BYTES_MAX},
 };
 
 fn text(event: &Event) -> &str {
@@ -24,6 +25,25 @@ async fn who_was_told_of_a_join_gets_the_next_broadcast() {
         assert_eq!(&*world.shards[1].delivered().await.kind, "ticket:sold");
     }
     assert!(world.shards[0].is_silent());
+}
+
+#[tokio::test]
+async fn a_mailbox_takes_so_many_bytes_of_payloads() {
+    let mut world = World::with_mailboxes(1_024, |_| ());
+    world.shards[1].joined("event:1", 1);
+    let payload = Bytes::from(format!("\"{}\"", "x".repeat(EVENT_BYTES_MAX - 2)));
+    let send = |world: &World| {
+        let gateway = world.gateway.clone();
+        let payload = payload.clone();
+        async move { gateway.broadcast("event:1", "ticket:sold", payload).await }
+    };
+    for _ in 0..TO_SHARD_BYTES_MAX / EVENT_BYTES_MAX {
+        send(&world).await.unwrap();
+    }
+    let refused = send(&world).await.unwrap_err();
+    assert!(matches!(refused, PublishError::Refused(Refusal::Overloaded { .. })), "{refused}");
+    world.shards[1].delivered().await;
+    send(&world).await.unwrap();
 }
 
 #[tokio::test]
