@@ -47,7 +47,7 @@ impl Shard {
             shard.open(slot);
             shard.handle(Input::Text { conn: id(slot), text: JOIN });
         }
-        shard.hub.take_members(&mut |_, _| true);
+        shard.hub.take_reports(&mut |_| true);
         shard.flush();
         shard
     }
@@ -214,7 +214,7 @@ fn coming_and_going(c: &mut Criterion) {
             for text in [LEAVE, JOIN] {
                 shard.handle(Input::Text { conn: id(5_000), text });
             }
-            shard.hub.take_members(&mut |_, _| true);
+            shard.hub.take_reports(&mut |_| true);
             shard.flush();
         });
     });
@@ -222,7 +222,7 @@ fn coming_and_going(c: &mut Criterion) {
         b.iter(|| {
             shard.open(20_000);
             shard.handle(Input::Gone { conn: id(20_000) });
-            shard.hub.take_members(&mut |_, _| true);
+            shard.hub.take_reports(&mut |_| true);
             shard.flush();
         });
     });

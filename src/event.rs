@@ -125,6 +125,27 @@ pub enum Refusal {
     Draining,
 }
 
+/// What control says to who comes into a room that it decides about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RoomEntry {
+    /// Members on all shards as control counted them then, the newcomer and those still on their way included.
+    pub members: u32,
+    /// Head of the room's stream, where it is kept: what follows it is delivered to the newcomer, nothing before.
+    pub position: Option<Position>,
+}
+
+/// Why a connection does not come into a room.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RoomDenial {
+    /// The room has `MAX_ROOM_MEMBERS` members already.
+    Full,
+    /// Control could not be asked, or did not answer in time.
+    Overloaded {
+        /// Milliseconds until it is worth trying again.
+        retry_after_ms: u32,
+    },
+}
+
 /// Why a user's connection is not admitted, or why it is ended from outside.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Denial {

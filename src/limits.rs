@@ -32,6 +32,9 @@ pub const CLOSE_TIME_MAX: Duration = Duration::from_secs(5);
 /// As [`CLOSE_TIME_MAX`] while draining, for a connection that has everything it will get.
 pub const DRAIN_CLOSE_TIME_MAX: Duration = Duration::from_secs(1);
 
+/// A join that control decides → its answer; without one it is refused and may be tried again.
+pub const JOIN_TIME_MAX: Duration = Duration::from_secs(5);
+
 /// Bytes read from one socket in one call; one such buffer per shard.
 pub const SCRATCH_BYTES: usize = 64 * 1024;
 /// Reads of one socket in a row before the others have their turn.
@@ -138,8 +141,12 @@ pub const OVERLOAD_RETRY: Duration = Duration::from_millis(100);
 pub const CONTROL_RETRY: Duration = Duration::from_secs(1);
 /// What a client is told to wait when its user has too many connections.
 pub const TOO_MANY_CONNECTIONS_RETRY: Duration = Duration::from_secs(5);
-/// Room member counts sent to one shard at a time; the rest goes a second later.
+/// Rooms whose member counts are told to shards at a time; the rest goes a second later.
 pub const ROOM_COUNTS_MAX: usize = 4_096;
+/// Comings and goings announced at a time; the rest goes a tenth of a second later, or sooner.
+pub const ANNOUNCEMENTS_MAX: usize = 4_096;
+/// Room in a shard's mailbox that member counts and announcements leave to deliveries and answers, messages.
+pub const DELIVERIES_RESERVE: usize = 4_096;
 
 /// Length of one gRPC message, bytes.
 pub const GRPC_MESSAGE_BYTES_MAX: usize = 4 * 1024 * 1024;
@@ -148,7 +155,7 @@ pub const GRPC_STREAMS_MAX: u32 = 1_024;
 /// Rooms with a label of their own in the metrics; the rest is `other`.
 pub const LABELLED_ROOMS_MAX: usize = 50;
 
-const _: () = assert!(ROOM_COUNTS_MAX < TO_SHARD_MESSAGES_MAX, "counts leave room for deliveries");
+const _: () = assert!(DELIVERIES_RESERVE < TO_SHARD_MESSAGES_MAX, "what may wait gets its turn");
 const _: () =
     assert!(EVENT_BYTES_MAX < GRPC_MESSAGE_BYTES_MAX, "too big a payload is told from too big a call");
 const _: () = assert!(EVENT_BYTES_MAX < TO_SHARD_BYTES_MAX, "every event fits a mailbox that is empty");

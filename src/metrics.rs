@@ -194,6 +194,8 @@ pub struct ShardCells {
     pub bad_messages: Cell,
     /// Messages refused by the rate limit.
     pub rate_limited: Cell,
+    /// Joins that control was asked for and did not answer in time.
+    pub joins_unanswered: Cell,
     /// Connections whose socket does not take more at the moment (gauge).
     pub blocked: Cell,
     /// Turns of the driver: mailbox and readable sockets taken → everything flushed.
@@ -300,6 +302,10 @@ pub struct ControlCells {
     pub admitted: Cell,
     /// Connections of users refused for their number.
     pub denied: Cell,
+    /// Joins granted, of those that control decides.
+    pub joined: Cell,
+    /// Joins refused since the room was full.
+    pub rooms_full: Cell,
     /// Answers to a shard given up since even the list of what waits for it was full.
     pub replies_lost: Cell,
     /// Streams with a head (gauge).

@@ -224,6 +224,16 @@ fn handshakes(text: &mut Text, status: &Status) {
         ],
     );
     text.by(
+        "usher_room_joins_total",
+        "Joins that the control core decides, by how they ended.",
+        "result",
+        &[
+            ("entered", control.joined.get()),
+            ("full", control.rooms_full.get()),
+            ("unanswered", sum(|shard| &shard.joins_unanswered)),
+        ],
+    );
+    text.by(
         "usher_key_documents_total",
         "Key files and addresses read again.",
         "result",

@@ -114,7 +114,7 @@ impl Desk {
 
     /// Hears everything that shards had said by now; `true`: they said more meanwhile.
     ///
-    /// Clients' messages are routed last: who joined on any shard before gets them.
+    /// Clients' messages are routed last: who joined on any shard before gets them, and was announced before.
     pub(super) fn hear(&mut self, now: Now) -> bool {
         for index in 0..self.links.len() {
             // Before the mailbox: a shard that catches up meanwhile has told either the mailbox or the flag.
@@ -124,6 +124,7 @@ impl Desk {
                 self.mail(now, ShardId(index as u16), message);
             }
         }
+        self.announce(now);
         let mut messages = std::mem::take(&mut self.messages);
         for (event, reply) in messages.drain(..) {
             self.publish(now, event, None, reply);
@@ -140,6 +141,17 @@ impl Desk {
             ToControl::Admit { conn, user, user_connections } => {
                 self.route_input(now, Input::Admit { conn, user, user_connections });
             }
+            ToControl::Join { conn, attempt, room, members, newcomer } => {
+                self.route_input(now, Input::Join { conn, attempt, room, members, newcomer });
+            }
+            ToControl::Present { room, user, present, conn } => {
+                let behind = self.route.has_announcements();
+                self.route_input(now, Input::Present { room, user, present, conn });
+                // At once, so that who came and went is told of in that order; where some wait, all do.
+                if !behind {
+                    self.announce(now);
+                }
+            }
             ToControl::Publish { conn, request, event } => {
                 // Who spoke without an id learns of a refusal alone; nobody misses what is Ephemeral.
                 let wants_answer = request.is_some() || event.class != Class::Ephemeral;
@@ -150,6 +162,13 @@ impl Desk {
                 self.status.control.unknown_keys.add(1);
                 self.unknown_key.notify_one();
             }
+        }
+    }
+
+    /// Tells who came and went, as far as mailboxes can spare the room.
+    fn announce(&mut self, now: Now) {
+        if self.route.has_announcements() {
+            self.route_viewed(now, |shards| Input::Announce { shards });
         }
     }
 
@@ -224,6 +243,7 @@ impl Desk {
         views.extend(self.links.iter().zip(&self.status.cells).map(|(link, cells)| ShardView {
             free: link.free(),
             free_bytes: link.free_bytes(),
+            spare: link.spare(),
             lagging: link.is_lagging(),
             connections: cells.connections.get() as u32,
         }));
@@ -242,13 +262,16 @@ impl Desk {
                 Output::Denied { conn, denial, retry_after_ms } => {
                     self.answer_shard(conn.shard(), ToShard::Denied { conn, denial, retry_after_ms });
                 }
+                Output::JoinDecided { conn, attempt, outcome } => {
+                    self.answer_shard(conn.shard(), ToShard::JoinDecided { conn, attempt, outcome });
+                }
                 Output::Answer { token, result } => self.answer(token, result),
                 Output::Disconnect { shard, user } => {
                     self.links[shard.index()].order(ToShard::Disconnect { user });
                 }
                 Output::Disconnected { token, connections } => self.disconnected(token, connections),
-                Output::RoomCount { shard, room, members } => {
-                    self.links[shard.index()].tell(ToShard::RoomCount { room, members });
+                Output::RoomCount { shard, room, others } => {
+                    self.links[shard.index()].order(ToShard::RoomCount { room, others });
                 }
             }
         }
@@ -303,6 +326,7 @@ impl Desk {
         if now.mono_ns >= self.second_ends_ns {
             self.second(now);
         }
+        self.announce(now);
         let cells = &self.status.control;
         let directory = self.route.directory();
         cells.users.set(directory.user_count() as u64);
@@ -323,7 +347,7 @@ impl Desk {
         }
         self.messages_before = messages;
         self.second_ends_ns = now.mono_ns + SECOND_NS;
-        self.route_input(now, Input::Tick);
+        self.route_viewed(now, |shards| Input::Tick { shards });
     }
 
     fn measure(&self) {
@@ -338,6 +362,8 @@ impl Desk {
         cells.key_reused.set(counts.key_reused);
         cells.admitted.set(counts.admitted);
         cells.denied.set(counts.denied);
+        cells.joined.set(counts.joined);
+        cells.rooms_full.set(counts.rooms_full);
         cells.streams.set(sequencer.history().stream_count() as u64);
         cells.stream_entries.set(sequencer.history().entry_count() as u64);
         cells.stream_bytes.set(sequencer.history().bytes() as u64);

@@ -11,7 +11,7 @@ use std::{
 };
 
 use crate::{
-    limits::{HELD_BACK_MAX, ROOM_COUNTS_MAX, TO_SHARD_BYTES_MAX},
+    limits::{DELIVERIES_RESERVE, HELD_BACK_MAX, TO_SHARD_BYTES_MAX},
     mesh::{Receiver, Sender, ToControl, ToShard},
     metrics::MailboxCells,
 };
@@ -63,6 +63,11 @@ impl Link {
         TO_SHARD_BYTES_MAX.saturating_sub(self.to.bytes())
     }
 
+    /// Those of the free messages that may be used for what can wait.
+    pub(super) fn spare(&self) -> usize {
+        self.free().saturating_sub(DELIVERIES_RESERVE)
+    }
+
     /// Whether the directory may miss somebody whom this shard holds.
     pub(super) fn is_lagging(&self) -> bool {
         self.was_lagging || self.lagging.load(Ordering::Acquire)
@@ -111,13 +116,6 @@ impl Link {
             self.order(message);
         }
         fits
-    }
-
-    /// Sends a count if that takes no room from deliveries; the next one carries the newer count.
-    pub(super) fn tell(&mut self, message: ToShard) {
-        if self.free() > ROOM_COUNTS_MAX {
-            self.order(message);
-        }
     }
 
     /// Writes down how full the mailboxes are.
@@ -180,11 +178,10 @@ mod tests {
     }
 
     #[test]
-    fn counts_never_crowd_out_deliveries() {
-        let (mut link, mut inbox) = link(ROOM_COUNTS_MAX + 1);
-        for _ in 0..5 {
-            link.tell(disconnect("x"));
-        }
-        assert_eq!(users(&mut inbox).len(), 1);
+    fn what_can_wait_never_crowds_out_deliveries() {
+        let (mut link, _inbox) = link(DELIVERIES_RESERVE + 1);
+        assert_eq!(link.spare(), 1);
+        link.order(disconnect("x"));
+        assert_eq!((link.spare(), link.free()), (0, DELIVERIES_RESERVE));
     }
 }

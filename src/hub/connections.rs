@@ -8,6 +8,7 @@ use std::sync::Arc;
 use super::{
     deadlines::Tick,
     groups::{GroupKey, Seat},
+    joining::Joining,
     limiter::Strikes,
     outbox::Outbox,
     pages::Pages,
@@ -87,6 +88,8 @@ pub(super) struct Rare {
     pub(super) muted: Vec<String>,
     /// Rooms where it is typing, and until when.
     pub(super) typing: Vec<(GroupKey, Tick)>,
+    /// Joins that wait for control.
+    pub(super) joining: Vec<Joining>,
     pub(super) bad_messages: Strikes<{ BAD_MESSAGES_MAX as usize - 1 }>,
     pub(super) rate_violations: Strikes<{ RATE_VIOLATIONS_MAX as usize - 1 }>,
 }

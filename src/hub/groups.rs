@@ -1,8 +1,9 @@
 //! Connections by name: what users and rooms are to a hub.
 //!
-//! Owns the interned names, the members of each and what control was told about them. Never knows a connection
-//! beyond its slot. Invariants: a group exists exactly while it has members or control must still learn that it has
-//! none; a group whose count differs from what control was told waits in `changed`, once.
+//! Owns the interned names, the members of each, the places reserved for those that control has not let in yet, and
+//! what control was told about them. Never knows a connection beyond its slot. Invariants: a group exists exactly
+//! while it has members, reservations, or control must still learn that it has neither; a group whose count differs
+//! from what control was told waits in `changed`, once.
 
 use std::{collections::VecDeque, hash::BuildHasher, num::NonZeroU32, sync::Arc};
 
@@ -41,7 +42,7 @@ pub(super) struct Groups {
     by_name: HashTable<GroupKey>,
     hasher: FixedState,
     changed: VecDeque<GroupKey>,
-    /// Groups with at least one member.
+    /// Groups with at least one member or reservation.
     populated: usize,
 }
 
@@ -49,10 +50,12 @@ pub(super) struct Groups {
 struct Group {
     name: Arc<str>,
     members: Members,
+    /// Places of those that are not members yet, and may never be.
+    reserved: u32,
     /// What control was told last.
     told: u32,
-    /// Members on all shards, as control said last; 0: never.
-    total: u32,
+    /// Members on the other shards, as control said last; 0: never.
+    others: u32,
     /// Whether it is in `changed`.
     waiting: bool,
 }
@@ -62,6 +65,13 @@ struct Group {
 enum Members {
     One(u32),
     Many(Vec<u32>),
+}
+
+impl Group {
+    /// What control is told.
+    fn count(&self) -> u32 {
+        self.members.len() + self.reserved
+    }
 }
 
 impl Groups {
@@ -76,7 +86,7 @@ impl Groups {
         }
     }
 
-    /// Groups with at least one member.
+    /// Groups with at least one member or reservation.
     pub(super) const fn populated(&self) -> usize {
         self.populated
     }
@@ -92,18 +102,19 @@ impl Groups {
         self.groups.get(key.index()).map_or(&[], |group| group.members.as_slice())
     }
 
+    /// Members and reservations.
     pub(super) fn count(&self, key: GroupKey) -> u32 {
-        self.members(key).len() as u32
+        self.groups.get(key.index()).map_or(0, Group::count)
     }
 
-    /// Members on all shards, as well as is known here: at least those of this hub.
+    /// Members on all shards: those of this hub, and those of the others as well as is known here.
     pub(super) fn total(&self, key: GroupKey) -> u32 {
-        self.groups.get(key.index()).map_or(0, |group| group.total.max(group.members.len()))
+        self.groups.get(key.index()).map_or(0, |group| group.members.len().saturating_add(group.others))
     }
 
-    pub(super) fn set_total(&mut self, name: &str, total: u32) {
+    pub(super) fn set_others(&mut self, name: &str, others: u32) {
         if let Some(group) = self.find(name).and_then(|key| self.groups.get_mut(key.index())) {
-            group.total = total;
+            group.others = others;
         }
     }
 
@@ -114,24 +125,49 @@ impl Groups {
     /// Adds a member; it must not be one yet.
     pub(super) fn join(&mut self, name: &Arc<str>, slot: u32) -> Seat {
         let Some(key) = self.find(name) else {
-            let key = self.insert(Group {
-                name: Arc::clone(name),
-                members: Members::One(slot),
-                told: 0,
-                total: 0,
-                waiting: false,
-            });
+            let key = self.begin(name, Members::One(slot));
             self.populated += 1;
             self.note_change(key);
             return Seat { group: key, position: 0 };
         };
         let mut position = 0;
         if let Some(group) = self.groups.get_mut(key.index()) {
+            self.populated += usize::from(group.count() == 0);
             position = group.members.len();
             group.members.push(slot);
-            self.populated += usize::from(position == 0);
         }
         self.note_change(key);
+        Seat { group: key, position }
+    }
+
+    /// Keeps a place for somebody who may become a member.
+    pub(super) fn reserve(&mut self, name: &Arc<str>) -> GroupKey {
+        let key = self.find(name).unwrap_or_else(|| self.begin(name, Members::Many(Vec::new())));
+        if let Some(group) = self.groups.get_mut(key.index()) {
+            self.populated += usize::from(group.count() == 0);
+            group.reserved += 1;
+        }
+        self.note_change(key);
+        key
+    }
+
+    /// Gives a reserved place up.
+    pub(super) fn release(&mut self, key: GroupKey) {
+        if let Some(group) = self.groups.get_mut(key.index()) {
+            group.reserved -= 1;
+            self.populated -= usize::from(group.count() == 0);
+        }
+        self.note_change(key);
+    }
+
+    /// Makes a member of whom a place was reserved for; control counts it already.
+    pub(super) fn settle(&mut self, key: GroupKey, slot: u32) -> Seat {
+        let mut position = 0;
+        if let Some(group) = self.groups.get_mut(key.index()) {
+            group.reserved -= 1;
+            position = group.members.len();
+            group.members.push(slot);
+        }
         Seat { group: key, position }
     }
 
@@ -139,7 +175,7 @@ impl Groups {
     pub(super) fn leave(&mut self, seat: Seat) -> Option<u32> {
         let group = self.groups.get_mut(seat.group.index())?;
         let moved = group.members.swap_remove(seat.position);
-        self.populated -= usize::from(group.members.len() == 0);
+        self.populated -= usize::from(group.count() == 0);
         self.note_change(seat.group);
         moved
     }
@@ -147,7 +183,7 @@ impl Groups {
     /// Control learns the present count by another message.
     pub(super) fn set_told(&mut self, key: GroupKey) {
         if let Some(group) = self.groups.get_mut(key.index()) {
-            group.told = group.members.len();
+            group.told = group.count();
         }
     }
 
@@ -160,7 +196,7 @@ impl Groups {
     pub(super) fn take_changes(&mut self, report: &mut dyn FnMut(&Arc<str>, u32) -> bool) -> bool {
         while let Some(key) = self.changed.front().copied() {
             if let Some(group) = self.groups.get_mut(key.index()) {
-                let count = group.members.len();
+                let count = group.count();
                 if count != group.told && !report(&group.name, count) {
                     return false;
                 }
@@ -183,6 +219,11 @@ impl Groups {
         }
     }
 
+    fn begin(&mut self, name: &Arc<str>, members: Members) -> GroupKey {
+        let name = Arc::clone(name);
+        self.insert(Group { name, members, reserved: 0, told: 0, others: 0, waiting: false })
+    }
+
     fn insert(&mut self, group: Group) -> GroupKey {
         let key = self.free.pop().unwrap_or_else(|| GroupKey::new(self.groups.len() as u32));
         let hash = self.hasher.hash_one(&*group.name);
@@ -203,24 +244,25 @@ impl Groups {
         self.free.push(key);
     }
 
-    /// Panics where the state contradicts itself; returns the number of seats taken.
+    /// Panics where the state contradicts itself; returns the number of seats taken, and of places reserved.
     #[cfg(debug_assertions)]
-    pub(super) fn check_invariants(&self) -> usize {
+    pub(super) fn check_invariants(&self) -> (usize, usize) {
         let mut populated = 0;
         let mut waiting = 0;
-        let mut seats = 0;
+        let (mut seats, mut reserved) = (0, 0);
         for group in self.groups.iter() {
-            let count = group.members.len();
+            let count = group.count();
             assert!(count > 0 || group.waiting, "{} is empty and nobody will hear of it", group.name);
             assert!(count == group.told || group.waiting, "control does not know {}", group.name);
             assert!(self.find(&group.name).is_some(), "{} is not in the index", group.name);
             populated += usize::from(count > 0);
             waiting += usize::from(group.waiting);
-            seats += count as usize;
+            seats += group.members.len() as usize;
+            reserved += group.reserved as usize;
         }
         assert_eq!((self.populated, self.changed.len()), (populated, waiting));
         assert_eq!(self.by_name.len(), self.groups.len());
-        seats
+        (seats, reserved)
     }
 }
 
@@ -335,13 +377,31 @@ mod tests {
     }
 
     #[test]
-    fn a_total_below_the_members_here_is_out_of_date() {
+    fn the_total_is_of_the_members_here_and_elsewhere() {
         let mut groups = Groups::new(1);
         let seat = groups.join(&"a".into(), 1);
+        groups.set_others("a", 9);
         groups.join(&"a".into(), 2);
-        groups.set_total("a", 1);
-        assert_eq!(groups.total(seat.group), 2);
-        groups.set_total("a", 9);
-        assert_eq!(groups.total(seat.group), 9);
+        assert_eq!(groups.total(seat.group), 11);
+        groups.set_others("nobody is here", 9);
+        assert_eq!(groups.find("nobody is here"), None);
+    }
+
+    #[test]
+    fn a_reserved_place_counts_and_is_no_member() {
+        let mut groups = Groups::new(1);
+        let key = groups.reserve(&"a".into());
+        assert_eq!((groups.count(key), groups.members(key).len(), groups.populated()), (1, 0, 1));
+        groups.set_told(key);
+        assert_eq!(changes(&mut groups), []);
+        let seat = groups.settle(key, 7);
+        assert_eq!((groups.count(key), groups.members(key)), (1, &[7][..]));
+        assert_eq!(changes(&mut groups), [], "control counted it when it was reserved");
+        assert_eq!(groups.reserve(&"a".into()), key);
+        groups.leave(seat);
+        assert_eq!((groups.count(key), groups.populated()), (1, 1));
+        groups.release(key);
+        assert_eq!((changes(&mut groups), groups.populated()), (vec![("a".into(), 0)], 0));
+        assert_eq!(groups.find("a"), None);
     }
 }

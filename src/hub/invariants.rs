@@ -1,6 +1,6 @@
 //! What must hold between two calls of `handle`, checked in debug builds.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use super::{Hub, connections::Stage};
 use crate::ids::ConnId;
@@ -20,7 +20,8 @@ impl Hub {
 
     /// Panics where the state contradicts itself.
     pub(super) fn check_invariants(&self) {
-        let (mut open, mut admitted, mut of_users, mut in_rooms) = (0, 0, 0, 0);
+        let (mut open, mut admitted, mut of_users, mut in_rooms, mut joining) = (0, 0, 0, 0, 0);
+        let mut present = HashMap::new();
         let dirty: HashSet<ConnId> = self.dirty.iter().copied().collect();
         for record in self.connections.iter() {
             let slot = record.id.slot() as u32;
@@ -46,13 +47,20 @@ impl Hub {
                     record.id
                 );
             }
+            for waiting in record.joining() {
+                joining += usize::from(!record.rooms.contains(waiting.room));
+            }
+            for pair in record.rooms.iter().filter_map(|seat| self.presence_of(record.id, seat.group)) {
+                *present.entry(pair).or_default() += 1;
+            }
             let must_wake = matches!(record.stage, Stage::Open | Stage::Closing);
             assert_eq!(self.deadlines.contains(slot), must_wake, "{:?} {:?}", record.id, record.stage);
             assert!(record.dirty == dirty.contains(&record.id), "{:?} is dirty or is not", record.id);
             record.outbox.check_invariants(self.bounds);
         }
-        assert_eq!(self.users.check_invariants(), of_users, "a seat of a user is nobody's");
-        assert_eq!(self.rooms.check_invariants(), in_rooms, "a seat in a room is nobody's");
+        assert_eq!(self.users.check_invariants(), (of_users, 0), "a seat of a user is nobody's");
+        assert_eq!(self.rooms.check_invariants(), (in_rooms, joining), "a seat in a room is nobody's");
+        self.presence.check_invariants(present);
         assert_eq!(self.cells.connections.get(), open);
         assert_eq!(self.cells.connections_authenticated.get(), admitted);
         assert!(self.overflowed.is_empty() && self.due.is_empty());

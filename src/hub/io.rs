@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::{
     config::settings::Dialect,
-    event::{Denial, Event, Position, Receipt, Refusal},
+    event::{Address, Denial, Event, Position, Receipt, Refusal, RoomDenial, RoomEntry},
     handler::Reply,
     identity::Identity,
     ids::ConnId,
@@ -107,6 +107,15 @@ pub enum Input<'a> {
         /// Milliseconds.
         retry_after_ms: u32,
     },
+    /// Control, or the shard where control could not be asked: the answer to [`Output::Join`].
+    JoinDecided {
+        /// The connection that asked.
+        conn: ConnId,
+        /// The same attempt.
+        attempt: u32,
+        /// In, or not.
+        outcome: Result<RoomEntry, RoomDenial>,
+    },
     /// Control: deliver.
     Deliver(&'a Event),
     /// Control: the outcome of an [`Output::Publish`] that had a request.
@@ -123,12 +132,12 @@ pub enum Input<'a> {
         /// Whose.
         user: Arc<str>,
     },
-    /// Control: members of a room on all shards.
+    /// Control: members of a room on the other shards.
     RoomCount {
         /// Which.
         room: Arc<str>,
         /// How many.
-        members: u32,
+        others: u32,
     },
     /// Send everybody away: 1001, each told its own time to return, spread over this many milliseconds.
     Drain {
@@ -151,6 +160,19 @@ pub enum Output {
         user: Arc<str>,
         /// The user's connections in this hub, this one included.
         user_connections: u32,
+    },
+    /// Ask control to let a connection into a room; `JoinDecided` should follow, or the client is told to try again.
+    Join {
+        /// The connection.
+        conn: ConnId,
+        /// Comes back in the answer.
+        attempt: u32,
+        /// Which room.
+        room: Arc<str>,
+        /// Members in this hub with all who wait for an answer, this one included.
+        members: u32,
+        /// `false`: it is a member already, and asks where the room's stream stands.
+        newcomer: bool,
     },
     /// Answer the upgrade with 101; what is in the outbox goes after it.
     Upgrade {
@@ -201,6 +223,30 @@ pub enum Output {
     /// tell `Gone`.
     Shutdown {
         /// The connection.
+        conn: ConnId,
+    },
+}
+
+/// What control must know sooner or later: state, of which the newest counts. See
+/// [`Hub::take_reports`](super::Hub::take_reports).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Report {
+    /// Connections of a user, or members of a room, those that wait for an answer included; 0: none any more.
+    Members {
+        /// Which user or room.
+        address: Address,
+        /// How many in this hub.
+        count: u32,
+    },
+    /// Whether any connection of a user is in a room under `ROOM_PRESENCE`.
+    Present {
+        /// Where.
+        room: Arc<str>,
+        /// Who.
+        user: Arc<str>,
+        /// In it, or not any more.
+        present: bool,
+        /// The connection that came or went last.
         conn: ConnId,
     },
 }

@@ -32,7 +32,7 @@ impl Hub {
         }
         if let Some(before) = self.connections.at(conn.slot() as u32).map(|record| record.id) {
             // The shell uses a slot again only when its socket is closed.
-            self.gone(turn, before);
+            self.gone(before);
         }
         self.connections.insert(Connection::new(conn, dialect, turn.tick));
         match identity {
@@ -137,7 +137,7 @@ impl Hub {
                 let request = record.rare_mut().login.take().and_then(|login| login.request);
                 let problem = problem.after(u64::from(retry_after_ms));
                 self.refuse_login(turn, conn, request.as_ref(), problem);
-                self.release_user(turn, conn);
+                self.release_user(conn);
                 self.close(turn, conn, close);
             }
             Stage::Closing | Stage::Ended => {}
@@ -146,7 +146,7 @@ impl Hub {
 
     /// Answers the upgrade with an error and forgets the connection.
     fn reject(&mut self, turn: &mut Turn<'_>, conn: ConnId, status: u16, retry_after_s: u32) {
-        self.gone(turn, conn);
+        self.gone(conn);
         turn.out.push(Output::Reject { conn, status, retry_after_s });
     }
 
@@ -160,7 +160,7 @@ impl Hub {
         record.stage = Stage::Closing;
         record.deadline = turn.tick.plus(self.spans.close).plus(Span(1));
         self.push_control(conn, Frame::close(close));
-        self.retire(turn, conn);
+        self.retire(conn);
         self.reschedule(turn, conn);
     }
 
@@ -187,7 +187,7 @@ impl Hub {
             record.stage = Stage::Ended;
             record.deadline = Tick::NEVER;
             self.deadlines.clear(conn.slot() as u32);
-            self.retire(turn, conn);
+            self.retire(conn);
             turn.out.push(Output::Shutdown { conn });
         }
     }
@@ -202,22 +202,17 @@ impl Hub {
 
     /// Takes a connection out of its rooms and from its user: nothing is delivered to it any more, and nobody
     /// shall count on it.
-    fn retire(&mut self, turn: &mut Turn<'_>, conn: ConnId) {
+    fn retire(&mut self, conn: ConnId) {
+        self.forget_joins(conn);
+        self.release_user(conn);
         let Some(record) = self.connections.get_mut(conn) else { return };
-        let user = record.user;
         let rooms = std::mem::take(&mut record.rooms);
-        for seat in rooms.iter() {
-            self.vacate_room(*seat);
-            if let Some(user) = user {
-                self.announce_left(turn, conn, user.group, seat.group);
-            }
-        }
-        self.release_user(turn, conn);
+        rooms.iter().for_each(|seat| self.vacate_room(*seat));
     }
 
     /// Forgets a connection and takes it out of every index.
-    pub(super) fn gone(&mut self, turn: &mut Turn<'_>, conn: ConnId) {
-        self.retire(turn, conn);
+    pub(super) fn gone(&mut self, conn: ConnId) {
+        self.retire(conn);
         let Some(record) = self.connections.remove(conn) else { return };
         self.deadlines.clear(conn.slot() as u32);
         if record.stage != Stage::Pending {

@@ -92,9 +92,12 @@ impl Hub {
     }
 
     /// Makes the connection nobody's.
-    pub(super) fn release_user(&mut self, turn: &mut Turn<'_>, conn: ConnId) {
-        let Some(record) = self.connections.get_mut(conn) else { return };
+    pub(super) fn release_user(&mut self, conn: ConnId) {
+        let Some(record) = self.connections.get(conn) else { return };
         let admitted = record.is_admitted();
+        let rooms: Vec<_> = record.rooms.iter().map(|seat| seat.group).collect();
+        rooms.into_iter().for_each(|room| self.user_goes(conn, room));
+        let Some(record) = self.connections.get_mut(conn) else { return };
         let Some(seat) = record.user.take() else { return };
         record.awaits = Awaits::Nothing;
         record.expires_at_ms = 0;
@@ -106,12 +109,8 @@ impl Hub {
             rare.login = None;
             rare.typing.clear();
         }
-        let rooms: Vec<_> = record.rooms.iter().map(|seat| seat.group).collect();
         if admitted {
             self.cells.connections_authenticated.sub(1);
-            for room in rooms {
-                self.announce_left(turn, conn, seat.group, room);
-            }
         }
         self.vacate_user(seat);
     }
@@ -127,11 +126,8 @@ impl Hub {
     pub(super) fn logged_in(&mut self, turn: &mut Turn<'_>, conn: ConnId) {
         let Some(record) = self.connections.get_mut(conn) else { return };
         let request = record.rare.as_mut().and_then(|rare| rare.login.take()?.request);
-        let Some(user) = record.user else { return };
         let rooms: Vec<_> = record.rooms.iter().map(|seat| seat.group).collect();
-        for room in rooms {
-            self.announce_joined(turn, conn, user.group, room);
-        }
+        rooms.into_iter().for_each(|room| self.user_comes(conn, room));
         self.confirm(turn, conn, request.as_ref());
     }
 
@@ -140,7 +136,7 @@ impl Hub {
         if self.connections.get(conn).is_some_and(|record| record.awaits != Awaits::Nothing) {
             return self.refuse(turn, asked, Problem::BUSY);
         }
-        self.release_user(turn, conn);
+        self.release_user(conn);
         self.leave_forbidden_rooms(turn, conn);
         self.confirm(turn, conn, asked.id.as_ref());
         if !self.settings.auth.allow_anonymous {
@@ -155,7 +151,7 @@ impl Hub {
         identity: Identity,
         request: Option<RequestId>,
     ) {
-        self.release_user(turn, conn);
+        self.release_user(conn);
         self.assume(turn, conn, identity);
         self.leave_forbidden_rooms(turn, conn);
         let deadline = turn.tick.plus(self.spans.admission).plus(Span(1));

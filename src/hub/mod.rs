@@ -2,10 +2,12 @@
 //!
 //! Owns every connection's record from the verified handshake to the end of its socket. Never touches a socket,
 //! a clock or another core. Invariants (`check_invariants`): a user or room entry exists exactly while it has a
-//! connection or control must hear that it has none; an outbox is within its bounds; the counts that control was
-//! told, or waits to be told, equal the indexes. Talks to its shard through [`Input`] and [`Output`].
+//! connection, one that waits to come in, or control must hear that it has none; an outbox is within its bounds;
+//! what control was told, or waits to be told, equals the indexes. Talks to its shard through [`Input`], [`Output`]
+//! and [`Report`].
 //!
-//! Reading order: `io`, `connections`, `lifecycle`, `requests`, `rooms`, `login`, `delivery`, `timers`.
+//! Reading order: `io`, `connections`, `lifecycle`, `requests`, `rooms`, `joining`, `login`, `delivery`,
+//! `timers`.
 
 mod announce;
 mod connections;
@@ -15,11 +17,13 @@ mod delivery;
 mod frame;
 mod groups;
 mod io;
+mod joining;
 mod lifecycle;
 mod limiter;
 mod login;
 mod outbox;
 mod pages;
+mod presence;
 mod problem;
 mod requests;
 mod rooms;
@@ -40,11 +44,12 @@ use self::{
     frame::Frame,
     groups::Groups,
     outbox::Bounds,
+    presence::Presence,
     timers::Spans,
 };
 pub use self::{
     delivery::Flushed,
-    io::{CustomMessage, Input, Output, Purpose, Rejection},
+    io::{CustomMessage, Input, Output, Purpose, Rejection, Report},
 };
 use crate::{
     clock::Now,
@@ -81,6 +86,10 @@ pub struct Hub {
     connections: Connections,
     users: Groups,
     rooms: Groups,
+    /// Users in rooms under `ROOM_PRESENCE`.
+    presence: Presence,
+    /// Of the last join that control was asked for.
+    attempt: u32,
     deadlines: Deadlines,
 
     /// Connections whose outbox got something since [`Hub::take_dirty`].
@@ -126,6 +135,8 @@ impl Hub {
             connections: Connections::new(),
             users: Groups::new(seed),
             rooms: Groups::new(seed),
+            presence: Presence::new(seed),
+            attempt: 0,
             deadlines: Deadlines::new(),
             dirty: Vec::new(),
             overflowed: Vec::new(),
@@ -151,17 +162,18 @@ impl Hub {
             Input::Pong { conn } => self.hear(turn, conn),
             Input::PeerClose { conn, code } => self.peer_close(turn, conn, code),
             Input::Violation { conn, close } => self.violation(turn, conn, close),
-            Input::Gone { conn } => self.gone(turn, conn),
+            Input::Gone { conn } => self.gone(conn),
             Input::Verified { conn, purpose, request, result } => {
                 self.verified(turn, login::Answer { conn, purpose, request, result });
             }
             Input::Reply { conn, request, reply } => self.reply(turn, conn, request, reply),
             Input::Admitted { conn, position } => self.admitted(turn, conn, &position),
             Input::Denied { conn, denial, retry_after_ms } => self.denied(turn, conn, denial, retry_after_ms),
+            Input::JoinDecided { conn, attempt, outcome } => self.join_decided(turn, conn, attempt, outcome),
             Input::Deliver(event) => self.deliver(turn, event),
             Input::Published { conn, request, outcome } => self.published(turn, conn, request, outcome),
             Input::Disconnect { user } => self.disconnect(turn, &user),
-            Input::RoomCount { room, members } => self.rooms.set_total(&room, members),
+            Input::RoomCount { room, others } => self.rooms.set_others(&room, others),
             Input::Drain { spread_ms } => self.drain(turn, spread_ms),
             Input::Tick => self.tick(turn),
         }
@@ -181,18 +193,25 @@ impl Hub {
         }
     }
 
-    /// Reports counts of connections by user and of members by room that changed since they were reported last, until
-    /// `report` returns `false`; that one and those after it are kept for the next call.
-    pub fn take_members(&mut self, report: &mut dyn FnMut(&Address, u32) -> bool) {
-        let all = self.users.take_changes(&mut |user, count| report(&Address::User(Arc::clone(user)), count));
+    /// Reports what changed since it was reported last, counts first, until `report` returns `false`; that report and
+    /// those after it come again in the next call, as far as they still hold.
+    pub fn take_reports(&mut self, report: &mut dyn FnMut(Report) -> bool) {
+        let mut members = |address, count| report(Report::Members { address, count });
+        let all = self.users.take_changes(&mut |user, count| members(Address::User(Arc::clone(user)), count))
+            && self.rooms.take_changes(&mut |room, count| members(Address::Room(Arc::clone(room)), count));
         if all {
-            self.rooms.take_changes(&mut |room, count| report(&Address::Room(Arc::clone(room)), count));
+            self.presence.take_changes(report);
         }
     }
 
-    /// Whether [`Hub::take_members`] may have something to report.
-    pub fn members_pending(&self) -> bool {
-        self.users.has_changes() || self.rooms.has_changes()
+    /// Whether [`Hub::take_reports`] may have something to report.
+    pub fn reports_pending(&self) -> bool {
+        self.users.has_changes() || self.rooms.has_changes() || self.presence.has_changes()
+    }
+
+    /// Members of a room in this hub; those that wait for control are none yet.
+    pub fn room_members(&self, room: &str) -> usize {
+        self.rooms.find(room).map_or(0, |key| self.rooms.members(key).len())
     }
 
     /// When [`Input::Tick`] is due, monotonic nanoseconds; it may come a little before there is something to do.

@@ -28,7 +28,9 @@ impl Problem {
         Self::new("invalid_payload", "`status` must be a string, and `text` where there is one");
     pub(super) const INVALID_ROOM: Self =
         Self::new("invalid_room", "room names are 1 to 128 characters of A-Z a-z 0-9 _ . : -");
+    pub(super) const JOINING: Self = Self::new("busy", "a join of this room is under way");
     pub(super) const KEY_REUSED: Self = Self::new("key_reused", "the key was used for another message");
+    pub(super) const LEFT: Self = Self::new("left", "the room was left before the join was decided");
     pub(super) const LOGIN_FIRST: Self = Self::new("unauthorised", "`auth:login` must come first");
     pub(super) const NOT_IN_ROOM: Self = Self::new("not_in_room", "join the room first");
     pub(super) const OTHER_USER: Self =

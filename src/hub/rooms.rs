@@ -22,7 +22,13 @@ impl Hub {
         let joined = match classify(room) {
             None => Err(Problem::INVALID_ROOM),
             Some(RoomKind::User(id)) => self.join_own(asked.conn, id),
-            Some(RoomKind::Public | RoomKind::Private) => self.enter(turn, asked.conn, room),
+            Some(RoomKind::Public | RoomKind::Private) if self.is_governed(room) => {
+                match self.ask_to_join(turn, asked, room) {
+                    Ok(()) => return,
+                    Err(problem) => Err(problem),
+                }
+            }
+            Some(RoomKind::Public | RoomKind::Private) => self.enter(asked.conn, room),
         };
         match joined {
             Ok(members) => {
@@ -34,12 +40,16 @@ impl Hub {
     }
 
     pub(super) fn leave(&mut self, turn: &mut Turn<'_>, asked: &Asked<'_>, room: &str) {
-        match self.membership(asked.conn, room) {
-            Some(key) => {
-                self.leave_room(turn, asked.conn, key);
-                self.notice(turn, asked.conn, &Notice::Left { room }, asked.id.as_ref());
-            }
-            None => self.refuse(turn, asked, Problem::NOT_IN_ROOM),
+        let joining = self.joining(asked.conn, room);
+        let gave_up = joining.is_some_and(|key| self.give_up_join(turn, asked.conn, key, Problem::LEFT));
+        let member = self.membership(asked.conn, room);
+        if let Some(key) = member {
+            self.leave_room(asked.conn, key);
+        }
+        if gave_up || member.is_some() {
+            self.notice(turn, asked.conn, &Notice::Left { room }, asked.id.as_ref());
+        } else {
+            self.refuse(turn, asked, Problem::NOT_IN_ROOM);
         }
     }
 
@@ -49,18 +59,36 @@ impl Hub {
         self.connections.get(conn)?.rooms.contains(key).then_some(key)
     }
 
-    /// After the claims changed: leaves the rooms that the new ones do not open.
+    /// After the claims changed: leaves the rooms that the new ones do not open, and waits for none of them.
     pub(super) fn leave_forbidden_rooms(&mut self, turn: &mut Turn<'_>, conn: ConnId) {
         let Some(record) = self.connections.get(conn) else { return };
-        let rooms = record.rooms.iter().filter_map(|seat| Some((seat.group, self.rooms.name(seat.group)?)));
-        let forbidden: Vec<(GroupKey, Arc<str>)> = rooms
-            .filter(|(_, name)| self.is_protected(name) && !record.is_granted(name))
-            .map(|(key, name)| (key, Arc::clone(name)))
-            .collect();
-        for (key, name) in forbidden {
-            self.leave_room(turn, conn, key);
+        let is_forbidden = |key: &GroupKey| {
+            let name = self.rooms.name(*key);
+            name.is_some_and(|name| self.is_protected(name) && !record.is_granted(name))
+        };
+        let joining = record.joining().iter().map(|joining| joining.room).filter(is_forbidden);
+        let joining: Vec<GroupKey> = joining.collect();
+        let rooms: Vec<GroupKey> = record.rooms.iter().map(|seat| seat.group).filter(is_forbidden).collect();
+        for key in joining {
+            self.give_up_join(turn, conn, key, Problem::FORBIDDEN);
+        }
+        for key in rooms {
+            let Some(name) = self.rooms.name(key).cloned() else { continue };
+            self.leave_room(conn, key);
             self.notice(turn, conn, &Notice::Left { room: &name }, None);
         }
+    }
+
+    /// What a connection that is no member must fulfil wherever the join is decided.
+    pub(super) fn check_join(&self, conn: ConnId, room: &str) -> Result<(), Problem> {
+        let Some(record) = self.connections.get(conn) else { return Err(Problem::INTERNAL) };
+        if self.is_protected(room) && !record.is_granted(room) {
+            return Err(Problem::FORBIDDEN);
+        }
+        if record.rooms.len() + record.joining().len() >= ROOMS_PER_CONNECTION_MAX {
+            return Err(Problem::TOO_MANY_ROOMS);
+        }
+        Ok(())
     }
 
     /// Takes a connection out of a room's members.
@@ -82,44 +110,27 @@ impl Hub {
     }
 
     /// Makes the connection a member, once; the room's members.
-    fn enter(&mut self, turn: &mut Turn<'_>, conn: ConnId, room: &Arc<str>) -> Result<u32, Problem> {
+    fn enter(&mut self, conn: ConnId, room: &Arc<str>) -> Result<u32, Problem> {
         if let Some(key) = self.membership(conn, room) {
             return Ok(self.rooms.total(key));
         }
-        let Some(record) = self.connections.get(conn) else { return Err(Problem::INTERNAL) };
-        if self.is_protected(room) && !record.is_granted(room) {
-            return Err(Problem::FORBIDDEN);
-        }
-        if record.rooms.len() >= ROOMS_PER_CONNECTION_MAX {
-            return Err(Problem::TOO_MANY_ROOMS);
-        }
-        let members_max = self.settings.limits.room_members_max;
-        let members = self.rooms.find(room).map_or(0, |key| self.rooms.total(key));
-        if members_max > 0 && members >= members_max {
-            return Err(Problem::ROOM_FULL);
-        }
-        let user = record.user;
+        self.check_join(conn, room)?;
         let seat = self.rooms.join(room, conn.slot() as u32);
         if let Some(record) = self.connections.get_mut(conn) {
             record.rooms.insert(seat);
         }
-        if let Some(user) = user {
-            self.announce_joined(turn, conn, user.group, seat.group);
-        }
+        self.user_comes(conn, seat.group);
         Ok(self.rooms.total(seat.group))
     }
 
-    fn leave_room(&mut self, turn: &mut Turn<'_>, conn: ConnId, room: GroupKey) {
+    fn leave_room(&mut self, conn: ConnId, room: GroupKey) {
         let Some(record) = self.connections.get_mut(conn) else { return };
         let Some(seat) = record.rooms.remove(room) else { return };
         if let Some(rare) = &mut record.rare {
             rare.typing.retain(|(typing, _)| *typing != room);
         }
-        let user = record.user;
+        self.user_goes(conn, room);
         self.vacate_room(seat);
-        if let Some(user) = user {
-            self.announce_left(turn, conn, user.group, room);
-        }
     }
 
     /// Whether the room needs the claim `rooms`.

@@ -13,7 +13,7 @@ use crate::{
     ids::ConnId,
     limits::{
         ADMISSION_TIME_MAX, BAD_MESSAGE_WINDOW, CLOSE_TIME_MAX, CONTROL_RETRY, FIRST_LOGIN_TIME_MAX,
-        TICK_LATE_MAX,
+        JOIN_TIME_MAX, TICK_LATE_MAX,
     },
     wire::{close::Close, ticketing::Notice},
 };
@@ -26,6 +26,7 @@ pub(super) struct Spans {
     refresh_threshold: Span,
     expiry_grace: Span,
     pub(super) typing: Span,
+    pub(super) join: Span,
     pub(super) close: Span,
     pub(super) first_login: Span,
     pub(super) admission: Span,
@@ -42,6 +43,7 @@ impl Spans {
             refresh_threshold: Span::of(settings.auth.refresh_threshold),
             expiry_grace: Span::of(settings.auth.expiry_grace),
             typing: Span::of(settings.client.typing_timeout),
+            join: Span::of(JOIN_TIME_MAX),
             close: Span::of(CLOSE_TIME_MAX),
             first_login: Span::of(FIRST_LOGIN_TIME_MAX),
             admission: Span::of(ADMISSION_TIME_MAX),
@@ -85,6 +87,7 @@ impl Hub {
                 self.send_ping(turn, conn);
                 self.end_typing(turn, conn);
                 self.end_login(turn, conn);
+                self.give_up_late_joins(turn, conn);
                 self.check_token(turn, conn);
             }
         }
@@ -141,9 +144,10 @@ impl Spans {
             Stage::Open => {
                 let typing = record.rare.iter().flat_map(|rare| &rare.typing);
                 let typing_ends = typing.map(|(_, until)| *until).min().unwrap_or(Tick::NEVER);
+                let joins_end = record.joining().iter().map(|joining| joining.until).min();
                 let silence_ends = self.silence_ends(record, resumed_at);
                 let due = record.ping_at.min(silence_ends).min(self.token_due(record));
-                due.min(typing_ends).min(record.login_deadline())
+                due.min(typing_ends).min(record.login_deadline()).min(joins_end.unwrap_or(Tick::NEVER))
             }
         }
     }

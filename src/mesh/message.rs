@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use crate::{
-    event::{Address, Denial, Event, Position, Receipt, Refusal},
+    event::{Address, Denial, Event, Position, Receipt, Refusal, RoomDenial, RoomEntry},
     ids::ConnId,
     mesh::Weigh,
     wire::command::RequestId,
@@ -35,6 +35,19 @@ pub enum ToShard {
         /// When it is worth trying again, milliseconds.
         retry_after_ms: u32,
     },
+    /// The answer to [`ToControl::Join`]. Events that the room gets after it come behind it, all of them.
+    ///
+    /// If the mailbox is full: as `Admitted`. Should even the list of what waits for room be full, it is lost and
+    /// counted: the client's join is refused after [`crate::limits::JOIN_TIME_MAX`], and the shard's next count says
+    /// that nobody came in.
+    JoinDecided {
+        /// The connection that asked.
+        conn: ConnId,
+        /// The same attempt.
+        attempt: u32,
+        /// In, or not.
+        outcome: Result<RoomEntry, RoomDenial>,
+    },
     /// The answer to [`ToControl::Publish`]: always to a request with an id, else to a refusal of what must not vanish.
     /// If the mailbox is full: as `Admitted`.
     Published {
@@ -50,15 +63,15 @@ pub enum ToShard {
         /// Whose.
         user: Arc<str>,
     },
-    /// How many members a room has on all shards together, for `room:joined`.
+    /// How many members a room has on the other shards together, for `room:joined`.
     ///
-    /// Sent at most once a second per room and shard, when it changed. If the mailbox is full: dropped, the next one
-    /// carries the newer count.
+    /// Sent at most once a second per room and shard, when it changed. If the mailbox has no room to spare: it stays
+    /// untold, and a later second tells the count of that time.
     RoomCount {
         /// Which room.
         room: Arc<str>,
-        /// Members on all shards.
-        members: u32,
+        /// Members on the other shards.
+        others: u32,
     },
     /// Use this certificate for handshakes from now on. If the mailbox is full: as `Admitted`.
     Certificate(Arc<rustls::ServerConfig>),
@@ -103,6 +116,35 @@ pub enum ToControl {
         user: Arc<str>,
         /// The user's connections on this shard, this one included.
         user_connections: u32,
+    },
+    /// A connection asks to come into a room that control decides about. Carries the room's count on this shard, and
+    /// stands for `Members` too.
+    ///
+    /// If the mailbox is full: the client gets `system:error` overloaded.
+    Join {
+        /// The connection; it is a member once the answer says so.
+        conn: ConnId,
+        /// Comes back in the answer; grows, so that a late answer is known for one.
+        attempt: u32,
+        /// Which room.
+        room: Arc<str>,
+        /// Members on this shard, with all who wait for an answer; this one included.
+        members: u32,
+        /// `false`: it is a member already, and asks where the room's stream stands.
+        newcomer: bool,
+    },
+    /// Whether any connection of the user on this shard is in a room under `ROOM_PRESENCE`.
+    ///
+    /// State, as `Members`: coalesced and tried again until it fits.
+    Present {
+        /// Where.
+        room: Arc<str>,
+        /// Who.
+        user: Arc<str>,
+        /// In it, or not any more.
+        present: bool,
+        /// The connection that came or went last; it need not be told.
+        conn: ConnId,
     },
     /// A client's message for others. If the mailbox is full: the client gets `system:error` overloaded.
     Publish {

@@ -4,11 +4,12 @@
 //! Invariants: no count is zero, no entry is empty, totals equal the sum of entries.
 
 use std::{
-    collections::{HashMap, HashSet, hash_map::Entry},
+    collections::{HashMap, hash_map::Entry},
     sync::Arc,
 };
 
-use crate::{event::Address, ids::ShardId, limits::ROOM_COUNTS_MAX};
+use super::counts::RoomCounts;
+use crate::{event::Address, ids::ShardId};
 
 /// The directory of one instance.
 #[derive(Debug, Default)]
@@ -17,8 +18,8 @@ pub struct Directory {
     rooms: HashMap<Arc<str>, Holding>,
     /// Members of all rooms together.
     memberships: u64,
-    /// Rooms whose count changed while more than one shard held them, and was not told yet.
-    changed: HashSet<Arc<str>>,
+    /// What each shard was told of members elsewhere.
+    counts: RoomCounts,
 }
 
 /// Connections of one address by shard.
@@ -88,7 +89,10 @@ impl Directory {
                 let change = set(&mut self.rooms, shard, room, count);
                 self.memberships = self.memberships + u64::from(count) - u64::from(change.before);
                 if change.spread && change.before != count {
-                    self.changed.insert(room.clone());
+                    self.counts.changed(room);
+                }
+                if count == 0 && change.before > 0 {
+                    self.counts.forgotten(room, shard);
                 }
             }
         }
@@ -140,22 +144,15 @@ impl Directory {
         rooms.into_iter().map(|(room, members)| (room.clone(), members)).collect()
     }
 
-    /// Hands out the counts of rooms that changed, to each shard that holds them; what is beyond
-    /// [`ROOM_COUNTS_MAX`] rooms waits for the next time.
-    pub fn take_room_counts(&mut self, mut tell: impl FnMut(ShardId, Arc<str>, u32)) {
-        let mut left = ROOM_COUNTS_MAX;
-        let rooms = &self.rooms;
-        self.changed.retain(|room| {
-            if left == 0 {
-                return true;
-            }
-            left -= 1;
-            if let Some(held) = rooms.get(room) {
-                let members = held.total();
-                held.iter().for_each(|(shard, _)| tell(shard, room.clone(), members));
-            }
-            false
-        });
+    /// Tells shards how many members their rooms have on other shards, where they know it differently; `spare`: the
+    /// messages that each one's mailbox can spare. What has no room, or is beyond [`ROOM_COUNTS_MAX`] rooms, waits for
+    /// the next time.
+    ///
+    /// [`ROOM_COUNTS_MAX`]: crate::limits::ROOM_COUNTS_MAX
+    pub fn take_room_counts(&mut self, spare: &mut [usize], tell: impl FnMut(ShardId, Arc<str>, u32)) {
+        let Self { counts, rooms, .. } = self;
+        let held = |room: &str| rooms.get(room).map_or_else(Vec::new, |held| held.iter().collect());
+        counts.take(held, spare, tell);
     }
 
     /// Panics when the invariants above do not hold.
@@ -168,6 +165,7 @@ impl Directory {
         }
         let memberships: u64 = self.rooms.values().map(|held| u64::from(held.total())).sum();
         assert_eq!(memberships, self.memberships, "memberships");
+        self.counts.check_invariants();
     }
 }
 
@@ -206,6 +204,7 @@ fn set(table: &mut HashMap<Arc<str>, Holding>, shard: ShardId, name: &Arc<str>, 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::limits::ROOM_COUNTS_MAX;
 
     fn room(name: &str) -> Address {
         Address::Room(name.into())
@@ -213,7 +212,11 @@ mod tests {
 
     fn told(directory: &mut Directory) -> Vec<(u16, String, u32)> {
         let mut told = Vec::new();
-        directory.take_room_counts(|shard, room, members| told.push((shard.0, room.to_string(), members)));
+        let spare = &mut [usize::MAX; 3];
+        directory.take_room_counts(spare, |shard, room, others| {
+            told.push((shard.0, room.to_string(), others));
+        });
+        directory.check_invariants();
         told.sort();
         told
     }
@@ -251,17 +254,57 @@ mod tests {
     }
 
     #[test]
-    fn a_room_on_several_shards_tells_them_its_count_once() {
+    fn shards_are_told_the_members_elsewhere_once() {
         let mut directory = Directory::default();
         directory.set(ShardId(0), &room("r"), 5);
-        assert_eq!(told(&mut directory), []);
+        assert_eq!(told(&mut directory), [], "alone");
         directory.set(ShardId(1), &room("r"), 2);
-        assert_eq!(told(&mut directory), [(0, "r".into(), 7), (1, "r".into(), 7)]);
+        assert_eq!(told(&mut directory), [(0, "r".into(), 2), (1, "r".into(), 5)]);
         assert_eq!(told(&mut directory), []);
+        directory.set(ShardId(0), &room("r"), 6);
+        assert_eq!(told(&mut directory), [(1, "r".into(), 6)], "a shard counts its own members itself");
+        directory.set(ShardId(0), &room("r"), 7);
+        directory.set(ShardId(0), &room("r"), 6);
+        assert_eq!(told(&mut directory), [], "as it was");
+    }
+
+    #[test]
+    fn a_count_that_has_no_room_is_told_later() {
+        let mut directory = Directory::default();
+        directory.set(ShardId(0), &room("r"), 5);
         directory.set(ShardId(1), &room("r"), 2);
-        assert_eq!(told(&mut directory), []);
+        let mut shards = Vec::new();
+        directory.take_room_counts(&mut [0, 1], |shard, _, others| shards.push((shard.0, others)));
+        directory.check_invariants();
+        assert_eq!(shards, [(1, 5)]);
+        directory.set(ShardId(1), &room("r"), 4);
+        assert_eq!(told(&mut directory), [(0, "r".into(), 4)], "the newest count, to whom it was not told");
+    }
+
+    #[test]
+    fn a_shard_that_forgot_a_room_is_told_again() {
+        let mut directory = Directory::default();
+        for shard in [0, 1] {
+            directory.set(ShardId(shard), &room("r"), 3);
+        }
+        told(&mut directory);
         directory.set(ShardId(1), &room("r"), 0);
-        assert_eq!(told(&mut directory), [(0, "r".into(), 5)]);
+        directory.set(ShardId(1), &room("r"), 3);
+        assert_eq!(told(&mut directory), [(1, "r".into(), 3)], "who joined anew begins with nothing");
+        for count in [0, 3] {
+            directory.set(ShardId(0), &room("r"), count);
+            directory.set(ShardId(1), &room("r"), count);
+        }
+        assert_eq!(told(&mut directory), [(0, "r".into(), 3), (1, "r".into(), 3)], "so does everybody");
+        directory.set(ShardId(1), &room("r"), 0);
+        assert_eq!(
+            told(&mut directory),
+            [(0, "r".into(), 0), (1, "r".into(), 0)],
+            "what was on its way is void"
+        );
+        directory.set(ShardId(0), &room("r"), 0);
+        assert_eq!(told(&mut directory), []);
+        assert_eq!(directory.room_count(), 0);
     }
 
     #[test]

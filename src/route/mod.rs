@@ -1,12 +1,14 @@
 //! Which shards get an event, and which place in which stream it has. Pure.
 //!
-//! Owns the directory and the sequencer. Never waits for a shard: counts are what shards told so far, and a shard
-//! that is behind with telling gets everything. Invariant: an event is refused before anything of it was stored or
-//! sent, or else goes to every shard that may hold its target. Talks to the control loop through [`Input`] and
-//! [`Output`].
+//! Owns the directory, the sequencer and who is present in which room. Never waits for a shard: counts are what shards
+//! told so far, and a shard that is behind with telling gets everything. Invariant: an event is refused before
+//! anything of it was stored or sent, or else goes to every shard that may hold its target. Talks to the control loop
+//! through [`Input`] and [`Output`].
 
 pub mod classify;
+mod counts;
 pub mod directory;
+mod presence;
 pub mod sequencer;
 
 use std::sync::Arc;
@@ -14,13 +16,15 @@ use std::sync::Arc;
 use crate::{
     clock::Now,
     config::Settings,
-    event::{Address, Class, Denial, Event, Position, Receipt, Refusal, Target},
+    event::{Address, Class, Denial, Event, Position, Receipt, Refusal, RoomDenial, RoomEntry, Target},
     ids::{ConnId, ShardId},
-    limits::{OVERLOAD_RETRY, TOO_MANY_CONNECTIONS_RETRY},
+    limits::{ANNOUNCED_ROOM_MEMBERS_MAX, OVERLOAD_RETRY, TOO_MANY_CONNECTIONS_RETRY},
     route::{
-        directory::Directory,
+        directory::{Directory, Holding},
+        presence::{Announcement, Presence},
         sequencer::{Plan, Sequencer, Verdict},
     },
+    wire::ticketing::room_user_payload,
 };
 
 /// Names a call while its answer is on the way; the control loop's own.
@@ -33,6 +37,8 @@ pub struct ShardView {
     pub free: usize,
     /// Bytes of payloads that may still wait in it.
     pub free_bytes: usize,
+    /// Those of its free messages that may be used for what can wait.
+    pub spare: usize,
     /// It has connections that it could not tell of yet.
     pub lagging: bool,
     /// Open connections, anonymous ones included.
@@ -66,6 +72,35 @@ pub enum Input<'a> {
         /// The user's connections on that shard, this one included.
         user_connections: u32,
     },
+    /// A connection asks to come into a room; see [`crate::mesh::ToControl::Join`].
+    Join {
+        /// The connection; names the shard.
+        conn: ConnId,
+        /// Comes back in [`Output::JoinDecided`].
+        attempt: u32,
+        /// Which room.
+        room: Arc<str>,
+        /// Members on that shard, with all who wait for an answer; this one included.
+        members: u32,
+        /// `false`: it is a member already.
+        newcomer: bool,
+    },
+    /// A shard tells whether it has a user in a room under `ROOM_PRESENCE`.
+    Present {
+        /// Where.
+        room: Arc<str>,
+        /// Who.
+        user: Arc<str>,
+        /// In it, or not any more.
+        present: bool,
+        /// The connection that came or went last; names the shard.
+        conn: ConnId,
+    },
+    /// Comings and goings are to be announced, if any are due.
+    Announce {
+        /// All shards, by index.
+        shards: &'a [ShardView],
+    },
     /// An event, validated, from a backend or a client.
     Publish {
         /// Comes back in [`Output::Answer`].
@@ -87,7 +122,10 @@ pub enum Input<'a> {
         shards: &'a [ShardView],
     },
     /// A second has passed.
-    Tick,
+    Tick {
+        /// All shards, by index.
+        shards: &'a [ShardView],
+    },
 }
 
 /// Everything the router may ask of the control loop.
@@ -116,6 +154,15 @@ pub enum Output {
         /// Milliseconds.
         retry_after_ms: u32,
     },
+    /// The answer to [`Input::Join`].
+    JoinDecided {
+        /// The connection that asked.
+        conn: ConnId,
+        /// The same attempt.
+        attempt: u32,
+        /// In, or not.
+        outcome: Result<RoomEntry, RoomDenial>,
+    },
     /// The outcome of [`Input::Publish`].
     Answer {
         /// Of that call.
@@ -137,14 +184,14 @@ pub enum Output {
         /// How many connections the directory counted.
         connections: u32,
     },
-    /// A shard should know how many members a room has on all shards.
+    /// A shard should know how many members a room has on the other shards; its mailbox had room to spare.
     RoomCount {
         /// Which shard.
         shard: ShardId,
         /// Which room.
         room: Arc<str>,
-        /// On all shards.
-        members: u32,
+        /// On the other shards.
+        others: u32,
     },
 }
 
@@ -165,6 +212,10 @@ pub struct Counts {
     pub admitted: u64,
     /// Connections denied.
     pub denied: u64,
+    /// Joins granted, of those that are decided here.
+    pub joined: u64,
+    /// Joins refused since the room was full.
+    pub rooms_full: u64,
 }
 
 /// The router of one instance.
@@ -172,7 +223,10 @@ pub struct Counts {
 pub struct Route {
     directory: Directory,
     sequencer: Sequencer,
+    presence: Presence,
     connections_per_user_max: u32,
+    /// 0: no limit.
+    room_members_max: u32,
     counts: Counts,
 }
 
@@ -182,7 +236,9 @@ impl Route {
         Self {
             directory: Directory::default(),
             sequencer: Sequencer::new(&settings.streams, seed),
+            presence: Presence::default(),
             connections_per_user_max: settings.limits.connections_per_user_max,
+            room_members_max: settings.limits.room_members_max,
             counts: Counts::default(),
         }
     }
@@ -195,6 +251,12 @@ impl Route {
                 let output = self.admit(conn, user, user_connections);
                 out.push(output);
             }
+            Input::Join { conn, attempt, room, members, newcomer } => {
+                let outcome = self.join(conn.shard(), room, members, newcomer);
+                out.push(Output::JoinDecided { conn, attempt, outcome });
+            }
+            Input::Present { room, user, present, conn } => self.presence.set(&room, &user, present, conn),
+            Input::Announce { shards } => self.announce(now, shards, out),
             Input::Publish { token, event, idempotency_key, shards } => {
                 let result = self.publish(now, event, idempotency_key, shards, out);
                 out.push(Output::Answer { token, result });
@@ -205,10 +267,11 @@ impl Route {
                 out.extend(targets.into_iter().map(|shard| Output::Disconnect { shard, user: user.clone() }));
                 out.push(Output::Disconnected { token, connections });
             }
-            Input::Tick => {
+            Input::Tick { shards } => {
                 self.sequencer.expire(now);
-                self.directory.take_room_counts(|shard, room, members| {
-                    out.push(Output::RoomCount { shard, room, members });
+                let mut spare: Vec<usize> = shards.iter().map(|shard| shard.spare).collect();
+                self.directory.take_room_counts(&mut spare, |shard, room, others| {
+                    out.push(Output::RoomCount { shard, room, others });
                 });
             }
         }
@@ -217,6 +280,16 @@ impl Route {
     /// Who is connected where.
     pub fn directory(&self) -> &Directory {
         &self.directory
+    }
+
+    /// Whether comings or goings wait for [`Input::Announce`].
+    pub fn has_announcements(&self) -> bool {
+        self.presence.is_due()
+    }
+
+    /// Users in rooms under `ROOM_PRESENCE`, each as (room, user), by what shards told.
+    pub fn present(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.presence.iter()
     }
 
     /// What is stored and remembered.
@@ -232,6 +305,7 @@ impl Route {
     /// Panics when the indexes contradict each other; for tests and simulations.
     pub fn check_invariants(&self) {
         self.directory.check_invariants();
+        self.presence.check_invariants();
     }
 
     fn admit(&mut self, conn: ConnId, user: Arc<str>, user_connections: u32) -> Output {
@@ -247,6 +321,55 @@ impl Route {
         }
         self.counts.admitted += 1;
         Output::Admitted { conn, position: self.sequencer.user_head(&user) }
+    }
+
+    /// Decides by what the shards told: each counts all whom it holds or waits for, so that members are never more than
+    /// the directory says.
+    fn join(
+        &mut self,
+        shard: ShardId,
+        room: Arc<str>,
+        members: u32,
+        newcomer: bool,
+    ) -> Result<RoomEntry, RoomDenial> {
+        let elsewhere = self.directory.room(&room).map_or(0, |held| held.total() - held.on(shard));
+        let position = self.sequencer.room_head(&room);
+        let address = Address::Room(room);
+        let total = elsewhere.saturating_add(members);
+        let max = if self.room_members_max > 0 { self.room_members_max } else { u32::MAX };
+        if newcomer && total > max {
+            // The shard will say the same when it knows.
+            self.directory.set(shard, &address, members.saturating_sub(1));
+            self.counts.rooms_full += 1;
+            return Err(RoomDenial::Full);
+        }
+        self.directory.set(shard, &address, members);
+        self.counts.joined += 1;
+        // Beyond the limit are only some that wait to hear that they are not let in.
+        Ok(RoomEntry { members: total.min(max), position })
+    }
+
+    /// Tells members who came and went. What finds no room to spare stays due; larger rooms are told nothing.
+    fn announce(&mut self, now: Now, shards: &[ShardView], out: &mut Vec<Output>) {
+        let mut spare: Vec<usize> = shards.iter().map(|shard| shard.spare).collect();
+        let mut presence = std::mem::take(&mut self.presence);
+        presence.take_due(|announcement| {
+            let members = self.directory.room(announcement.room).map_or(0, Holding::total);
+            if members as usize > ANNOUNCED_ROOM_MEMBERS_MAX {
+                return true;
+            }
+            let event = announcing(now, &announcement);
+            let (targets, _) = self.targets(&event.target, shards);
+            if targets.iter().any(|shard| spare[shard.index()] == 0) {
+                return false;
+            }
+            targets.iter().for_each(|shard| spare[shard.index()] -= 1);
+            self.counts.accepted[event.class.index()] += 1;
+            let event = Arc::new(event);
+            out.extend(targets.into_iter().map(|shard| Output::Deliver { shard, event: event.clone() }));
+            true
+        });
+        self.presence = presence;
     }
 
     fn publish(
@@ -312,6 +435,21 @@ impl Route {
         let Some(held) = held else { return (all().filter(lagging).collect(), 0) };
         let targets = all().filter(|shard| held.on(*shard) > 0 || lagging(shard)).collect();
         (targets, held.total())
+    }
+}
+
+/// What the other members are told.
+fn announcing(now: Now, announcement: &Announcement<'_>) -> Event {
+    let Announcement { room, user, joined, conn } = announcement;
+    Event {
+        target: Target::Room(Arc::clone(room)),
+        kind: if *joined { "room:user_joined" } else { "room:user_left" }.into(),
+        payload: room_user_payload(room, user, None).into(),
+        class: Class::Ephemeral,
+        version: None,
+        position: None,
+        except: Some(*conn),
+        accepted_at_ns: now.mono_ns,
     }
 }
 

@@ -123,6 +123,11 @@ impl Sequencer {
         self.history.head(&format!("user:{user}"))
     }
 
+    /// Head of a room's stream; `None`: the room is not kept.
+    pub fn room_head(&self, room: &str) -> Option<Position> {
+        self.keeps(room).then(|| self.history.head(&format!("room:{room}")))
+    }
+
     /// Lets go of what is too old.
     pub fn expire(&mut self, now: Now) {
         self.history.expire(now);

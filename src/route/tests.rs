@@ -8,9 +8,9 @@ use super::*;
 use crate::event::LatestKey;
 
 const START: Now = Now { mono_ns: 1_000_000_000, wall_ms: 0 };
-const FREE: ShardView = ShardView { free: 9, free_bytes: 100, lagging: false, connections: 5 };
-const FULL: ShardView = ShardView { free: 0, free_bytes: 100, lagging: false, connections: 5 };
-const LAGGING: ShardView = ShardView { free: 9, free_bytes: 100, lagging: true, connections: 5 };
+const FREE: ShardView = ShardView { free: 9, free_bytes: 100, spare: 4, lagging: false, connections: 5 };
+const FULL: ShardView = ShardView { free: 0, free_bytes: 100, spare: 0, lagging: false, connections: 5 };
+const LAGGING: ShardView = ShardView { free: 9, free_bytes: 100, spare: 4, lagging: true, connections: 5 };
 
 /// A router, and what the control loop would keep beside it.
 struct Bench {
@@ -20,10 +20,11 @@ struct Bench {
 }
 
 impl Bench {
-    /// Three shards with room; at most two connections a user; rooms `kept:*` are kept.
+    /// Three shards with room; at most two connections a user and five members a room; rooms `kept:*` are kept.
     fn new() -> Self {
         let mut settings = Settings::default();
         settings.limits.connections_per_user_max = 2;
+        settings.limits.room_members_max = 5;
         settings.streams.rooms = vec!["kept:*".into()];
         Self { route: Route::new(&settings, 7), now: START, shards: vec![FREE; 3] }
     }
@@ -44,6 +45,51 @@ impl Bench {
         let mut out = self.handle(Input::Admit { conn, user: user.into(), user_connections });
         assert_eq!(out.len(), 1);
         out.remove(0)
+    }
+
+    fn tick(&mut self) -> Vec<Output> {
+        let shards = self.shards.clone();
+        self.handle(Input::Tick { shards: &shards })
+    }
+
+    fn join(&mut self, shard: u16, room: &str, members: u32) -> Result<RoomEntry, RoomDenial> {
+        self.ask_to_join(shard, room, members, true)
+    }
+
+    fn ask_to_join(
+        &mut self,
+        shard: u16,
+        room: &str,
+        members: u32,
+        newcomer: bool,
+    ) -> Result<RoomEntry, RoomDenial> {
+        let asking = ConnId::new(ShardId(shard), 0, members);
+        let join = Input::Join { conn: asking, attempt: 6, room: room.into(), members, newcomer };
+        match self.handle(join).remove(0) {
+            Output::JoinDecided { conn, attempt: 6, outcome } if conn == asking => outcome,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn present(&mut self, shard: u16, user: &str, present: bool) {
+        let conn = ConnId::new(ShardId(shard), 0, 1);
+        let input = Input::Present { room: "lobby".into(), user: user.into(), present, conn };
+        assert_eq!(self.handle(input), []);
+    }
+
+    /// What members of the lobby are told, by shard.
+    fn announced(&mut self) -> Vec<(u16, String)> {
+        let shards = self.shards.clone();
+        let out = self.handle(Input::Announce { shards: &shards });
+        let told = out.into_iter().map(|output| match output {
+            Output::Deliver { shard, event } => {
+                assert_eq!((&event.target, &event.class), (&room("lobby"), &Class::Ephemeral));
+                let payload = std::str::from_utf8(&event.payload).unwrap();
+                (shard.0, format!("{} {payload}", event.kind))
+            }
+            other => panic!("{other:?}"),
+        });
+        told.collect()
     }
 
     fn publish(&mut self, event: Event, key: Option<&str>) -> (Vec<u16>, Result<Receipt, Refusal>) {
@@ -274,11 +320,87 @@ fn a_user_is_disconnected_where_he_is_or_may_be() {
 }
 
 #[test]
-fn a_tick_tells_room_counts_once() {
+fn a_tick_tells_room_counts_once_and_to_whom_there_is_room() {
     let mut bench = Bench::new();
     bench.member(0, in_room("r"), 1);
     bench.member(1, in_room("r"), 2);
-    let count = |shard| Output::RoomCount { shard: ShardId(shard), room: "r".into(), members: 3 };
-    assert_eq!(bench.handle(Input::Tick), [count(0), count(1)]);
-    assert_eq!(bench.handle(Input::Tick), []);
+    let count = |shard, others| Output::RoomCount { shard: ShardId(shard), room: "r".into(), others };
+    bench.shards[0] = FULL;
+    assert_eq!(bench.tick(), [count(1, 1)]);
+    bench.shards[0] = FREE;
+    assert_eq!(bench.tick(), [count(0, 2)]);
+    assert_eq!(bench.tick(), []);
+}
+
+#[test]
+fn a_room_has_no_more_members_than_allowed_on_all_shards() {
+    let mut bench = Bench::new();
+    let entry = |members| Ok(RoomEntry { members, position: None });
+    assert_eq!(bench.join(0, "r", 1), entry(1));
+    assert_eq!(bench.join(1, "r", 3), entry(4), "two others wait for their answers there");
+    assert_eq!(bench.join(2, "r", 1), entry(5));
+    assert_eq!(bench.join(0, "r", 2), Err(RoomDenial::Full));
+    assert_eq!(bench.route.directory().room("r").unwrap().total(), 5, "who was refused does not count");
+    assert_eq!(bench.ask_to_join(1, "r", 4, false), entry(5), "members may ask again while others wait");
+    bench.member(1, in_room("r"), 2);
+    assert_eq!(bench.join(0, "r", 2), entry(5));
+    let counts = bench.route.counts();
+    assert_eq!((counts.joined, counts.rooms_full), (5, 1));
+}
+
+#[test]
+fn who_joins_a_kept_room_learns_where_its_stream_ends() {
+    let mut bench = Bench::new();
+    assert_eq!(bench.join(0, "r", 1).unwrap().position, None);
+    for offset in 0..3 {
+        let position = bench.join(0, "kept:1", 1).unwrap().position.unwrap();
+        assert_eq!((&*position.stream, position.offset), ("room:kept:1", offset));
+        let (shards, receipt) = bench.send(room("kept:1"), Class::Critical);
+        let sent = receipt.position.unwrap();
+        assert_eq!((shards, sent.offset, sent.epoch), (vec![0], offset + 1, position.epoch));
+    }
+}
+
+#[test]
+fn a_user_on_two_shards_is_announced_once() {
+    let mut bench = Bench::new();
+    bench.member(0, in_room("lobby"), 2);
+    bench.member(1, in_room("lobby"), 1);
+    bench.present(0, "ann", true);
+    bench.present(1, "ann", true);
+    let told = |kind| [0, 1].map(|shard| (shard, format!(r#"{kind} {{"room":"lobby","user_id":"ann"}}"#)));
+    assert_eq!(bench.announced(), told("room:user_joined"));
+    bench.present(0, "ann", false);
+    assert_eq!(bench.announced(), []);
+    bench.present(1, "ann", false);
+    assert_eq!(bench.announced(), told("room:user_left"));
+    assert!(!bench.route.has_announcements());
+    assert_eq!(bench.route.counts().accepted[Class::Ephemeral.index()], 2);
+}
+
+#[test]
+fn announcements_wait_for_room_to_spare() {
+    let mut bench = Bench::new();
+    bench.member(0, in_room("lobby"), 2);
+    bench.member(1, in_room("lobby"), 1);
+    bench.shards[1].spare = 0;
+    bench.present(0, "ann", true);
+    assert_eq!(bench.announced(), [], "all or nobody");
+    assert!(bench.route.has_announcements());
+    bench.shards[1].spare = 1;
+    bench.present(0, "bob", true);
+    assert_eq!(bench.announced().len(), 2, "one of the two fits");
+    assert_eq!(bench.announced().len(), 2);
+    assert_eq!(bench.announced(), []);
+}
+
+#[test]
+fn large_rooms_announce_nothing() {
+    let mut bench = Bench::new();
+    bench.member(0, in_room("lobby"), ANNOUNCED_ROOM_MEMBERS_MAX as u32 + 1);
+    bench.present(0, "ann", true);
+    assert_eq!(bench.announced(), []);
+    bench.member(0, in_room("lobby"), ANNOUNCED_ROOM_MEMBERS_MAX as u32);
+    bench.present(0, "bob", true);
+    assert_eq!(bench.announced().len(), 1, "it does not make up for what it kept quiet");
 }

@@ -74,7 +74,7 @@ impl Shard {
             self.settle(now);
         }
         if self.connections.len() == 0 && self.listeners.are_closed() && !self.drained_told {
-            self.report_members();
+            self.report();
             self.drained_told = self.control.try_send(ToControl::Drained).is_ok();
         }
     }

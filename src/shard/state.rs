@@ -21,9 +21,9 @@ use crate::{
     auth::{Failures, token::Verifier},
     clock::Now,
     config::{Settings, settings::KeepAlive},
-    event::{Class, Denial, Event, Refusal},
+    event::{Class, Denial, Event, Refusal, RoomDenial},
     handler::{Body, Handlers, Message, Replies},
-    hub::{CustomMessage, CustomTypes, Hub, Input, Output, Purpose, Rejection},
+    hub::{CustomMessage, CustomTypes, Hub, Input, Output, Purpose, Rejection, Report},
     ids::ConnId,
     limits,
     mesh::{Receiver, Sender, ToControl, ToShard},
@@ -141,7 +141,8 @@ impl Shard {
             }
             ToShard::Published { conn, request, outcome } => Input::Published { conn, request, outcome },
             ToShard::Disconnect { user } => Input::Disconnect { user },
-            ToShard::RoomCount { room, members } => Input::RoomCount { room, members },
+            ToShard::JoinDecided { conn, attempt, outcome } => Input::JoinDecided { conn, attempt, outcome },
+            ToShard::RoomCount { room, others } => Input::RoomCount { room, others },
             ToShard::Certificate(config) => {
                 self.tls = Some(config);
                 return;
@@ -163,7 +164,7 @@ impl Shard {
         loop {
             self.settle(now);
             // Before anything is flushed: who reads "joined" may rely on control knowing it.
-            self.report_members();
+            self.report();
             self.hub.take_dirty(&mut self.dirty);
             if self.dirty.is_empty() {
                 break;
@@ -195,16 +196,22 @@ impl Shard {
         candidates.into_iter().flatten().min()
     }
 
-    pub(super) fn report_members(&mut self) {
+    pub(super) fn report(&mut self) {
         let Self { hub, control, lagging, .. } = self;
-        if !hub.members_pending() && !lagging.load(Ordering::Relaxed) {
+        if !hub.reports_pending() && !lagging.load(Ordering::Relaxed) {
             return;
         }
-        hub.take_members(&mut |address, count| {
-            control.try_send(ToControl::Members { address: address.clone(), count }).is_ok()
+        hub.take_reports(&mut |report| {
+            let message = match report {
+                Report::Members { address, count } => ToControl::Members { address, count },
+                Report::Present { room, user, present, conn } => {
+                    ToControl::Present { room, user, present, conn }
+                }
+            };
+            control.try_send(message).is_ok()
         });
         // Pairs with control's load: what was reported before is in its mailbox already.
-        lagging.store(hub.members_pending(), Ordering::Release);
+        lagging.store(hub.reports_pending(), Ordering::Release);
     }
 
     /// Carries out what the hub asked, until it asks no more.
@@ -220,6 +227,9 @@ impl Shard {
         match output {
             Output::Admit { conn, user, user_connections } => {
                 self.ask_admission(now, conn, user, user_connections)
+            }
+            Output::Join { conn, attempt, room, members, newcomer } => {
+                self.ask_to_join(now, ToControl::Join { conn, attempt, room, members, newcomer });
             }
             Output::Upgrade { conn } => self.upgrade(conn),
             Output::Reject { conn, status, retry_after_s } => {
@@ -241,6 +251,13 @@ impl Shard {
         if self.control.try_send(ToControl::Admit { conn, user, user_connections }).is_err() {
             let denied = Input::Denied { conn, denial: Denial::Overloaded, retry_after_ms: RETRY_AFTER_MS };
             self.hub.handle(now, denied, &mut self.outputs);
+        }
+    }
+
+    fn ask_to_join(&mut self, now: Now, join: ToControl) {
+        if let Err(ToControl::Join { conn, attempt, .. }) = self.control.try_send(join) {
+            let outcome = Err(RoomDenial::Overloaded { retry_after_ms: RETRY_AFTER_MS });
+            self.hub.handle(now, Input::JoinDecided { conn, attempt, outcome }, &mut self.outputs);
         }
     }
 

@@ -240,7 +240,8 @@ fn presence_is_told_in_rooms_that_announce() {
 fn kept_rooms_number_their_messages() {
     let server = Server::with(&[("ROOM_STREAMS", "sale:*")]);
     let mut ann = server.connect_as("ann");
-    ann.join("sale:1");
+    let joined = ann.join("sale:1");
+    assert_eq!((&joined["offset"], joined["epoch"].is_string()), (&json!(0), true), "{joined}");
     let backend = Backend::of(&server);
     for offset in 1..=3_u64 {
         let answer = backend.broadcast_event(to_room("sale:1", "booking:created", "{}")).expect("accepted");
@@ -255,6 +256,98 @@ fn kept_rooms_number_their_messages() {
     }
     let answer = backend.broadcast_event(to_room("event:1", "booking:created", "{}")).expect("accepted");
     assert_eq!((answer.offset, answer.stream.as_str()), (0, ""), "a room that is not kept");
+    let joined = ann.join("event:1");
+    assert!(joined["epoch"].is_null() && joined["offset"].is_null(), "{joined}");
+}
+
+/// A connection of the user on that shard, whichever the kernel chooses first.
+fn on_shard(server: &Server, user: &str, shard: u16) -> Client {
+    let prefix = format!("{shard:04x}");
+    let is_there = |client: &Client| {
+        client.connected["connection_id"].as_str().is_some_and(|id| id.starts_with(&prefix))
+    };
+    let tries = (0..200).map(|_| server.connect_as(user));
+    tries.into_iter().find(is_there).expect("the kernel spreads connections")
+}
+
+fn two_shards(name: &str, value: &str) -> Server {
+    let server = [("SHARDS", "2"), ("RATE_LIMIT_MAX_CONNECTIONS", "0"), ("RATE_LIMIT_MAX_MESSAGES", "0")];
+    Server::with(&[&server[..], &[(name, value)]].concat())
+}
+
+#[test]
+fn who_joins_a_kept_room_gets_exactly_what_follows_the_position_it_was_told() {
+    let server = two_shards("ROOM_STREAMS", "sale:*");
+    let backend = Backend::of(&server);
+    let mut offset = 0;
+    for n in 0..40 {
+        let mut client = on_shard(&server, &format!("user{n}"), n % 2);
+        client.send("room:join", &json!({"room": "sale:1"}));
+        // Before, while or after the join is decided.
+        let during = backend.broadcast_event(to_room("sale:1", "booking:created", "{}")).expect("accepted");
+        let joined = client.expect("room:joined");
+        let after = backend.broadcast_event(to_room("sale:1", "booking:created", "{}")).expect("accepted");
+        assert_eq!((during.offset, after.offset), (offset + 1, offset + 2));
+        assert_eq!((&joined["epoch"], &joined["members"]), (&json!(after.epoch), &json!(1)), "{joined}");
+        let told = joined["offset"].as_u64().expect("an offset");
+        for expected in told + 1..=after.offset {
+            assert_eq!(client.message()["offset"], expected);
+        }
+        client.expect_silence();
+        client.leave("sale:1");
+        offset = after.offset;
+    }
+}
+
+#[test]
+fn members_of_a_kept_room_are_counted_over_all_shards() {
+    let server = two_shards("ROOM_STREAMS", "sale:*");
+    let (mut ann, mut bob) = (on_shard(&server, "ann", 0), on_shard(&server, "bob", 1));
+    assert_eq!(ann.join("sale:1")["members"], 1);
+    assert_eq!(bob.join("sale:1")["members"], 2);
+    assert_eq!(ann.join("sale:1")["members"], 2, "who asks again");
+}
+
+#[test]
+fn a_user_with_tabs_on_two_shards_comes_once_and_goes_once() {
+    let server = two_shards("ROOM_PRESENCE", "lobby:*");
+    let mut bob = on_shard(&server, "bob", 0);
+    bob.join("lobby:1");
+    let (mut one, mut two) = (on_shard(&server, "ann", 0), on_shard(&server, "ann", 1));
+    one.ignored = &["room:message"];
+    two.ignored = &["room:message"];
+    one.join("lobby:1");
+    assert_eq!(bob.expect("room:user_joined")["user_id"], "ann");
+    two.join("lobby:1");
+    say(&mut two, "lobby:1", &json!("both are here"));
+    bob.expect("room:message");
+    one.leave("lobby:1");
+    say(&mut two, "lobby:1", &json!("one is left"));
+    bob.expect("room:message");
+    drop(two);
+    assert_eq!(bob.expect("room:user_left"), json!({"room": "lobby:1", "user_id": "ann"}));
+    say(&mut bob, "lobby:1", &json!("nobody is left"));
+    bob.expect("room:message");
+    one.join("lobby:1");
+    assert_eq!(bob.expect("room:user_joined")["user_id"], "ann");
+}
+
+#[test]
+fn a_room_has_no_more_members_than_allowed_over_all_shards() {
+    let server = two_shards("MAX_ROOM_MEMBERS", "2");
+    let (mut ann, mut bob) = (on_shard(&server, "ann", 0), on_shard(&server, "bob", 1));
+    let mut late = [on_shard(&server, "eve", 0), on_shard(&server, "eve", 1)];
+    ann.join("event:1");
+    bob.join("event:1");
+    for client in &mut late {
+        assert_eq!(error_of(client, "room:join", &json!({"room": "event:1"})), "room_full");
+    }
+    assert_eq!(bob.join("event:1")["members"], 2, "a member may ask again");
+    bob.leave("event:1");
+    // Two mailboxes have no common order: the place is free when control has heard of it.
+    let mut join = || late[0].request("room:join", &json!({"room": "event:1"})).0;
+    assert!((0..1_000).any(|_| join() == "room:joined"));
+    assert_eq!(error_of(&mut late[1], "room:join", &json!({"room": "event:1"})), "room_full");
 }
 
 #[test]

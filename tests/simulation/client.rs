@@ -31,10 +31,11 @@ pub enum State {
 /// A room as the client believes it to be.
 #[derive(Debug)]
 pub enum Membership {
+    /// Asked to join, once or more.
     Joining,
     In(Claim),
-    /// Asked to leave; messages may still come.
-    Leaving(Claim),
+    /// Asked to leave; messages may still come, after `room:joined`.
+    Leaving(Option<Claim>),
 }
 
 /// What a client does at once because of what it read.
@@ -60,6 +61,14 @@ pub struct Client {
     /// The gateway said that it drains.
     pub draining: bool,
     pub rooms: BTreeMap<String, Membership>,
+    /// Rooms asked to join or leave, by the id of the request.
+    pub requests: HashMap<u64, String>,
+    /// What control decided about joins, by the id of the request.
+    pub entered: HashMap<u64, (Claim, Option<Position>)>,
+    /// Who came or left last, as told since it joined the room.
+    pub told: HashMap<(String, String), bool>,
+    /// It was told the same of the same user twice.
+    pub told_twice: bool,
     claims: Vec<Claim>,
     /// Position that the greeting must tell.
     position: Option<Position>,
@@ -81,6 +90,10 @@ impl Client {
             revoked: false,
             draining: false,
             rooms: BTreeMap::new(),
+            requests: HashMap::new(),
+            entered: HashMap::new(),
+            told: HashMap::new(),
+            told_twice: false,
             claims: Vec::new(),
             position: None,
             seen: HashMap::new(),
@@ -162,18 +175,28 @@ impl Client {
         }
         let room = payload["room"].as_str();
         match kind {
-            "room:joined" => self.joined(oracle, room.expect("a room")),
-            "room:left" => drop(self.rooms.remove(room.expect("a room"))),
+            "room:joined" => self.joined(oracle, room.expect("a room"), &message),
+            "room:left" => {
+                self.rooms.remove(room.expect("a room"));
+                message["id"].as_u64().and_then(|id| self.requests.remove(&id));
+            }
             "system:draining" => assert!(self.draining),
-            "auth:ok" | "system:ok" | "system:error" => {}
+            "system:error" => self.refused(&message),
+            "auth:ok" | "system:ok" => {}
             "booking:queue_position" | "ticket:availability" => self.latest(oracle, payload),
             "system:announcement" => self.taken(oracle, &Target::Everyone, &message),
             "booking:updated" | "chat:note" if room.is_none() => {
                 let user = self.user.clone().expect("users alone get what is for a user");
                 self.taken(oracle, &Target::User(user), &message);
             }
-            "room:typing" | "room:user_joined" | "room:user_left" => {
-                self.claim_of(room.expect("a room"));
+            "room:typing" => drop(self.claim_of(room.expect("a room"))),
+            "room:user_joined" | "room:user_left" => {
+                let room = room.expect("a room");
+                self.claim_of(room);
+                let user = payload["user_id"].as_str().expect("a user");
+                let joined = kind == "room:user_joined";
+                let before = self.told.insert((room.to_owned(), user.to_owned()), joined);
+                self.told_twice |= before == Some(joined);
             }
             _ => self.taken(oracle, &Target::Room(room.expect("a room").into()), &message),
         }
@@ -190,27 +213,66 @@ impl Client {
         }
     }
 
-    fn joined(&mut self, oracle: &Oracle, room: &str) {
+    fn joined(&mut self, oracle: &Oracle, room: &str, message: &Value) {
+        let request = message["id"].as_u64().expect("requests to join have ids");
+        assert_eq!(self.requests.remove(&request).as_deref(), Some(room), "joined on request alone");
+        let decided = self.entered.remove(&request);
+        assert_eq!(decided.is_some(), oracle.governed.contains(&room), "{message}");
+        let told = &message["payload"];
+        let claim = match decided {
+            Some((claim, position)) => {
+                let offset = position.as_ref().map(|position| position.offset);
+                assert_eq!(told["offset"].as_u64(), offset, "{message}");
+                assert_eq!(told["epoch"].as_str(), position.as_ref().map(|position| &*position.epoch));
+                claim
+            }
+            None => Claim::new(oracle, Target::Room(room.into()), false),
+        };
         let membership = self.rooms.get_mut(room).expect("joined on request alone");
-        if matches!(membership, Membership::Joining) {
-            *membership = Membership::In(Claim::new(oracle, Target::Room(room.into()), false));
+        match membership {
+            Membership::Joining => *membership = Membership::In(claim),
+            Membership::Leaving(none @ None) => *none = Some(claim),
+            Membership::In(_) | Membership::Leaving(Some(_)) => return,
+        }
+        self.told.retain(|(known, _), _| known != room);
+    }
+
+    /// A join or a leave was refused; whatever else was is of no interest.
+    fn refused(&mut self, message: &Value) {
+        let request = message["id"].as_u64();
+        let Some(room) = request.and_then(|id| self.requests.remove(&id)) else { return };
+        let ends = match self.rooms.get(&room) {
+            Some(Membership::Joining) => !self.requests.values().any(|other| *other == room),
+            Some(Membership::Leaving(_)) => message["payload"]["ref"] == "room:leave",
+            _ => false,
+        };
+        if ends {
+            self.rooms.remove(&room);
         }
     }
 
     /// The claim on a room that it is in.
     fn claim_of(&mut self, room: &str) -> &mut Claim {
         match self.rooms.get_mut(room) {
-            Some(Membership::In(claim) | Membership::Leaving(claim)) => claim,
+            Some(Membership::In(claim) | Membership::Leaving(Some(claim))) => claim,
             other => panic!("a message of {room}, which is {other:?}"),
         }
     }
 
-    /// Whether it is in the room, and from now on on its way out.
+    /// Whether it is in the room or on its way in, and from now on on its way out.
     pub fn leave(&mut self, room: &str) -> bool {
-        let Some(Membership::In(claim)) = self.rooms.get_mut(room) else { return false };
-        let claim = claim.clone();
+        let claim = match self.rooms.get(room) {
+            Some(Membership::In(claim)) => Some(claim.clone()),
+            Some(Membership::Joining) => None,
+            Some(Membership::Leaving(_)) | None => return false,
+        };
         self.rooms.insert(room.to_owned(), Membership::Leaving(claim));
         true
+    }
+
+    /// Whether it is in the room and may rely on it.
+    pub fn is_in(&self, room: &str) -> bool {
+        self.is_open() && matches!(self.rooms.get(room), Some(Membership::In(_)))
     }
 
     fn taken(&mut self, oracle: &Oracle, target: &Target, message: &Value) {

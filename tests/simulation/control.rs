@@ -5,7 +5,7 @@ use std::{collections::VecDeque, sync::Arc};
 use usher::{
     clock::Now,
     config::Settings,
-    event::{Event, Position, Receipt, Refusal},
+    event::{Event, Position, Receipt, Refusal, RoomEntry},
     ids::{ConnId, ShardId},
     mesh::{Receiver, Sender, ToControl, ToShard},
     route::{Input, Output, Route, ShardView, Token},
@@ -19,7 +19,12 @@ pub enum Decision {
     Published(Event, Result<Receipt, Refusal>),
     /// A connection of a user was let in at that position of the user's stream.
     Admitted(ConnId, Position),
+    /// A connection was let into a room, by that attempt.
+    Entered(ConnId, u32, RoomEntry),
 }
+
+/// Messages of a mailbox that what can wait leaves free.
+const RESERVE: usize = 2;
 
 struct Link {
     to: Sender<ToShard>,
@@ -32,6 +37,8 @@ pub struct Control {
     pub route: Route,
     links: Vec<Link>,
     pub decisions: Vec<Decision>,
+    /// While set, answers to joins are lost, as behind a list of what waits that is full.
+    pub loses_answers: bool,
     /// Connections that wait for a receipt.
     waiting: Vec<(Token, ConnId, RequestId)>,
     token: Token,
@@ -45,6 +52,7 @@ impl Control {
             route: Route::new(settings, seed),
             links: links.into_iter().map(link).collect(),
             decisions: Vec::new(),
+            loses_answers: false,
             waiting: Vec::new(),
             token: 0,
             outputs: Vec::new(),
@@ -61,10 +69,11 @@ impl Control {
                 busy = true;
                 match message {
                     ToControl::Publish { conn, request, event } => messages.push((conn, request, event)),
-                    message => self.mail(now, ShardId(index as u16), message),
+                    message => self.mail(now, lagging, ShardId(index as u16), message),
                 }
             }
         }
+        self.announce(now, lagging);
         for (conn, request, event) in messages {
             let reply = request.map(|request| (conn, request));
             // The outcome is on its way to the connection, if it asked for one.
@@ -93,9 +102,19 @@ impl Control {
         self.apply();
     }
 
-    pub fn tick(&mut self, now: Now) {
-        self.route.handle(now, Input::Tick, &mut self.outputs);
+    pub fn tick(&mut self, now: Now, lagging: &[bool]) {
+        let views = self.views(lagging);
+        self.route.handle(now, Input::Tick { shards: &views }, &mut self.outputs);
         self.apply();
+        self.announce(now, lagging);
+    }
+
+    fn announce(&mut self, now: Now, lagging: &[bool]) {
+        if self.route.has_announcements() {
+            let views = self.views(lagging);
+            self.route.handle(now, Input::Announce { shards: &views }, &mut self.outputs);
+            self.apply();
+        }
     }
 
     pub fn drain(&mut self, within: std::time::Duration) {
@@ -122,12 +141,17 @@ impl Control {
         sent
     }
 
-    fn mail(&mut self, now: Now, shard: ShardId, message: ToControl) {
+    fn mail(&mut self, now: Now, lagging: &[bool], shard: ShardId, message: ToControl) {
+        let announces = matches!(message, ToControl::Present { .. }) && !self.route.has_announcements();
         let input = match message {
             ToControl::Members { address, count } => Input::Members { shard, address, count },
             ToControl::Admit { conn, user, user_connections } => {
                 Input::Admit { conn, user, user_connections }
             }
+            ToControl::Join { conn, attempt, room, members, newcomer } => {
+                Input::Join { conn, attempt, room, members, newcomer }
+            }
+            ToControl::Present { room, user, present, conn } => Input::Present { room, user, present, conn },
             ToControl::Drained => {
                 self.links[shard.index()].drained = true;
                 return;
@@ -136,6 +160,9 @@ impl Control {
         };
         self.route.handle(now, input, &mut self.outputs);
         self.apply();
+        if announces {
+            self.announce(now, lagging);
+        }
     }
 
     fn route_event(
@@ -160,11 +187,15 @@ impl Control {
     }
 
     fn views(&self, lagging: &[bool]) -> Vec<ShardView> {
-        let view = |(link, lagging): (&Link, &bool)| ShardView {
-            free: if link.held_back.is_empty() { link.to.free() } else { 0 },
-            free_bytes: usize::MAX,
-            lagging: *lagging,
-            connections: 0,
+        let view = |(link, lagging): (&Link, &bool)| {
+            let free = if link.held_back.is_empty() { link.to.free() } else { 0 };
+            ShardView {
+                free,
+                free_bytes: usize::MAX,
+                spare: free.saturating_sub(RESERVE),
+                lagging: *lagging,
+                connections: 0,
+            }
         };
         self.links.iter().zip(lagging).map(view).collect()
     }
@@ -181,6 +212,14 @@ impl Control {
                 Output::Denied { conn, denial, retry_after_ms } => {
                     self.order(conn.shard(), ToShard::Denied { conn, denial, retry_after_ms });
                 }
+                Output::JoinDecided { conn, attempt, outcome } => {
+                    if let Ok(entry) = &outcome {
+                        self.decisions.push(Decision::Entered(conn, attempt, entry.clone()));
+                    }
+                    if !self.loses_answers {
+                        self.order(conn.shard(), ToShard::JoinDecided { conn, attempt, outcome });
+                    }
+                }
                 Output::Answer { token, result } => {
                     if let Some(place) = self.waiting.iter().position(|(waiting, ..)| *waiting == token) {
                         let (_, conn, request) = self.waiting.swap_remove(place);
@@ -193,8 +232,8 @@ impl Control {
                 }
                 Output::Disconnect { shard, user } => self.order(shard, ToShard::Disconnect { user }),
                 Output::Disconnected { .. } => {}
-                Output::RoomCount { shard, room, members } => {
-                    self.order(shard, ToShard::RoomCount { room, members });
+                Output::RoomCount { shard, room, others } => {
+                    self.order(shard, ToShard::RoomCount { room, others });
                 }
             }
         }

@@ -7,6 +7,9 @@
 //! - what was accepted for a live connection and must not be lost (Critical, Ordered) comes once and in order, or the
 //!   connection is closed with a code that says so;
 //! - a Latest value is never older than one seen before, and the newest arrives in the end;
+//! - a room that control decides about has no more members than it may, and its members get what follows the position
+//!   that they were told and nothing from before it;
+//! - a user is announced once when it comes and once when it has left all shards, and nobody stays a ghost;
 //! - nothing reaches who is not in its room; bounds hold; when everybody has left, nothing is left.
 //!
 //! `USHER_SEED=7 cargo test --test simulation` replays one seed, `USHER_SEEDS=100000` runs that many.

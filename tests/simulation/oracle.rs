@@ -11,6 +11,8 @@ pub struct Oracle {
     logs: HashMap<Target, Vec<Entry>>,
     /// Accepted values of each Latest key.
     latest: HashMap<Key, Vec<u64>>,
+    /// Rooms that control decides about.
+    pub governed: Vec<&'static str>,
     /// Never twice.
     next_id: u64,
 }

@@ -11,8 +11,8 @@ use std::{
 use usher::{
     clock::Now,
     config::{Settings, settings::Dialect},
-    event::{Denial, Refusal},
-    hub::{CustomTypes, Flushed, Hub, Input, Output, Purpose, Rejection},
+    event::{Denial, Refusal, RoomDenial},
+    hub::{CustomTypes, Flushed, Hub, Input, Output, Purpose, Rejection, Report},
     identity::Identity,
     ids::{ConnId, ShardId},
     limits::CLOSE_TIME_MAX,
@@ -56,6 +56,8 @@ pub struct Shard {
     pub stalled_until: u64,
     pub sockets: BTreeMap<ConnId, Socket>,
     pub fates: Vec<(usize, Fate)>,
+    /// Joins that control is asked for, with the attempt.
+    pub joins: Vec<(ConnId, u32)>,
     generations: Vec<u32>,
     free_slots: Vec<u32>,
     outputs: Vec<Output>,
@@ -82,6 +84,7 @@ impl Shard {
             stalled_until: 0,
             sockets: BTreeMap::new(),
             fates: Vec::new(),
+            joins: Vec::new(),
             generations: Vec::new(),
             free_slots: Vec::new(),
             outputs: Vec::new(),
@@ -161,9 +164,10 @@ impl Shard {
                 Input::Published { conn: *conn, request: request.clone(), outcome: outcome.clone() }
             }
             ToShard::Disconnect { user } => Input::Disconnect { user: user.clone() },
-            ToShard::RoomCount { room, members } => {
-                Input::RoomCount { room: room.clone(), members: *members }
+            ToShard::JoinDecided { conn, attempt, outcome } => {
+                Input::JoinDecided { conn: *conn, attempt: *attempt, outcome: outcome.clone() }
             }
+            ToShard::RoomCount { room, others } => Input::RoomCount { room: room.clone(), others: *others },
             ToShard::Drain { within } => {
                 self.draining = true;
                 Input::Drain { spread_ms: within.as_millis() as u32 }
@@ -182,10 +186,16 @@ impl Shard {
                 }
             }
             let Self { hub, to_control, .. } = self;
-            hub.take_members(&mut |address, count| {
-                to_control.try_send(ToControl::Members { address: address.clone(), count }).is_ok()
+            hub.take_reports(&mut |report| {
+                let message = match report {
+                    Report::Members { address, count } => ToControl::Members { address, count },
+                    Report::Present { room, user, present, conn } => {
+                        ToControl::Present { room, user, present, conn }
+                    }
+                };
+                to_control.try_send(message).is_ok()
             });
-            self.lagging = self.hub.members_pending();
+            self.lagging = self.hub.reports_pending();
             self.hub.take_dirty(&mut dirty);
             if dirty.is_empty() {
                 break;
@@ -203,6 +213,14 @@ impl Shard {
                 if self.to_control.try_send(ToControl::Admit { conn, user, user_connections }).is_err() {
                     let denied = Input::Denied { conn, denial: Denial::Overloaded, retry_after_ms: 1_000 };
                     self.hub.handle(now, denied, &mut self.outputs);
+                }
+            }
+            Output::Join { conn, attempt, room, members, newcomer } => {
+                self.joins.push((conn, attempt));
+                let join = ToControl::Join { conn, attempt, room, members, newcomer };
+                if self.to_control.try_send(join).is_err() {
+                    let outcome = Err(RoomDenial::Overloaded { retry_after_ms: 1_000 });
+                    self.hub.handle(now, Input::JoinDecided { conn, attempt, outcome }, &mut self.outputs);
                 }
             }
             Output::Upgrade { conn } => {

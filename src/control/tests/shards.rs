@@ -177,11 +177,44 @@ async fn rooms_on_several_shards_are_told_their_count() {
     let mut world = World::with_mailboxes(8_192, |_| ());
     world.shards[0].joined("r", 2);
     world.shards[1].joined("r", 3);
-    for shard in &mut world.shards {
+    for (shard, elsewhere) in world.shards.iter_mut().zip([3, 2]) {
         match shard.next().await {
-            ToShard::RoomCount { room, members } => assert_eq!((&*room, members), ("r", 5)),
+            ToShard::RoomCount { room, others } => assert_eq!((&*room, others), ("r", elsewhere)),
             other => panic!("{other:?}"),
         }
+    }
+}
+
+#[tokio::test]
+async fn a_join_is_answered_before_what_follows_it() {
+    let mut world = World::start(|settings| settings.streams.rooms = vec!["sale:*".into()]);
+    world.gateway.broadcast("sale:1", "booking:created", "1").await.unwrap();
+    let conn = ConnId::new(ShardId(1), 0, 7);
+    let room = "sale:1".into();
+    world.shards[1].say(ToControl::Join { conn, attempt: 4, room, members: 1, newcomer: true });
+    world.gateway.broadcast("sale:1", "booking:created", "2").await.unwrap();
+    match world.shards[1].next().await {
+        ToShard::JoinDecided { attempt: 4, outcome: Ok(entry), .. } => {
+            assert_eq!((entry.members, entry.position.unwrap().offset), (1, 1));
+        }
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(world.shards[1].delivered().await.position.as_ref().unwrap().offset, 2);
+}
+
+#[tokio::test]
+async fn comings_and_goings_are_announced_in_the_order_that_shards_tell_them() {
+    let mut world = World::with_mailboxes(8_192, |_| ());
+    world.shards[0].joined("lobby", 1);
+    let conn = ConnId::new(ShardId(1), 0, 7);
+    for present in [true, false] {
+        let (room, user) = ("lobby".into(), "ann".into());
+        world.shards[1].say(ToControl::Present { room, user, present, conn });
+    }
+    for kind in ["room:user_joined", "room:user_left"] {
+        let event = world.shards[0].delivered().await;
+        assert_eq!((&*event.kind, text(&event)), (kind, r#"{"room":"lobby","user_id":"ann"}"#));
+        assert_eq!((event.except, &event.class), (Some(conn), &Class::Ephemeral));
     }
 }
 

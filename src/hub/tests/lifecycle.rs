@@ -62,9 +62,9 @@ fn control_hears_of_connections_and_members_once() {
     scene.join(first, "event:1");
     scene.handle(Input::Gone { conn: second });
     let changes = [(r#"User("ann")"#.into(), 1), (r#"Room("event:1")"#.into(), 1)];
-    assert!(scene.hub.members_pending());
+    assert!(scene.hub.reports_pending());
     assert_eq!(scene.members(), changes);
-    assert!(!scene.hub.members_pending());
+    assert!(!scene.hub.reports_pending());
     scene.handle(Input::Gone { conn: first });
     assert_eq!(scene.members(), [(r#"User("ann")"#.into(), 0), (r#"Room("event:1")"#.into(), 0)]);
     assert_eq!((scene.cells.users.get(), scene.cells.rooms.get(), scene.hub.len()), (0, 0, 0));
@@ -76,7 +76,7 @@ fn what_control_cannot_take_yet_is_reported_again() {
     let conn = scene.anonymous(0);
     scene.join(conn, "a");
     scene.join(conn, "b");
-    scene.hub.take_members(&mut |_, _| false);
+    scene.hub.take_reports(&mut |_| false);
     assert_eq!(scene.members(), [(r#"Room("a")"#.into(), 1), (r#"Room("b")"#.into(), 1)]);
 }
 

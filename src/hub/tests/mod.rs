@@ -1,6 +1,7 @@
 //! What a hub does, told through its inputs and outputs with a time of our own.
 
 mod delivery;
+mod joining;
 mod lifecycle;
 mod login;
 mod random;
@@ -10,11 +11,11 @@ mod timers;
 
 use std::{io, sync::Arc, time::Duration};
 
-use super::{CustomTypes, Flushed, Hub, Input, Output, Purpose, Rejection};
+use super::{CustomTypes, Flushed, Hub, Input, Output, Purpose, Rejection, Report};
 use crate::{
     clock::Now,
     config::settings::{Dialect, Settings},
-    event::{Class, Event, LatestKey, Position, Target},
+    event::{Class, Event, LatestKey, Position, RoomEntry, Target},
     identity::Identity,
     ids::{ConnId, ShardId},
     metrics::ShardCells,
@@ -102,8 +103,26 @@ impl Scene {
 
     fn join(&mut self, conn: ConnId, room: &str) {
         self.say(conn, &format!(r#"{{"type":"room:join","payload":{{"room":"{room}"}}}}"#));
+        if let Some(Output::Join { conn, attempt, members, .. }) = self.out.last() {
+            let (conn, attempt, members) = (*conn, *attempt, *members);
+            self.out.pop();
+            self.let_in(conn, attempt, RoomEntry { members, position: None });
+        }
         let answer = self.read(conn);
         assert!(answer.concat().contains("room:joined"), "{answer:?}");
+    }
+
+    /// Asks to come into a room that control decides about; the attempt.
+    fn ask_to_join(&mut self, conn: ConnId, room: &str) -> u32 {
+        self.say(conn, &format!(r#"{{"type":"room:join","id":"j","payload":{{"room":"{room}"}}}}"#));
+        match self.take()[..] {
+            [Output::Join { conn: asking, attempt, .. }] if asking == conn => attempt,
+            ref other => panic!("{other:?}"),
+        }
+    }
+
+    fn let_in(&mut self, conn: ConnId, attempt: u32, entry: RoomEntry) {
+        self.handle(Input::JoinDecided { conn, attempt, outcome: Ok(entry) });
     }
 
     fn say(&mut self, conn: ConnId, text: &str) {
@@ -156,13 +175,22 @@ impl Scene {
     }
 
     /// What control would be told.
-    fn members(&mut self) -> Vec<(String, u32)> {
+    fn reports(&mut self) -> Vec<Report> {
         let mut list = Vec::new();
-        self.hub.take_members(&mut |address, count| {
-            list.push((format!("{address:?}"), count));
+        self.hub.take_reports(&mut |report| {
+            list.push(report);
             true
         });
         list
+    }
+
+    /// The counts that control would be told.
+    fn members(&mut self) -> Vec<(String, u32)> {
+        let counts = self.reports().into_iter().filter_map(|report| match report {
+            Report::Members { address, count } => Some((format!("{address:?}"), count)),
+            Report::Present { .. } => None,
+        });
+        counts.collect()
     }
 
     /// Has a connection answer pings, or anything that shows life.

@@ -3,7 +3,10 @@
 //! Every step ends with the check that debug builds do; the seed is in the message of a failure.
 
 use super::*;
-use crate::{event::Denial, wire::close::Close};
+use crate::{
+    event::{Denial, RoomDenial},
+    wire::close::Close,
+};
 
 /// A small generator of our own, so that a seed means the same run on every machine.
 struct Random(u64);
@@ -21,6 +24,20 @@ impl Random {
 
 const USERS: [&str; 3] = ["ann", "bob", "eve"];
 const ROOMS: [&str; 5] = ["event:1", "team:a", "private:a", "private:b", "user:ann"];
+
+/// A join that control was asked for may be decided at any time, or never.
+fn decide(scene: &mut Scene, asked: &mut Vec<(ConnId, u32)>, random: &mut Random) {
+    if asked.is_empty() {
+        return;
+    }
+    let (conn, attempt) = asked.remove(random.below(asked.len() as u64) as usize);
+    let outcome = match random.below(5) {
+        0 => Err(RoomDenial::Full),
+        1 => return,
+        members => Ok(RoomEntry { members: members as u32, position: None }),
+    };
+    scene.handle(Input::JoinDecided { conn, attempt, outcome });
+}
 
 fn step(scene: &mut Scene, generations: &mut [u32], random: &mut Random) {
     let slot = random.below(generations.len() as u64) as usize;
@@ -67,16 +84,26 @@ fn no_order_of_events_breaks_the_hub() {
             settings.limits.outbox_messages_max = 6;
             settings.limits.messages_max = 20;
             settings.client.rooms_presence = vec!["team:*".into()];
+            settings.streams.rooms = vec!["private:*".into()];
         });
+        let mut asked = Vec::new();
         let mut random = Random(seed);
         let mut generations = [0; 12];
         for _ in 0..2_000 {
             step(&mut scene, &mut generations, &mut random);
             // What the shell would do.
             for output in scene.take() {
-                let (Output::Shutdown { conn } | Output::Reject { conn, .. }) = output else { continue };
-                scene.handle(Input::Gone { conn });
-                generations[conn.slot()] += 1;
+                match output {
+                    Output::Shutdown { conn } | Output::Reject { conn, .. } => {
+                        scene.handle(Input::Gone { conn });
+                        generations[conn.slot()] += 1;
+                    }
+                    Output::Join { conn, attempt, .. } => asked.push((conn, attempt)),
+                    _ => {}
+                }
+            }
+            if random.below(3) == 0 {
+                decide(&mut scene, &mut asked, &mut random);
             }
         }
         for (slot, generation) in generations.iter().enumerate() {

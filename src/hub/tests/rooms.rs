@@ -47,9 +47,9 @@ fn the_count_of_members_includes_other_shards() {
     let mut scene = Scene::new();
     let (one, two) = (scene.anonymous(0), scene.anonymous(1));
     scene.join(one, "a");
-    scene.handle(Input::RoomCount { room: "a".into(), members: 40 });
-    scene.handle(Input::RoomCount { room: "nobody is here".into(), members: 40 });
-    assert_one(&scene.ask(two, &join("a")), &[r#""members":40"#]);
+    scene.handle(Input::RoomCount { room: "a".into(), others: 40 });
+    scene.handle(Input::RoomCount { room: "nobody is here".into(), others: 40 });
+    assert_one(&scene.ask(two, &join("a")), &[r#""members":42"#]);
 }
 
 #[test]
@@ -86,24 +86,16 @@ fn ones_own_room_needs_no_membership() {
 }
 
 #[test]
-fn rooms_of_a_connection_and_members_of_a_room_are_bounded() {
-    let mut scene = Scene::with(|settings| {
-        settings.limits.room_members_max = 2;
-        settings.limits.messages_max = 0;
-    });
+fn rooms_of_a_connection_are_bounded() {
+    let mut scene = Scene::with(|settings| settings.limits.messages_max = 0);
     let conn = scene.anonymous(0);
     for index in 0..ROOMS_PER_CONNECTION_MAX {
         scene.join(conn, &format!("room-{index}"));
     }
     assert_one(&scene.ask(conn, &join("one-more")), &["too_many_rooms"]);
     scene.join(conn, "room-5");
-    let (two, three) = (scene.anonymous(1), scene.anonymous(2));
-    scene.join(two, "room-0");
-    assert_one(&scene.ask(three, &join("room-0")), &["room_full"]);
-    scene.handle(Input::RoomCount { room: "room-1".into(), members: 2 });
-    assert_one(&scene.ask(three, &join("room-1")), &["room_full"]);
-    scene.handle(Input::Gone { conn });
-    scene.join(three, "room-0");
+    scene.ask(conn, &leave("room-5"));
+    scene.join(conn, "one-more");
 }
 
 #[test]
@@ -144,23 +136,69 @@ fn published(scene: &mut Scene) -> Vec<String> {
     list.collect()
 }
 
+/// Whether ann is in which room, and by whose doing, as control would be told.
+fn present(scene: &mut Scene) -> Vec<(String, bool, ConnId)> {
+    let reports = scene.reports().into_iter().filter_map(|report| match report {
+        Report::Present { room, user, present, conn } => {
+            assert_eq!(&*user, "ann");
+            Some((room.to_string(), present, conn))
+        }
+        Report::Members { .. } => None,
+    });
+    reports.collect()
+}
+
 #[test]
-fn a_users_coming_and_going_is_announced_where_configured() {
+fn control_hears_once_that_a_user_is_where_members_learn_of_each_other() {
     let mut scene = presence_rooms();
     let (one, two, nobody) = (scene.user(0, "ann"), scene.user(1, "ann"), scene.anonymous(2));
     for conn in [one, two, nobody] {
         scene.join(conn, "team:a");
         scene.join(conn, "event:1");
     }
-    assert_eq!(published(&mut scene), [r#"room:user_joined {"room":"team:a","user_id":"ann"}"#], "once");
+    assert_eq!(present(&mut scene), [("team:a".into(), true, one)], "once");
     scene.handle(Input::Gone { conn: one });
-    assert_eq!(published(&mut scene), [""; 0], "still here on another connection");
+    assert_eq!(present(&mut scene), [], "still here on another connection");
     scene.say(two, &leave("team:a"));
-    assert_eq!(published(&mut scene), [r#"room:user_left {"room":"team:a","user_id":"ann"}"#]);
+    assert_eq!(present(&mut scene), [("team:a".into(), false, two)]);
     scene.join(two, "team:a");
-    scene.take();
+    scene.say(two, &leave("team:a"));
+    assert_eq!(present(&mut scene), [], "came and went before control heard of it");
+    scene.join(two, "team:a");
+    assert_eq!(present(&mut scene), [("team:a".into(), true, two)]);
     scene.handle(Input::Gone { conn: two });
-    assert_eq!(published(&mut scene), [r#"room:user_left {"room":"team:a","user_id":"ann"}"#]);
+    assert_eq!(present(&mut scene), [("team:a".into(), false, two)]);
+}
+
+#[test]
+fn who_is_present_stays_to_be_told_until_control_takes_it() {
+    let mut scene = presence_rooms();
+    let conn = scene.user(0, "ann");
+    scene.join(conn, "team:a");
+    let mut refused = 0;
+    scene.hub.take_reports(&mut |report| {
+        refused += u32::from(matches!(report, Report::Present { .. }));
+        !matches!(report, Report::Present { .. })
+    });
+    assert_eq!((refused, scene.hub.reports_pending()), (1, true));
+    assert_eq!(present(&mut scene), [("team:a".into(), true, conn)]);
+    assert!(!scene.hub.reports_pending());
+}
+
+#[test]
+fn a_user_is_present_while_the_connection_is_the_users() {
+    let mut scene = presence_rooms();
+    let conn = scene.anonymous(0);
+    scene.join(conn, "team:a");
+    scene.say(conn, r#"{"type":"auth:login","payload":{"token":"t"}}"#);
+    scene.verified(conn, Purpose::Login, Ok(identity("ann", &[])));
+    scene.join(conn, "team:b");
+    assert_eq!(present(&mut scene), [], "not admitted yet");
+    scene.admit(conn);
+    let both = |present| [("team:a".into(), present, conn), ("team:b".into(), present, conn)];
+    assert_eq!(present(&mut scene), both(true));
+    scene.say(conn, r#"{"type":"auth:logout"}"#);
+    assert_eq!(present(&mut scene), both(false));
 }
 
 #[test]
@@ -168,7 +206,7 @@ fn large_rooms_announce_nothing() {
     let mut scene = presence_rooms();
     let (conn, other) = (scene.user(0, "ann"), scene.anonymous(1));
     scene.join(other, "team:a");
-    scene.handle(Input::RoomCount { room: "team:a".into(), members: 201 });
+    scene.handle(Input::RoomCount { room: "team:a".into(), others: 199 });
     scene.join(conn, "team:a");
     scene.say(conn, r#"{"type":"user:presence","payload":{"status":"away"}}"#);
     scene.say(conn, r#"{"type":"user:typing","payload":{"room":"team:a","typing":true}}"#);

@@ -55,6 +55,25 @@ pub fn room_message_payload(
         .end()
 }
 
+/// The payload of `room:user_joined`, `room:user_left` and, with `typing`, of `room:typing`.
+pub fn room_user_payload(room: &str, user: &str, typing: Option<bool>) -> Vec<u8> {
+    let object = Object::with_capacity(48 + room.len() + user.len()).text("room", room).text("user_id", user);
+    match typing {
+        Some(typing) => object.json("typing", if typing { "true" } else { "false" }),
+        None => object,
+    }
+    .end()
+}
+
+/// The payload of `user:status_change`.
+pub fn status_change_payload(user: &str, status: &str, text: Option<&str>) -> Vec<u8> {
+    Object::with_capacity(48 + user.len() + status.len() + text.map_or(0, str::len))
+        .text("user_id", user)
+        .text("status", status)
+        .text_if("text", text)
+        .end()
+}
+
 /// A frame with `{"type":kind,"payload":payload…tail}`.
 fn envelope(kind: &str, payload: &[u8], tail: [&[u8]; 2]) -> Vec<u8> {
     let kind = quoted_inner(kind);

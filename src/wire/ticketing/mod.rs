@@ -9,7 +9,7 @@ mod parse;
 mod tests;
 
 pub use self::{
-    encode::{encode_event, encode_notice, room_message_payload},
+    encode::{encode_event, encode_notice, room_message_payload, room_user_payload, status_change_payload},
     parse::parse,
 };
 use crate::{event::Position, ids::ConnId};
@@ -56,7 +56,7 @@ pub enum Notice<'a> {
     Joined {
         /// Which.
         room: &'a str,
-        /// Known members on this instance.
+        /// Members on this instance: as control counted them, or as well as the shard knows.
         members: u32,
         /// Head of the room's stream, when it is kept.
         position: Option<&'a Position>,

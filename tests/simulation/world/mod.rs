@@ -13,7 +13,7 @@ pub use totals::Totals;
 use usher::{
     clock::Now,
     config::Settings,
-    event::{Class, Event, Receipt, Target},
+    event::{Class, Event, Receipt, RoomEntry, Target},
     hub::Input,
     ids::{ConnId, ShardId},
     mesh::Mailbox,
@@ -23,7 +23,7 @@ use usher::{
 use crate::{
     client::{Client, Membership, Reaction, State, id_of},
     control::{Control, Decision},
-    oracle::{Entry, Oracle},
+    oracle::{Claim, Entry, Oracle},
     rng::Rng,
     shard::{Fate, Shard, identity},
 };
@@ -83,6 +83,10 @@ pub struct World {
     /// Users that were disconnected at some time: the order may be on its way when they return.
     revoked: HashSet<&'static str>,
     second_ends: u64,
+    /// The id of the request to join, and the room, by connection and attempt.
+    attempts: HashMap<(ConnId, u32), (u64, &'static str)>,
+    /// `MAX_ROOM_MEMBERS`.
+    room_members_max: usize,
     pub totals: Totals,
 }
 
@@ -98,6 +102,11 @@ impl World {
         settings.keep_alive.pong_timeout = Duration::from_secs(6);
         settings.streams.rooms = vec!["sale:*".into()];
         settings.client.rooms_presence = vec!["lobby:*".into()];
+        let room_members_max = if rng.one_in(2) { 2 + rng.below(4) } else { 0 };
+        settings.limits.room_members_max = room_members_max as u32;
+        let governed = |room: &&str| room_members_max > 0 || ["sale:1", "lobby:1"].contains(room);
+        let mut oracle = Oracle::default();
+        oracle.governed.extend(ROOMS.into_iter().filter(governed));
         let settings = Arc::new(settings);
         let mut shards = Vec::new();
         let mut links = Vec::new();
@@ -114,10 +123,12 @@ impl World {
             shards,
             clients: Vec::new(),
             by_conn: HashMap::new(),
-            oracle: Oracle::default(),
+            oracle,
             keyed: Vec::new(),
             revoked: HashSet::new(),
             second_ends: 0,
+            attempts: HashMap::new(),
+            room_members_max,
             totals: Totals::default(),
         }
     }
@@ -127,8 +138,11 @@ impl World {
             let action = self.rng.weighted(&ACTIONS);
             self.act(action);
             for _ in 0..self.rng.below(4) {
+                self.control.loses_answers = self.rng.one_in(32);
                 self.random_turn();
+                self.check_room_sizes();
             }
+            self.control.loses_answers = false;
             self.totals.lagged += u64::from(self.shards.iter().any(|shard| shard.lagging));
         }
         self.come_to_rest();
@@ -168,14 +182,9 @@ impl World {
     fn act_of(&mut self, client: usize, action: Action) {
         let room = *self.rng.pick(&ROOMS);
         match action {
-            Action::Join => {
-                self.clients[client].rooms.entry(room.to_owned()).or_insert(Membership::Joining);
-                if !matches!(self.clients[client].rooms[room], Membership::Leaving(_)) {
-                    self.say(client, &format!(r#"{{"type":"room:join","payload":{{"room":"{room}"}}}}"#));
-                }
-            }
+            Action::Join => self.join(client, room),
             Action::Leave if self.clients[client].leave(room) => {
-                self.say(client, &format!(r#"{{"type":"room:leave","payload":{{"room":"{room}"}}}}"#));
+                self.ask(client, "room:leave", room);
             }
             Action::Leave => {}
             Action::Speak => {
@@ -218,6 +227,25 @@ impl World {
                 }
             }
             _ => {}
+        }
+    }
+
+    fn join(&mut self, client: usize, room: &'static str) {
+        let rooms = &mut self.clients[client].rooms;
+        if !matches!(rooms.entry(room.to_owned()).or_insert(Membership::Joining), Membership::Leaving(_)) {
+            self.ask(client, "room:join", room);
+            self.totals.joins += 1;
+        }
+    }
+
+    /// Something about a room that is answered.
+    fn ask(&mut self, client: usize, kind: &str, room: &'static str) {
+        let id = self.oracle.fresh_id();
+        self.clients[client].requests.insert(id, room.to_owned());
+        self.say(client, &format!(r#"{{"type":"{kind}","id":{id},"payload":{{"room":"{room}"}}}}"#));
+        let shard = self.clients[client].conn.shard().index();
+        for asked in self.shards[shard].joins.drain(..) {
+            self.attempts.insert(asked, (id, room));
         }
     }
 
@@ -363,7 +391,7 @@ impl World {
             self.round();
             if self.now.mono_ns >= self.second_ends {
                 self.second_ends = self.now.mono_ns + 1_000_000_000;
-                self.control.tick(self.now);
+                self.control.tick(self.now, &self.lagging());
             }
         }
     }

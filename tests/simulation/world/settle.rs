@@ -42,9 +42,31 @@ impl World {
                         client.admitted(&self.oracle, user, position);
                     }
                 }
+                Decision::Entered(conn, attempt, entry) => self.entered(conn, attempt, &entry),
                 Decision::Published(event, Ok(receipt)) => self.note(&event, &receipt),
                 Decision::Published(_, Err(_)) => self.totals.overloaded += 1,
             }
+        }
+    }
+
+    fn entered(&mut self, conn: ConnId, attempt: u32, entry: &RoomEntry) {
+        let (request, room) = self.attempts[&(conn, attempt)];
+        let target = Target::Room(room.into());
+        let kept = entry.position.as_ref().map(|position| position.offset);
+        let head = (room == "sale:1").then(|| self.oracle.head(&target));
+        assert_eq!(kept, head, "the position is that of the last stored event");
+        let max = self.room_members_max;
+        assert!(max == 0 || entry.members as usize <= max);
+        let claim = Claim::new(&self.oracle, target, true);
+        self.clients[self.by_conn[&conn]].entered.insert(request, (claim, entry.position.clone()));
+        self.totals.entered += 1;
+    }
+
+    pub(super) fn check_room_sizes(&self) {
+        for room in ROOMS {
+            let members: usize = self.shards.iter().map(|shard| shard.hub.room_members(room)).sum();
+            let max = self.room_members_max;
+            assert!(max == 0 || members <= max, "{room} has {members} members of {max}");
         }
     }
 
@@ -92,7 +114,7 @@ impl World {
         assert!(rounds < 100_000, "the gateway never comes to rest");
     }
 
-    pub(super) fn check_complete(&self) {
+    pub(super) fn check_complete(&mut self) {
         self.control.route.check_invariants();
         for client in self.clients.iter().filter(|client| client.is_open()) {
             client.check_complete(&self.oracle);
@@ -111,6 +133,32 @@ impl World {
             let known = self.control.route.directory().room(room).map_or(0, |held| held.total());
             assert_eq!(known as usize, members, "members of {room}");
         }
+        self.check_presence();
+    }
+
+    /// Nobody is a ghost, and whoever was told everything knows who is there.
+    fn check_presence(&mut self) {
+        let room = "lobby:1";
+        let here = self.clients.iter().filter(|client| client.is_in(room));
+        let truth: HashSet<&str> = here.filter_map(|client| client.user.as_deref()).collect();
+        let route = &self.control.route;
+        assert!(!route.has_announcements());
+        let known: Vec<&str> = route.present().map(|(_, user)| user).collect();
+        assert_eq!((known.len(), known.into_iter().collect::<HashSet<_>>()), (truth.len(), truth.clone()));
+        let mut told = 0;
+        for client in self.clients.iter().filter(|client| client.is_in(room)) {
+            if self.shards[client.conn.shard().index()].cells.dropped_ephemeral.get() > 0 {
+                continue;
+            }
+            assert!(!client.told_twice, "{:?} was told the same twice", client.conn);
+            for ((_, user), joined) in &client.told {
+                // One's own doing is not told.
+                let own = client.user.as_deref() == Some(user);
+                assert!(own || *joined == truth.contains(&**user), "{user} {joined}, but {truth:?}");
+                told += 1;
+            }
+        }
+        self.totals.told += told;
     }
 
     pub(super) fn everybody_leaves(&mut self) {
@@ -135,7 +183,7 @@ impl World {
         assert!(!drained || self.control.all_drained(), "every shard says that it is empty");
         for shard in &self.shards {
             assert!(shard.hub.is_empty() && shard.sockets.is_empty() && shard.inbox.is_empty());
-            assert!(!shard.hub.members_pending() && shard.to_control.is_empty());
+            assert!(!shard.hub.reports_pending() && shard.to_control.is_empty());
             let cells = &shard.cells;
             let left = [&cells.connections, &cells.connections_authenticated, &cells.users, &cells.rooms];
             assert_eq!(left.map(|cell| cell.get()), [0; 4]);
@@ -144,8 +192,12 @@ impl World {
         }
         let route = &self.control.route;
         assert_eq!((route.directory().user_count(), route.directory().room_count()), (0, 0));
+        assert_eq!(route.present().count(), 0, "nobody is present");
+        let cell = |shard: &Shard| shard.cells.joins_unanswered.get();
+        self.totals.joins_unanswered += self.shards.iter().map(cell).sum::<u64>();
+        self.totals.rooms_full += route.counts().rooms_full;
         self.now = self.now.after(Duration::from_secs(25 * 3_600));
-        self.control.tick(self.now);
+        self.control.tick(self.now, &self.lagging());
         let sequencer = self.control.route.sequencer();
         let left = [sequencer.history().stream_count(), sequencer.key_count(), sequencer.version_count()];
         assert_eq!(left, [0; 3], "streams, keys and versions are let go");

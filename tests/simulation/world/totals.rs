@@ -16,6 +16,13 @@ pub struct Totals {
     pub repeated: u64,
     pub refused_429: u64,
     pub lagged: u64,
+    pub joins: u64,
+    /// Joins that control granted, refused, and never answered.
+    pub entered: u64,
+    pub rooms_full: u64,
+    pub joins_unanswered: u64,
+    /// Comings and goings that clients knew at the end.
+    pub told: u64,
     pub closed: HashMap<u16, u64>,
 }
 
@@ -32,6 +39,11 @@ impl Totals {
         self.repeated += other.repeated;
         self.refused_429 += other.refused_429;
         self.lagged += other.lagged;
+        self.joins += other.joins;
+        self.entered += other.entered;
+        self.rooms_full += other.rooms_full;
+        self.joins_unanswered += other.joins_unanswered;
+        self.told += other.told;
         for (code, count) in &other.closed {
             *self.closed.entry(*code).or_default() += count;
         }
@@ -51,6 +63,11 @@ impl Totals {
             self.repeated,
             self.refused_429,
             self.lagged,
+            self.joins,
+            self.entered,
+            self.rooms_full,
+            self.joins_unanswered,
+            self.told,
         ];
         assert!(counts.iter().all(|count| *count > 0), "{self:#?}");
         for code in [1000, 1001, 4401, 4408, 4413] {
