@@ -214,6 +214,11 @@ impl Hub {
         self.rooms.find(room).map_or(0, |key| self.rooms.members(key).len())
     }
 
+    /// Members of a room on all shards, as well as is known here; 0 without any in this hub.
+    pub fn room_total(&self, room: &str) -> u32 {
+        self.rooms.find(room).map_or(0, |key| self.rooms.total(key))
+    }
+
     /// When [`Input::Tick`] is due, monotonic nanoseconds; it may come a little before there is something to do.
     pub fn next_deadline(&self) -> Option<u64> {
         self.deadlines.next().map(Tick::start_ns)

@@ -132,6 +132,10 @@ impl World {
                 .count();
             let known = self.control.route.directory().room(room).map_or(0, |held| held.total());
             assert_eq!(known as usize, members, "members of {room}");
+            for shard in self.shards.iter().filter(|shard| shard.hub.room_members(room) > 0) {
+                let total = shard.hub.room_total(room) as usize;
+                assert_eq!(total, members, "members of {room} as {:?} knows", shard.id);
+            }
         }
         self.check_presence();
     }
