@@ -155,7 +155,7 @@ impl Desk {
             ToControl::Publish { conn, request, event } => {
                 // Who spoke without an id learns of a refusal alone; nobody misses what is Ephemeral.
                 let wants_answer = request.is_some() || event.class != Class::Ephemeral;
-                self.messages.push((event, wants_answer.then_some(ReplyTo::Connection(conn, request))));
+                self.messages.push((*event, wants_answer.then_some(ReplyTo::Connection(conn, request))));
             }
             ToControl::Drained => self.links[shard.index()].drained = true,
             ToControl::UnknownKey => {

@@ -152,8 +152,8 @@ pub enum ToControl {
         conn: ConnId,
         /// Where the answer goes; `None`: nobody waits for one.
         request: Option<RequestId>,
-        /// What.
-        event: Event,
+        /// What; boxed, since a mailbox has a slot of the largest message's size for each that it can hold.
+        event: Box<Event>,
     },
     /// Nothing is connected any more after [`ToShard::Drain`]. If the mailbox is full: tried again.
     Drained,
@@ -166,5 +166,5 @@ pub enum ToControl {
 impl Weigh for ToControl {}
 
 // Mailboxes are allocated whole at start: 65 536 slots of these.
-const _: () = assert!(size_of::<ToShard>() <= 128);
-const _: () = assert!(size_of::<ToControl>() <= 192);
+const _: () = assert!(size_of::<ToShard>() <= 80);
+const _: () = assert!(size_of::<ToControl>() <= 56);

@@ -315,7 +315,7 @@ impl Shard {
     }
 
     fn publish(&mut self, now: Now, conn: ConnId, request: Option<RequestId>, event: Event) {
-        let message = ToControl::Publish { conn, request, event };
+        let message = ToControl::Publish { conn, request, event: Box::new(event) };
         let Err(ToControl::Publish { request, event, .. }) = self.control.try_send(message) else { return };
         if request.is_some() || event.class != Class::Ephemeral {
             let outcome = Err(Refusal::Overloaded { retry_after_ms: RETRY_AFTER_MS });

@@ -68,7 +68,7 @@ impl Control {
             while let Some(message) = self.links[index].from.try_recv() {
                 busy = true;
                 match message {
-                    ToControl::Publish { conn, request, event } => messages.push((conn, request, event)),
+                    ToControl::Publish { conn, request, event } => messages.push((conn, request, *event)),
                     message => self.mail(now, lagging, ShardId(index as u16), message),
                 }
             }

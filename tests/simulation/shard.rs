@@ -235,7 +235,7 @@ impl Shard {
                 self.free(conn);
             }
             Output::Publish { conn, request, event } => {
-                let message = ToControl::Publish { conn, request, event };
+                let message = ToControl::Publish { conn, request, event: Box::new(event) };
                 if let Err(ToControl::Publish { request: Some(request), .. }) =
                     self.to_control.try_send(message)
                 {

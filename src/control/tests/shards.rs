@@ -83,7 +83,7 @@ async fn a_message_of_a_client_is_routed_and_answered_where_asked() {
             except: None,
             accepted_at_ns: 1,
         };
-        world.shards[0].say(ToControl::Publish { conn, request, event });
+        world.shards[0].say(ToControl::Publish { conn, request, event: Box::new(event) });
         assert_eq!(text(&*world.shards[1].delivered().await), r#"{"data":1}"#);
     }
     assert!(matches!(world.shards[0].next().await, ToShard::Admitted { .. }));
@@ -282,7 +282,7 @@ async fn a_client_whose_message_is_refused_learns_of_it_without_an_id_too() {
             except: None,
             accepted_at_ns: 1,
         };
-        world.shards[0].say(ToControl::Publish { conn, request: None, event });
+        world.shards[0].say(ToControl::Publish { conn, request: None, event: Box::new(event) });
     }
     match world.shards[0].next().await {
         ToShard::Published { request: None, outcome: Err(Refusal::Overloaded { .. }), .. } => {}
