@@ -132,6 +132,19 @@ impl Histogram {
     }
 }
 
+/// What was compressed, or inflated.
+#[derive(Debug, Default)]
+pub struct DeflateCells {
+    /// Messages that changed their size.
+    pub messages: Cell,
+    /// Their bytes before.
+    pub bytes_before: Cell,
+    /// Their bytes after.
+    pub bytes_after: Cell,
+    /// Messages that would not have become smaller, or could not be inflated.
+    pub in_vain: Cell,
+}
+
 /// What one shard counts. Written by that shard alone, read by control and by the other shards' `/health`.
 #[derive(Debug, Default)]
 pub struct ShardCells {
@@ -151,6 +164,12 @@ pub struct ShardCells {
     pub accept_errors: Cell,
     /// Upgrades done.
     pub upgraded: Cell,
+    /// Upgrades that negotiated permessage-deflate.
+    pub upgraded_deflate: Cell,
+    /// Messages to clients that were compressed, each once whatever the number of receivers.
+    pub deflated: DeflateCells,
+    /// Compressed messages from clients.
+    pub inflated: DeflateCells,
     /// TLS handshakes done.
     pub tls_handshakes: Cell,
     /// TLS handshakes failed.

@@ -21,6 +21,8 @@ pub enum Close {
     Unsupported,
     /// 1007: text that is not UTF-8.
     InvalidText,
+    /// 1007: a compressed message that cannot be inflated.
+    InvalidDeflate,
     /// 1008: more fragments than a message may have.
     TooManyFragments,
     /// 1008: a message that was begun and not finished in time.
@@ -74,7 +76,7 @@ impl Close {
             Self::GoingAway { .. } => 1001,
             Self::Protocol(_) => 1002,
             Self::Unsupported => 1003,
-            Self::InvalidText => 1007,
+            Self::InvalidText | Self::InvalidDeflate => 1007,
             Self::TooManyFragments | Self::Unfinished => 1008,
             Self::TooBig => 1009,
             Self::Internal => 1011,
@@ -97,6 +99,7 @@ impl Close {
             Self::Protocol(problem) => problem,
             Self::Unsupported => "only text messages are understood",
             Self::InvalidText => "text is not valid UTF-8",
+            Self::InvalidDeflate => "compressed message is corrupt",
             Self::TooManyFragments => "too many fragments in one message",
             Self::Unfinished => "a message took too long",
             Self::TooBig => "message too big",
@@ -124,13 +127,14 @@ mod tests {
 
     const LONG: &str = "ééééééééééééééééééééééééééééééééééééééééééééééééééééééééééééééééééééééééé";
 
-    fn all() -> [Close; 15] {
+    fn all() -> [Close; 16] {
         [
             Close::Normal,
             Close::GoingAway { reconnect_after_ms: u32::MAX },
             Close::Protocol(LONG),
             Close::Unsupported,
             Close::InvalidText,
+            Close::InvalidDeflate,
             Close::TooManyFragments,
             Close::Unfinished,
             Close::TooBig,

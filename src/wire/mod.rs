@@ -2,6 +2,7 @@
 
 pub mod close;
 pub mod command;
+pub mod deflate;
 pub mod frame;
 pub mod json;
 pub mod room;

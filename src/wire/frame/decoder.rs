@@ -3,7 +3,8 @@
 //! Owns what is left of an unfinished frame or message, nothing else: an idle decoder is a null pointer. Never
 //! allocates by a declared length, only for bytes that came. Invariants: a frame's header is judged before
 //! a byte of its payload is kept; a message is never longer than the limit; after an error or a close frame
-//! nothing more is read.
+//! nothing more is read. A compressed message is kept as it came and inflated when it is whole, since connections
+//! share their inflater.
 
 use std::io::Cursor;
 
@@ -20,6 +21,7 @@ use super::{
     Close, FrameLimits, Incoming,
     utf8::{NotUtf8, TextBuffer},
 };
+use crate::wire::deflate::Inflater;
 
 /// Longest frame header: 2 bytes, a 64-bit length, a mask (RFC 6455 §5.2).
 const HEADER_BYTES_MAX: usize = 14;
@@ -47,15 +49,40 @@ impl Decoder {
         input: &mut [u8],
         on: &mut dyn FnMut(Incoming<'_>),
     ) -> Result<(), Close> {
+        let mut on = |incoming: Incoming<'_>| {
+            on(incoming);
+            true
+        };
+        self.read(&mut Call { limits, inflater: None, on: &mut on, heard: true }, input)
+    }
+
+    /// As [`Decoder::decode`], for a connection that negotiated permessage-deflate: messages may be compressed
+    /// (RFC 7692 §6). `on` tells whether anybody listens still: where not, what is compressed is left out, lest a
+    /// peer that is shut out goes on to keep the inflater busy.
+    ///
+    /// # Errors
+    ///
+    /// As there, and 1007 for a message that cannot be inflated.
+    pub fn decode_deflated(
+        &mut self,
+        limits: &FrameLimits,
+        inflater: &mut Inflater,
+        input: &mut [u8],
+        on: &mut dyn FnMut(Incoming<'_>) -> bool,
+    ) -> Result<(), Close> {
+        self.read(&mut Call { limits, inflater: Some(inflater), on, heard: true }, input)
+    }
+
+    fn read(&mut self, call: &mut Call<'_>, input: &mut [u8]) -> Result<(), Close> {
         if let Some(state) = &mut self.partial {
-            let result = state.read(limits, input, on);
+            let result = state.read(call, input);
             if state.is_idle() {
                 self.partial = None;
             }
             return result;
         }
         let mut state = State::default();
-        let result = state.read(limits, input, on);
+        let result = state.read(call, input);
         if !state.is_idle() {
             self.partial = Some(Box::new(state));
         }
@@ -65,6 +92,34 @@ impl Decoder {
     /// Whether nothing of a frame or message is kept.
     pub fn is_idle(&self) -> bool {
         self.partial.is_none()
+    }
+}
+
+/// What one call is about.
+struct Call<'a> {
+    limits: &'a FrameLimits,
+    /// `None`: no extension was negotiated.
+    inflater: Option<&'a mut Inflater>,
+    on: &'a mut dyn FnMut(Incoming<'_>) -> bool,
+    /// Whether anybody listens still.
+    heard: bool,
+}
+
+impl Call<'_> {
+    fn tell(&mut self, incoming: Incoming<'_>) {
+        self.heard = (self.on)(incoming);
+    }
+
+    /// Tells a whole compressed message.
+    fn tell_deflated(&mut self, compressed: &[u8], is_text: bool) -> Result<(), Close> {
+        let Self { limits, inflater, on, heard } = self;
+        // Without an inflater no frame was admitted as a compressed one.
+        let Some(inflater) = inflater.as_mut().filter(|_| *heard) else { return Ok(()) };
+        inflater.inflate(compressed, limits.message_bytes_max, |payload| {
+            let text = is_text.then(|| str::from_utf8(payload)).transpose()?;
+            *heard = on(text.map_or(Incoming::Binary(payload), Incoming::Text));
+            Ok(())
+        })?
     }
 }
 
@@ -99,6 +154,8 @@ impl Default for Stage {
 struct Frame {
     op: OpCode,
     is_final: bool,
+    /// Whether it begins a compressed message.
+    is_deflated: bool,
     /// Rotated to the next byte.
     mask: [u8; 4],
     /// Bytes of the payload still to come.
@@ -117,6 +174,11 @@ struct Message {
 enum Body {
     Text(TextBuffer),
     Binary(Vec<u8>),
+    /// As it came.
+    Deflated {
+        bytes: Vec<u8>,
+        is_text: bool,
+    },
 }
 
 impl State {
@@ -124,25 +186,15 @@ impl State {
         matches!(self.stage, Stage::Header { length: 0, .. }) && self.message.is_none()
     }
 
-    fn read(
-        &mut self,
-        limits: &FrameLimits,
-        input: &mut [u8],
-        on: &mut dyn FnMut(Incoming<'_>),
-    ) -> Result<(), Close> {
-        let result = self.read_frames(limits, input, on);
+    fn read(&mut self, call: &mut Call<'_>, input: &mut [u8]) -> Result<(), Close> {
+        let result = self.read_frames(call, input);
         if result.is_err() {
             *self = Self { stage: Stage::Ended, ..Self::default() };
         }
         result
     }
 
-    fn read_frames(
-        &mut self,
-        limits: &FrameLimits,
-        mut input: &mut [u8],
-        on: &mut dyn FnMut(Incoming<'_>),
-    ) -> Result<(), Close> {
+    fn read_frames(&mut self, call: &mut Call<'_>, mut input: &mut [u8]) -> Result<(), Close> {
         loop {
             match &mut self.stage {
                 Stage::Header { bytes, length } => {
@@ -150,7 +202,7 @@ impl State {
                         return Ok(());
                     };
                     input = &mut input[used..];
-                    self.stage = Stage::Payload(self.admit(limits, &header, payload_bytes)?);
+                    self.stage = Stage::Payload(self.admit(call, &header, payload_bytes)?);
                 }
                 Stage::Payload(frame) => {
                     let (piece, rest) = input.split_at_mut(frame.left.min(input.len()));
@@ -160,8 +212,8 @@ impl State {
                     frame.left -= piece.len();
                     let frame = *frame;
                     match frame.op {
-                        OpCode::Control(control) => self.take_control(control, frame, piece, on)?,
-                        OpCode::Data(_) => self.take_data(frame, piece, on)?,
+                        OpCode::Control(control) => self.take_control(control, frame, piece, call)?,
+                        OpCode::Data(_) => self.take_data(frame, piece, call)?,
                     }
                     if frame.left > 0 {
                         return Ok(());
@@ -173,8 +225,11 @@ impl State {
     }
 
     /// Judges a frame by its header (RFC 6455 §5.2, §5.4, §5.5).
-    fn admit(&self, limits: &FrameLimits, header: &FrameHeader, length: u64) -> Result<Frame, Close> {
-        if header.rsv1 || header.rsv2 || header.rsv3 {
+    fn admit(&self, call: &Call<'_>, header: &FrameHeader, length: u64) -> Result<Frame, Close> {
+        // "…an endpoint MUST NOT set the Per-Message Compressed bit of control frames and non-first fragments of a data
+        // message" (RFC 7692 §6.1)
+        let is_first = matches!(header.opcode, OpCode::Data(Data::Text | Data::Binary));
+        if header.rsv1 && !(is_first && call.inflater.is_some()) || header.rsv2 || header.rsv3 {
             return Err(Close::Protocol("reserved bits must be zero"));
         }
         let Some(mask) = header.mask else {
@@ -191,21 +246,31 @@ impl State {
                 return Err(Close::Protocol("control frames must not be fragmented"));
             }
             OpCode::Control(_) => {}
-            OpCode::Data(data) => self.admit_data(limits, data, length)?,
+            OpCode::Data(data) => self.admit_data(call.limits, data, header.rsv1, length)?,
         }
         let left = usize::try_from(length).map_err(|_| Close::TooBig)?;
-        Ok(Frame { op: header.opcode, is_final: header.is_final, mask, left })
+        Ok(Frame { op: header.opcode, is_final: header.is_final, is_deflated: header.rsv1, mask, left })
     }
 
     /// Judges a data frame by the message that it begins or continues.
-    fn admit_data(&self, limits: &FrameLimits, data: Data, length: u64) -> Result<(), Close> {
-        let (bytes, fragments) = match (&self.message, data) {
-            (Some(message), Data::Continue) => (message.len(), message.fragment_count),
+    fn admit_data(
+        &self,
+        limits: &FrameLimits,
+        data: Data,
+        begins_deflated: bool,
+        length: u64,
+    ) -> Result<(), Close> {
+        let (bytes, fragments, is_deflated) = match (&self.message, data) {
+            (Some(message), Data::Continue) => (message.len(), message.fragment_count, message.is_deflated()),
             (None, Data::Continue) => return Err(Close::Protocol("nothing to continue")),
             (Some(_), _) => return Err(Close::Protocol("a message must end before the next begins")),
-            (None, _) => (0, 0),
+            (None, _) => (0, 0, begins_deflated),
         };
-        if length > limits.message_bytes_max.saturating_sub(bytes) as u64 {
+        let bytes_max = match is_deflated {
+            true => Inflater::compressed_bytes_max(limits.message_bytes_max),
+            false => limits.message_bytes_max,
+        };
+        if length > bytes_max.saturating_sub(bytes) as u64 {
             return Err(Close::TooBig);
         }
         if fragments >= limits.fragments_max {
@@ -219,7 +284,7 @@ impl State {
         control: Control,
         frame: Frame,
         piece: &[u8],
-        on: &mut dyn FnMut(Incoming<'_>),
+        call: &mut Call<'_>,
     ) -> Result<(), Close> {
         if frame.left > 0 {
             self.control.extend_from_slice(piece);
@@ -235,41 +300,40 @@ impl State {
             &kept
         };
         match control {
-            Control::Ping => on(Incoming::Ping(payload)),
+            Control::Ping => call.tell(Incoming::Ping(payload)),
             Control::Close => {
                 let code = close_code(payload)?;
                 *self = Self { stage: Stage::Ended, ..Self::default() };
-                on(Incoming::Close(code));
+                call.tell(Incoming::Close(code));
             }
             // tungstenite refuses reserved op codes before this.
-            Control::Pong | Control::Reserved(_) => on(Incoming::Pong),
+            Control::Pong | Control::Reserved(_) => call.tell(Incoming::Pong),
         }
         Ok(())
     }
 
-    fn take_data(
-        &mut self,
-        frame: Frame,
-        piece: &[u8],
-        on: &mut dyn FnMut(Incoming<'_>),
-    ) -> Result<(), Close> {
+    fn take_data(&mut self, frame: Frame, piece: &[u8], call: &mut Call<'_>) -> Result<(), Close> {
         let is_text = frame.op == OpCode::Data(Data::Text);
         let frame_ended = frame.left == 0;
         if frame_ended {
             self.stage = Stage::default();
         }
         if frame_ended && frame.is_final && self.message.is_none() {
-            on(if is_text { Incoming::Text(str::from_utf8(piece)?) } else { Incoming::Binary(piece) });
+            match (frame.is_deflated, is_text) {
+                (true, _) => call.tell_deflated(piece, is_text)?,
+                (false, true) => call.tell(Incoming::Text(str::from_utf8(piece)?)),
+                (false, false) => call.tell(Incoming::Binary(piece)),
+            }
             return Ok(());
         }
-        let message = self.message.get_or_insert_with(|| Message::new(is_text));
+        let message = self.message.get_or_insert_with(|| Message::new(is_text, frame.is_deflated));
         message.append(piece)?;
         if !frame_ended {
             return Ok(());
         }
         message.fragment_count += 1;
         if frame.is_final {
-            message.finish(on)?;
+            message.finish(call)?;
             self.message = None;
         }
         Ok(())
@@ -277,30 +341,39 @@ impl State {
 }
 
 impl Message {
-    fn new(is_text: bool) -> Self {
-        let body = if is_text { Body::Text(TextBuffer::default()) } else { Body::Binary(Vec::new()) };
+    fn new(is_text: bool, is_deflated: bool) -> Self {
+        let body = match (is_deflated, is_text) {
+            (true, _) => Body::Deflated { bytes: Vec::new(), is_text },
+            (false, true) => Body::Text(TextBuffer::default()),
+            (false, false) => Body::Binary(Vec::new()),
+        };
         Self { body, fragment_count: 0 }
+    }
+
+    fn is_deflated(&self) -> bool {
+        matches!(self.body, Body::Deflated { .. })
     }
 
     fn len(&self) -> usize {
         match &self.body {
             Body::Text(text) => text.len(),
-            Body::Binary(bytes) => bytes.len(),
+            Body::Binary(bytes) | Body::Deflated { bytes, .. } => bytes.len(),
         }
     }
 
     fn append(&mut self, piece: &[u8]) -> Result<(), Close> {
         match &mut self.body {
             Body::Text(text) => text.append(piece)?,
-            Body::Binary(bytes) => bytes.extend_from_slice(piece),
+            Body::Binary(bytes) | Body::Deflated { bytes, .. } => bytes.extend_from_slice(piece),
         }
         Ok(())
     }
 
-    fn finish(&self, on: &mut dyn FnMut(Incoming<'_>)) -> Result<(), Close> {
+    fn finish(&self, call: &mut Call<'_>) -> Result<(), Close> {
         match &self.body {
-            Body::Text(text) => on(Incoming::Text(text.finish()?)),
-            Body::Binary(bytes) => on(Incoming::Binary(bytes)),
+            Body::Text(text) => call.tell(Incoming::Text(text.finish()?)),
+            Body::Binary(bytes) => call.tell(Incoming::Binary(bytes)),
+            Body::Deflated { bytes, is_text } => call.tell_deflated(bytes, *is_text)?,
         }
         Ok(())
     }

@@ -1,7 +1,8 @@
 //! WebSocket frames (RFC 6455): what a peer may send, and what the gateway sends.
 //!
 //! Owns the vocabulary and the encoding; `decoder` reads, `utf8` checks text as it arrives. Never touches a
-//! socket and never negotiates an extension: a reserved bit is a violation.
+//! socket and never negotiates an extension: a reserved bit is a violation, but for RSV1 where the caller says that
+//! permessage-deflate is in use (RFC 7692), whose data `wire::deflate` knows.
 
 mod decoder;
 #[cfg(test)]
@@ -14,7 +15,7 @@ use tungstenite::protocol::frame::{
 };
 
 pub use self::decoder::Decoder;
-use super::close::Close;
+use super::{close::Close, deflate::Deflater};
 
 /// What a whole frame or message turned out to be.
 #[derive(Debug, PartialEq, Eq)]
@@ -87,6 +88,34 @@ pub fn encode(op: OpCode, payload: &[u8], out: &mut Vec<u8>) {
 pub fn encode_header(op: OpCode, length: usize, out: &mut Vec<u8>) {
     let header = FrameHeader { opcode: op.into(), ..FrameHeader::default() };
     header.format(length as u64, out).expect("a Vec takes every byte");
+}
+
+/// The payload of a whole unmasked frame, as [`encode`] makes it.
+pub fn payload(frame: &[u8]) -> &[u8] {
+    let header_bytes = match frame.get(1) {
+        Some(126) => 4,
+        Some(127) => 10,
+        _ => 2,
+    };
+    frame.get(header_bytes..).unwrap_or_default()
+}
+
+/// The same message in a compressed frame. `None`: it would not become smaller, or is a control frame, which is never
+/// compressed (RFC 7692 §5).
+pub fn deflated(frame: &[u8], deflater: &mut Deflater) -> Option<Vec<u8>> {
+    let opcode = match frame.first()? & 0x0F {
+        0x1 => OpCode::Text.into(),
+        0x2 => OpCode::Binary.into(),
+        _ => return None,
+    };
+    deflater.deflate(payload(frame), |compressed| {
+        // "…the Per-Message Compressed bit… indicates whether the message is compressed" (RFC 7692 §6)
+        let header = FrameHeader { opcode, rsv1: true, ..FrameHeader::default() };
+        let mut bytes = Vec::with_capacity(header_bytes(compressed.len()) + compressed.len());
+        header.format(compressed.len() as u64, &mut bytes).expect("a Vec takes every byte");
+        bytes.extend_from_slice(compressed);
+        bytes
+    })
 }
 
 /// Appends a close frame with its code and reason (RFC 6455 §5.5.1).

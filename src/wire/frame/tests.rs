@@ -1,5 +1,7 @@
 //! The catalogue of bad frames, and good ones cut at every byte.
 
+mod deflated;
+
 use super::*;
 use crate::limits::FRAGMENTS_MAX;
 
