@@ -12,8 +12,8 @@ use std::{
 use crate::{
     event::Class,
     metrics::{
-        CLOSE_CODES, Cell, ControlCells, GRPC_CODES, GRPC_METHODS, Histogram, KINDS, LATENCY_BOUNDS_US,
-        MailboxCells, ShardCells,
+        CLOSE_CODES, Cell, ControlCells, DeflateCells, GRPC_CODES, GRPC_METHODS, Histogram, KINDS,
+        LATENCY_BOUNDS_US, MailboxCells, ShardCells,
     },
     status::Status,
 };
@@ -30,6 +30,7 @@ pub fn render(status: &Status, rooms: &[(Arc<str>, u32)]) -> String {
     errors(&mut text, status);
     shards(&mut text, status);
     handshakes(&mut text, status);
+    compression(&mut text, status);
     mailboxes(&mut text, &status.control);
     routing(&mut text, &status.control);
     text.0
@@ -243,6 +244,39 @@ fn handshakes(text: &mut Text, status: &Status) {
     text.one("usher_unknown_keys_total", Counter, help, control.unknown_keys.get());
 }
 
+fn compression(text: &mut Text, status: &Status) {
+    let help = "Upgrades that negotiated permessage-deflate.";
+    text.one(
+        "usher_compressed_connections_total",
+        Counter,
+        help,
+        status.sum(|shard| &shard.upgraded_deflate),
+    );
+    let mut both = |name, help, out: fn(&DeflateCells) -> &Cell, r#in: fn(&DeflateCells) -> &Cell| {
+        let out = status.sum(|shard| out(&shard.deflated));
+        let r#in = status.sum(|shard| r#in(&shard.inflated));
+        text.by(name, help, "direction", &[("out", out), ("in", r#in)]);
+    };
+    let help = "Messages compressed, each once per core whatever the number of receivers, and inflated.";
+    both("usher_compressed_messages_total", help, |cells| &cells.messages, |cells| &cells.messages);
+    let help = "Bytes of these messages, plain.";
+    both(
+        "usher_compression_plain_bytes_total",
+        help,
+        |cells| &cells.bytes_before,
+        |cells| &cells.bytes_after,
+    );
+    let help = "Bytes of these messages, compressed.";
+    both(
+        "usher_compression_deflated_bytes_total",
+        help,
+        |cells| &cells.bytes_after,
+        |cells| &cells.bytes_before,
+    );
+    let help = "Messages that would not have become smaller, and those that could not be inflated.";
+    both("usher_compression_in_vain_total", help, |cells| &cells.in_vain, |cells| &cells.in_vain);
+}
+
 fn mailboxes(text: &mut Text, control: &ControlCells) {
     type Pair = [(&'static str, fn(&MailboxCells) -> &Cell); 2];
     let mut both = |name, kind, help, cells: Pair| {
@@ -450,6 +484,8 @@ mod tests {
             shard.latency[0].record(50, 1);
             shard.latency[2].record(7_000_000, 1);
             shard.handshake_turns.record(30, core as u64);
+            shard.deflated.bytes_before.set(100);
+            shard.inflated.bytes_before.set(7);
         }
         status.control.memberships.set(9);
         status.control.methods[4].by_code[8].add(1);
@@ -462,6 +498,8 @@ mod tests {
             r#"usher_loop_turn_seconds_count{core="0",task="handshakes"} 0"#,
             r#"realtime_messages_sent_total{type="booking:confirmed"} 2"#,
             r#"usher_closed_total{code="4413"} 2"#,
+            r#"usher_compression_plain_bytes_total{direction="out"} 200"#,
+            r#"usher_compression_deflated_bytes_total{direction="in"} 14"#,
             r#"realtime_errors_total{type="slow_consumer"} 2"#,
             "websocket_errors_total 2",
             r#"usher_delivery_latency_seconds_bucket{class="critical",le="0.000025"} 0"#,

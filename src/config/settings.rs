@@ -162,6 +162,8 @@ pub struct Client {
     pub rooms_presence: Vec<String>,
     /// `ROOM_TYPING_TIMEOUT`: typing ends by itself after; 5 s.
     pub typing_timeout: Duration,
+    /// `WS_COMPRESSION`: whether clients may negotiate permessage-deflate; false.
+    pub compression: bool,
 }
 
 /// Keep-alive of connections.
@@ -288,6 +290,7 @@ impl Default for Settings {
                 rooms_protected: Vec::new(),
                 rooms_presence: Vec::new(),
                 typing_timeout: Duration::from_secs(5),
+                compression: false,
             },
             keep_alive: KeepAlive {
                 ping_interval: Duration::from_secs(30),

@@ -336,7 +336,7 @@ fn all_mistakes_are_told_together() {
 fn names_without_effect_are_accepted_and_told() {
     let typed = environment(&[
         ("RABBITMQ_URL", "amqp://u:canary@h"),
-        ("WS_COMPRESSION", "on"),
+        ("CLIENT_BROADCAST", "on"),
         ("NODE_ENV", "production"),
     ]);
     let Resolved { warnings, notes, .. } = typed.resolve().unwrap_or_else(|errors| panic!("{errors:?}"));
@@ -344,7 +344,7 @@ fn names_without_effect_are_accepted_and_told() {
         warnings,
         [
             "RABBITMQ_URL=*** (environment RABBITMQ_URL): has no effect in this version",
-            "WS_COMPRESSION=on (environment WS_COMPRESSION): has no effect in this version",
+            "CLIENT_BROADCAST=on (environment CLIENT_BROADCAST): has no effect in this version",
         ]
     );
     assert!(

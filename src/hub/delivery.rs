@@ -1,8 +1,8 @@
 //! From events and notices to outboxes, and from outboxes to sockets.
 //!
-//! Owns the encoding: once per event and dialect, whatever the number of receivers. Never writes: `flush` hands the
-//! bytes to a function of the shell. Per receiver a delivery is a look-up, the class's rule, one count of references
-//! and one entry in the dirty list.
+//! Owns the encoding: once per event and dialect, whatever the number of receivers, and compressed once more for those
+//! who take it so. Never writes: `flush` hands the bytes to a function of the shell. Per receiver a delivery is a look-up,
+//! the class's rule, one count of references and one entry in the dirty list.
 
 use std::{io, mem, rc::Rc};
 
@@ -18,7 +18,7 @@ use crate::{
     event::{Event, Target},
     ids::ConnId,
     metrics::ShardCells,
-    wire::{command::RequestId, ticketing::Notice},
+    wire::{command::RequestId, deflate::Window, ticketing::Notice},
 };
 
 /// What a flush came to.
@@ -41,11 +41,42 @@ impl Hub {
         conn: ConnId,
         send: &mut dyn FnMut(&[io::IoSlice<'_>]) -> io::Result<usize>,
     ) -> Flushed {
+        self.flush_as(now, conn, None, send)
+    }
+
+    /// As [`Hub::flush`], for a connection that negotiated permessage-deflate: always this one and with the same
+    /// window then. What was conflated or dropped while it waited was never compressed.
+    pub fn flush_deflated(
+        &mut self,
+        now: Now,
+        conn: ConnId,
+        window: Window,
+        send: &mut dyn FnMut(&[io::IoSlice<'_>]) -> io::Result<usize>,
+    ) -> Flushed {
+        let flushed = self.flush_as(now, conn, Some(window), send);
+        if let Some(deflater) = &self.deflater {
+            deflater.tally().show(&self.cells.deflated);
+        }
+        flushed
+    }
+
+    fn flush_as(
+        &mut self,
+        now: Now,
+        conn: ConnId,
+        window: Option<Window>,
+        send: &mut dyn FnMut(&[io::IoSlice<'_>]) -> io::Result<usize>,
+    ) -> Flushed {
         let Some(record) = self.connections.get_mut(conn) else { return Flushed::Drained };
         while !record.outbox.is_empty() {
-            match record.outbox.gather(&mut *send) {
+            if let (Some(window), Some(deflater)) = (window, &mut self.deflater) {
+                record.outbox.deflate(window, deflater);
+            }
+            match record.outbox.gather(window, &mut *send) {
                 Ok(0) => return Flushed::Failed(io::ErrorKind::WriteZero),
-                Ok(written) => record.outbox.advance(written, |frame| frame.count_sent(&self.cells, now)),
+                Ok(written) => {
+                    record.outbox.advance(window, written, |frame| frame.count_sent(&self.cells, now));
+                }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Flushed::Blocked,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Flushed::Failed(error.kind()),

@@ -1,16 +1,20 @@
 //! One encoded WebSocket frame, shared by all who get it.
 //!
-//! Owns the encoding of everything that a hub sends, and what is counted when it was sent.
+//! Owns the encoding of everything that a hub sends, plain and compressed, and what is counted when it was sent.
+
+use std::cell::OnceCell;
 
 use crate::{
     clock::Now,
     config::settings::Dialect,
     event::{Class, Event},
+    limits::DEFLATE_BYTES_MIN,
     metrics::{ShardCells, kind_index},
     wire::{
         close::Close,
         command::RequestId,
-        frame::{OpCode, encode, encode_close, encode_close_reply},
+        deflate::{Deflater, Window},
+        frame::{self, OpCode, encode, encode_close, encode_close_reply},
         ticketing::{Notice, encode_event, encode_notice, notice_kind},
     },
 };
@@ -18,8 +22,10 @@ use crate::{
 /// Encoded bytes and how they are treated, shared by all who get them.
 #[derive(Debug)]
 pub(super) struct Frame {
-    /// One whole WebSocket frame.
+    /// One whole WebSocket frame, not compressed.
     pub(super) bytes: Vec<u8>,
+    /// The same, compressed, once somebody needs it; `None` inside: it does not become smaller.
+    deflated: OnceCell<Option<Vec<u8>>>,
     pub(super) role: Role,
     /// Index into `metrics::KINDS`.
     pub(super) kind_index: u8,
@@ -49,24 +55,21 @@ pub(super) enum Role {
 impl Frame {
     pub(super) fn event(event: &Event, dialect: Dialect) -> Self {
         let Event { class, version, accepted_at_ns, .. } = event;
-        Self {
-            bytes: encode_event(event, dialect),
-            role: Role::Event { class: class.clone(), version: *version, accepted_at_ns: *accepted_at_ns },
-            kind_index: kind_index(&event.kind) as u8,
-        }
+        let role = Role::Event { class: class.clone(), version: *version, accepted_at_ns: *accepted_at_ns };
+        Self::new(encode_event(event, dialect), role, kind_index(&event.kind) as u8)
     }
 
     /// The gateway's own words.
     pub(super) fn notice(notice: &Notice<'_>, request: Option<&RequestId>) -> Self {
         let kind_index = kind_index(notice_kind(notice)) as u8;
-        Self { bytes: encode_notice(notice, request), role: Role::Notice, kind_index }
+        Self::new(encode_notice(notice, request), Role::Notice, kind_index)
     }
 
     /// A whole message that no type describes.
     pub(super) fn message(op: OpCode, payload: &[u8]) -> Self {
         let mut bytes = Vec::new();
         encode(op, payload, &mut bytes);
-        Self { bytes, role: Role::Notice, kind_index: 0 }
+        Self::new(bytes, Role::Notice, 0)
     }
 
     pub(super) fn ping() -> Self {
@@ -80,14 +83,37 @@ impl Frame {
     pub(super) fn close(close: Close) -> Self {
         let mut bytes = Vec::new();
         encode_close(close, &mut bytes);
-        Self { bytes, role: Role::Close, kind_index: 0 }
+        Self::new(bytes, Role::Close, 0)
     }
 
     /// The answer to the peer's close frame.
     pub(super) fn close_reply(code: u16) -> Self {
         let mut bytes = Vec::new();
         encode_close_reply(Some(code), &mut bytes);
-        Self { bytes, role: Role::Close, kind_index: 0 }
+        Self::new(bytes, Role::Close, 0)
+    }
+
+    pub(super) fn new(bytes: Vec<u8>, role: Role, kind_index: u8) -> Self {
+        Self { bytes, deflated: OnceCell::new(), role, kind_index }
+    }
+
+    /// Compresses it, unless that was tried before, would be for nothing, or is too long for this window.
+    pub(super) fn deflate(&self, window: Window, deflater: &mut Deflater) {
+        let length = frame::payload(&self.bytes).len();
+        if length >= DEFLATE_BYTES_MIN && window.holds(length) {
+            self.deflated.get_or_init(|| frame::deflated(&self.bytes, deflater));
+        }
+    }
+
+    /// The bytes for a connection with that window, `None`: without compression. They stay the same once
+    /// [`Frame::deflate`] was called for that window.
+    pub(super) fn wire(&self, window: Option<Window>) -> &[u8] {
+        match (window, self.deflated.get()) {
+            (Some(window), Some(Some(deflated))) if window.holds(frame::payload(&self.bytes).len()) => {
+                deflated
+            }
+            _ => &self.bytes,
+        }
     }
 
     /// Counts that the last byte was handed to the kernel.

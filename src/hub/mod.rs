@@ -58,6 +58,7 @@ use crate::{
     ids::{ConnId, ShardId},
     metrics::ShardCells,
     rate::Rate,
+    wire::deflate::Deflater,
 };
 
 /// Which messages go to handlers of the embedding program, as [`Output::Custom`].
@@ -98,6 +99,8 @@ pub struct Hub {
     overflowed: Vec<ConnId>,
     /// Slots of one tick; empty between ticks.
     due: Vec<u32>,
+    /// Compresses for all who negotiated it; `None`: compression is off.
+    deflater: Option<Deflater>,
     /// The one ping that everybody gets.
     ping: Rc<Frame>,
     /// When the hub was last found to have been away: nobody's silence counts from before.
@@ -141,6 +144,7 @@ impl Hub {
             dirty: Vec::new(),
             overflowed: Vec::new(),
             due: Vec::new(),
+            deflater: settings.client.compression.then(Deflater::new),
             ping: Rc::new(Frame::ping()),
             resumed_at: Tick(0),
             retry_after_s: None,
@@ -247,7 +251,7 @@ impl Hub {
     }
 
     /// Whether the connection is in service: what comes from others is out of date and ignored.
-    fn is_open(&self, conn: ConnId) -> bool {
+    pub fn is_open(&self, conn: ConnId) -> bool {
         self.connections.get(conn).is_some_and(|record| record.stage == Stage::Open)
     }
 

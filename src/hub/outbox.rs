@@ -2,7 +2,8 @@
 //!
 //! Owns one first-in first-out queue of shared frames and how the classes share it (03 §12). Never encodes, never
 //! writes. Invariants: what was written in part stays at the head; a Latest key waits once behind the head; control
-//! frames always fit, one ping and [`PONGS_MAX`] pongs at most.
+//! frames always fit, one ping and [`PONGS_MAX`] pongs at most. Bytes are counted as if nothing were
+//! compressed.
 //!
 //! A pong overtakes nothing that waits here when its ping comes, unless it takes the place of an older one: it then answers
 //! the latest ping, sooner. It does go before the reply to an earlier request that a handler or control still works on,
@@ -15,6 +16,7 @@ use crate::{
     config::settings::Limits,
     event::{Class, LatestKey},
     limits::{GATHER_FRAMES_MAX, LATEST_EXTRA_BYTES_MAX, LATEST_EXTRA_MESSAGES_MAX},
+    wire::deflate::{Deflater, Window},
 };
 
 /// How much may wait.
@@ -45,7 +47,7 @@ pub(super) struct Outbox {
     /// Of all frames that are not control frames, the head whole.
     bytes: u32,
     messages: u32,
-    /// Bytes of the head that were written.
+    /// Bytes of the head that were written, of whichever form the connection gets.
     head_written: u32,
     ping_waits: bool,
     /// `0 <= pongs <= PONGS_MAX`.
@@ -140,10 +142,17 @@ impl Outbox {
         }
     }
 
-    /// Hands the waiting bytes, as many frames as one call takes, to `send`.
-    pub(super) fn gather<R>(&self, send: impl FnOnce(&[IoSlice<'_>]) -> R) -> R {
+    /// Has the frames that [`Outbox::gather`] hands out next compressed, where nobody did before.
+    pub(super) fn deflate(&self, window: Window, deflater: &mut Deflater) {
+        for frame in self.frames().take(GATHER_FRAMES_MAX) {
+            frame.deflate(window, deflater);
+        }
+    }
+
+    /// Hands the waiting bytes, as many frames as one call takes, to `send`. The window is the connection's for life.
+    pub(super) fn gather<R>(&self, window: Option<Window>, send: impl FnOnce(&[IoSlice<'_>]) -> R) -> R {
         let mut frames = self.frames();
-        let head = frames.next().map_or(&[][..], |head| &head.bytes[self.head_written as usize..]);
+        let head = frames.next().map_or(&[][..], |head| &head.wire(window)[self.head_written as usize..]);
         if self.rest.is_none() {
             return send(&[IoSlice::new(head)]);
         }
@@ -151,17 +160,17 @@ impl Outbox {
         slices[0] = IoSlice::new(head);
         let mut count = 1;
         for (slice, frame) in slices[1..].iter_mut().zip(frames) {
-            *slice = IoSlice::new(&frame.bytes);
+            *slice = IoSlice::new(frame.wire(window));
             count += 1;
         }
         send(&slices[..count])
     }
 
-    /// Notes that the first `written` bytes were taken; tells `done` of each frame whose last byte was among them.
-    pub(super) fn advance(&mut self, written: usize, mut done: impl FnMut(&Frame)) {
+    /// Notes that the first `written` bytes gathered for that window were taken; tells `done` of each frame that ended.
+    pub(super) fn advance(&mut self, window: Option<Window>, written: usize, mut done: impl FnMut(&Frame)) {
         let mut written = written;
         while let Some(head) = &self.head {
-            let left = head.bytes.len() - self.head_written as usize;
+            let left = head.wire(window).len() - self.head_written as usize;
             if written < left {
                 self.head_written += written as u32;
                 return;
@@ -323,12 +332,11 @@ mod tests {
     }
 
     fn versioned(text: &str, class: Class, version: Option<u64>) -> Rc<Frame> {
-        let role = Role::Event { class, version, accepted_at_ns: 0 };
-        Rc::new(Frame { bytes: text.into(), role, kind_index: 0 })
+        control(text, Role::Event { class, version, accepted_at_ns: 0 })
     }
 
     fn control(text: &str, role: Role) -> Rc<Frame> {
-        Rc::new(Frame { bytes: text.into(), role, kind_index: 0 })
+        Rc::new(Frame::new(text.into(), role, 0))
     }
 
     fn latest(key: u64) -> Class {
@@ -338,7 +346,7 @@ mod tests {
     /// Everything that waits, as one call would write it.
     fn waiting(outbox: &Outbox) -> String {
         outbox.check_invariants(BOUNDS);
-        let bytes: Vec<u8> = outbox.gather(|slices| slices.iter().flat_map(|slice| slice.to_vec()).collect());
+        let bytes: Vec<u8> = outbox.gather(None, |all| all.iter().flat_map(|slice| slice.to_vec()).collect());
         String::from_utf8(bytes).unwrap()
     }
 
@@ -360,9 +368,9 @@ mod tests {
         let mut outbox = filled(&[("a", Class::Ordered), ("bc", Class::Critical), ("d", Class::Ephemeral)]);
         assert_eq!(waiting(&outbox), "abcd");
         let mut sent = Vec::new();
-        outbox.advance(2, |frame| sent.push(frame.bytes.clone()));
+        outbox.advance(None, 2, |frame| sent.push(frame.bytes.clone()));
         assert_eq!((sent.concat(), waiting(&outbox)), (b"a".to_vec(), "cd".into()));
-        outbox.advance(2, |frame| sent.push(frame.bytes.clone()));
+        outbox.advance(None, 2, |frame| sent.push(frame.bytes.clone()));
         assert_eq!((sent.concat(), outbox.is_empty()), (b"abcd".to_vec(), true));
         assert!(outbox.rest.is_none());
     }
@@ -374,9 +382,9 @@ mod tests {
         for _ in 0..GATHER_FRAMES_MAX + 3 {
             outbox.offer(&frame("x", Class::Ordered), bounds);
         }
-        assert_eq!(outbox.gather(|slices| slices.len()), GATHER_FRAMES_MAX);
-        outbox.advance(GATHER_FRAMES_MAX, |_| {});
-        assert_eq!(outbox.gather(|slices| slices.len()), 3);
+        assert_eq!(outbox.gather(None, |slices| slices.len()), GATHER_FRAMES_MAX);
+        outbox.advance(None, GATHER_FRAMES_MAX, |_| {});
+        assert_eq!(outbox.gather(None, |slices| slices.len()), 3);
     }
 
     #[test]
@@ -425,7 +433,7 @@ mod tests {
     #[test]
     fn a_latest_value_half_written_is_not_touched() {
         let mut outbox = filled(&[("abc", latest(1))]);
-        outbox.advance(1, |_| {});
+        outbox.advance(None, 1, |_| {});
         assert_eq!(outbox.offer(&frame("new", latest(1)), BOUNDS), Offered::Queued { evicted: 0 });
         assert_eq!(outbox.offer(&frame("newer", latest(1)), BOUNDS), Offered::Conflated);
         assert_eq!(waiting(&outbox), "bcnewer");
@@ -462,7 +470,7 @@ mod tests {
             outbox.push_control(&control(if n < 39 { "o" } else { "O" }, Role::Pong));
         }
         assert_eq!(waiting(&outbox), format!("aaaaP{}O", "o".repeat(15)), "the newest pong is the last");
-        outbox.advance(7, |_| {});
+        outbox.advance(None, 7, |_| {});
         outbox.push_control(&control("+", Role::Pong));
         assert_eq!(waiting(&outbox), format!("{}O+", "o".repeat(13)));
     }
@@ -479,14 +487,14 @@ mod tests {
         }
         let mut outbox = filled(&[]);
         outbox.push_control(&control("XY", Role::Close));
-        outbox.advance(1, |_| {});
+        outbox.advance(None, 1, |_| {});
         assert!(outbox.take_close().is_none());
     }
 
     #[test]
     fn clearing_keeps_what_was_begun() {
         let mut outbox = filled(&[("abc", Class::Ordered), ("d", Class::Ordered)]);
-        outbox.advance(1, |_| {});
+        outbox.advance(None, 1, |_| {});
         outbox.clear();
         outbox.push_control(&control("X", Role::Close));
         assert_eq!(waiting(&outbox), "bcX");

@@ -1,13 +1,17 @@
 //! What a request asks for, and the opening handshake of WebSocket (RFC 6455 §4.2, 03 §1–3).
 //!
 //! Owns the paths of the client port, the checks before a 101, and the places a token may stand. Never verifies a
-//! signature on its own account: [`Upgrade::authenticate`] asks the shard's verifier. Extensions are declined by silence.
+//! signature on its own account: [`Upgrade::authenticate`] asks the shard's verifier. What is not understood among the
+//! extensions is declined by silence.
+
+mod extensions;
 
 use std::borrow::Cow;
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use tungstenite::handshake::derive_accept_key;
 
+pub use self::extensions::Deflate;
 use super::http::{Answer, Head, Method, bad_request, text};
 use crate::{
     auth::{TokenError, Verifier, origin},
@@ -44,6 +48,8 @@ pub struct Upgrade<'a> {
     pub token: Option<Token<'a>>,
     /// What the answer selects; one that the client offered.
     pub subprotocol: Option<&'static str>,
+    /// That permessage-deflate is accepted, where it was offered and is on.
+    pub deflate: Option<Deflate>,
     /// The value of `Sec-WebSocket-Accept`.
     pub accept: String,
 }
@@ -111,7 +117,7 @@ fn by_path<'a>(head: &Head<'a>, settings: &Settings) -> Result<Route<'a>, Answer
 }
 
 /// The answer that turns the connection into a WebSocket (RFC 6455 §4.2.2).
-pub fn response(accept: &str, subprotocol: Option<&str>) -> Vec<u8> {
+pub fn response(accept: &str, subprotocol: Option<&str>, deflate: Option<Deflate>) -> Vec<u8> {
     let mut text = format!(
         "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
          Sec-WebSocket-Accept: {accept}\r\n"
@@ -119,6 +125,11 @@ pub fn response(accept: &str, subprotocol: Option<&str>) -> Vec<u8> {
     if let Some(name) = subprotocol {
         text.push_str("Sec-WebSocket-Protocol: ");
         text.push_str(name);
+        text.push_str("\r\n");
+    }
+    if let Some(deflate) = deflate {
+        text.push_str("Sec-WebSocket-Extensions: ");
+        text.push_str(&extensions::accept(deflate));
         text.push_str("\r\n");
     }
     text.push_str("\r\n");
@@ -166,6 +177,7 @@ fn upgrade<'a>(head: &Head<'a>, path: Option<Dialect>, settings: &Settings) -> R
     Ok(Route::Upgrade(Upgrade {
         dialect: path.or(offer.dialect).unwrap_or(settings.client.dialect),
         subprotocol: offer.select(token.as_ref().map(|token| token.source)),
+        deflate: settings.client.compression.then(|| extensions::deflate(head)).flatten(),
         token: token.or_else(|| query_token(head)),
         accept,
     }))

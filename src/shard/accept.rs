@@ -144,6 +144,7 @@ impl Shard {
             tls,
             phase: Phase::Handshake(Box::default()),
             decoder: Decoder::default(),
+            deflate: None,
             partial_messages: 0,
             unsent: None,
             blocked: false,

@@ -14,7 +14,7 @@ use crate::{
     ids::{ConnId, ShardId},
     limits::EXPIRIES_PER_TURN_MAX,
     net::{socket, tls_session::TlsSession},
-    wire::frame::Decoder,
+    wire::{deflate::Window, frame::Decoder},
 };
 
 /// One socket.
@@ -24,6 +24,8 @@ pub(super) struct Connection {
     pub(super) tls: Option<Box<TlsSession>>,
     pub(super) phase: Phase,
     pub(super) decoder: Decoder,
+    /// That permessage-deflate was negotiated, and the client's window; set with the answer to the upgrade.
+    pub(super) deflate: Option<Window>,
     /// Messages that came in parts so far, wrapping: tells the one that is unfinished from those before it.
     pub(super) partial_messages: u32,
     /// Bytes of HTTP that go before any frame; `None`: all written.

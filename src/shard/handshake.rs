@@ -21,6 +21,7 @@ use crate::{
         upgrade::{self, Route, Unauthorised, Upgrade},
     },
     prometheus,
+    wire::deflate::Window,
 };
 
 /// Seconds after which a full gateway may have room again.
@@ -42,6 +43,7 @@ enum Step {
 struct Opening {
     dialect: Dialect,
     identity: Option<Identity>,
+    deflate: Option<Window>,
     response: Vec<u8>,
 }
 
@@ -177,14 +179,17 @@ impl Shard {
             }
         };
         self.cells.auth_accepted.add(u64::from(identity.is_some()));
-        let response = upgrade::response(&upgrade.accept, upgrade.subprotocol);
-        Step::Open(Opening { dialect: upgrade.dialect, identity, response })
+        let &Upgrade { dialect, subprotocol, deflate, .. } = upgrade;
+        let response = upgrade::response(&upgrade.accept, subprotocol, deflate);
+        let deflate = deflate.map(|accepted| accepted.window);
+        Step::Open(Opening { dialect, identity, deflate, response })
     }
 
     fn open(&mut self, now: Now, conn: ConnId, opening: Opening) {
         let Some(connection) = self.connections.get_mut(conn) else { return };
-        connection.phase = Phase::Admission(Box::new(Held(opening.response)));
-        let Opening { dialect, identity, .. } = opening;
+        let Opening { dialect, identity, deflate, response } = opening;
+        connection.phase = Phase::Admission(Box::new(Held(response)));
+        connection.deflate = deflate;
         self.hub.handle(now, Input::Open { conn, dialect, identity }, &mut self.outputs);
     }
 

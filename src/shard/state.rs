@@ -30,7 +30,7 @@ use crate::{
     metrics::ShardCells,
     net::{http::Answer, listener, readiness::Readiness},
     status::Status,
-    wire::{close::Close, command::RequestId, frame::FrameLimits},
+    wire::{close::Close, command::RequestId, deflate::Inflater, frame::FrameLimits},
 };
 
 /// [`limits::CONTROL_RETRY`] in milliseconds.
@@ -66,6 +66,8 @@ pub(super) struct Shard {
     pub(super) scratch: Vec<u8>,
     /// What it decrypted to.
     pub(super) plain: Vec<u8>,
+    /// Inflates for all connections, one message at a time; `None`: compression is off.
+    pub(super) inflater: Option<Inflater>,
     pub(super) outputs: Vec<Output>,
     pub(super) pace: Pace,
     handlers: Handlers,
@@ -99,6 +101,7 @@ impl Shard {
                 message_bytes_max: limits.message_bytes_max,
                 fragments_max: limits.fragments_max,
             },
+            inflater: parts.settings.client.compression.then(Inflater::new),
             hub: Hub::new(parts.id, parts.settings.clone(), parts.cells.clone(), custom, parts.seed),
             pace: Pace::new(parts.cells.clone()),
             settings: parts.settings,
@@ -267,6 +270,7 @@ impl Shard {
         if let Phase::Admission(response) = std::mem::replace(&mut connection.phase, Phase::Open) {
             connection.unsent = Some(response);
             self.cells.upgraded.add(1);
+            self.cells.upgraded_deflate.add(u64::from(connection.deflate.is_some()));
             self.dirty.push(conn);
         }
     }

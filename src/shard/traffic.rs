@@ -119,7 +119,7 @@ impl Shard {
     fn received(&mut self, now: Now, conn: ConnId, size: usize) -> Received {
         let Self { connections, hub, scratch, plain, outputs, frame_limits, message_expiries, .. } = self;
         let Some(connection) = connections.get_mut(conn) else { return Received::Frames };
-        let Connection { tls, phase, decoder, socket, partial_messages, .. } = connection;
+        let Connection { tls, phase, decoder, deflate, socket, partial_messages, .. } = connection;
         let (data, over) = match tls {
             None => (&mut scratch[..size], false),
             Some(tls) => {
@@ -141,8 +141,19 @@ impl Shard {
             let mut take = |incoming: Incoming<'_>| {
                 messages += u32::from(matches!(incoming, Incoming::Text(_) | Incoming::Binary(_)));
                 hub.handle(now, input(conn, incoming), outputs);
+                hub.is_open(conn)
             };
-            if let Err(close) = decoder.decode(frame_limits, data, &mut take) {
+            let decoded = match self.inflater.as_mut().filter(|_| deflate.is_some()) {
+                Some(inflater) => {
+                    let decoded = decoder.decode_deflated(frame_limits, inflater, data, &mut take);
+                    inflater.tally().show(&self.cells.inflated);
+                    decoded
+                }
+                None => decoder.decode(frame_limits, data, &mut |incoming| {
+                    take(incoming);
+                }),
+            };
+            if let Err(close) = decoded {
                 return Received::Violation(close);
             }
             // Whatever was unfinished before is done with if any message was finished.
@@ -165,7 +176,11 @@ impl Shard {
             Ok(true) if in_handshake => Flushed::Drained,
             Ok(true) => {
                 let Self { hub, cells, scratch, .. } = self;
-                flush_hub(connection, cells, scratch, |send| hub.flush(now, conn, send))
+                let deflate = connection.deflate;
+                flush_hub(connection, cells, scratch, |send| match deflate {
+                    None => hub.flush(now, conn, send),
+                    Some(window) => hub.flush_deflated(now, conn, window, send),
+                })
             }
             Ok(false) => Flushed::Blocked,
             Err(error) => Flushed::Failed(error.kind()),

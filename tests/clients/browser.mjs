@@ -3,7 +3,7 @@
 //     node browser.mjs FOLDER_OF_NODE_MODULES CHROMIUM
 //
 // Lines in:  {"open": {name, url, protocols}}, {"say": {name, text}}, {"screenshot": path}
-// Lines out: {"ready": true} first, then {"heard": {name, text}}, {"opened": {name, protocol}},
+// Lines out: {"ready": true} first, then {"heard": {name, text}}, {"opened": {name, protocol, extensions}},
 //            {"closed": {name, code, reason}}, {"saved": path}
 
 import { readFileSync } from 'node:fs';

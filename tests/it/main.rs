@@ -12,6 +12,8 @@ mod auth;
 mod auth_keys;
 /// The commands beside the gateway itself: check, token, health, notify.
 mod commands;
+/// permessage-deflate: negotiation, messages both ways, bombs.
+mod compression;
 /// Descriptor tables of shards: their limit, and that nothing stays in them.
 mod descriptors;
 /// A program that embeds the gateway.

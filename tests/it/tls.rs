@@ -15,6 +15,7 @@ use serde_json::json;
 use tempfile::TempDir;
 
 use crate::support::{
+    frame,
     grpc::{Backend, to_user},
     http::{Stream, exchange, read_answer},
     server::{Server, text},
@@ -147,6 +148,17 @@ fn wss_serves_what_ws_serves() {
     ann.close();
     let stream = server.tls(Arc::new(client_config(&[&TLS13])));
     assert_eq!(exchange(stream, b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n").status, 200);
+}
+
+#[test]
+fn what_is_compressed_is_encrypted_too() {
+    let server = Server::with(&[("WS_COMPRESSION", "on"), ("TLS_SELF_SIGNED", "true"), ("HTTPS_PORT", "0")]);
+    let mut client = wss(&server, &Ask::to("/ws").deflate());
+    let greeted = client.inflated;
+    let ping = json!({"type": "system:ping", "payload": "x".repeat(40_000)});
+    client.bytes(&frame::deflated(frame::TEXT, ping.to_string().as_bytes()));
+    assert_eq!(client.expect("system:pong"), ping["payload"]);
+    assert_eq!(client.inflated - greeted, 1);
 }
 
 #[test]

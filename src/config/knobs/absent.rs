@@ -31,7 +31,6 @@ pub(super) const OTHER: &[Knob] = &[
     other("LOCK_DURATION_MINUTES", Later(NOT_YET), "Ticket locks"),
     other("CLEANUP_INTERVAL_MINUTES", Later(NOT_YET), "Ticket locks"),
     other("WS_PATH", Later(NOT_YET), "Path of Socket.IO"),
-    other("WS_COMPRESSION", Later(NOT_YET), "Compression of messages"),
     other("CLIENT_BROADCAST", Later(NOT_YET), "Broadcasts by clients of the rooms dialect"),
     other("ROOM_MESSAGE_HISTORY", Later(NOT_YET), "Messages kept of a room; see STREAM_MAX_COUNT"),
     other("PRESENCE_TIMEOUT", Later(NOT_YET), "Presence across instances"),

@@ -218,6 +218,12 @@ const CLIENT: &[Knob] = &[
         "5s",
         "Typing ends by itself after",
     ),
+    knob(
+        "WS_COMPRESSION",
+        Choice(&["off", "on"], &[], |d, v| d.settings.client.compression = v == "on"),
+        "off",
+        "Whether clients may have their messages compressed (permessage-deflate): off or on",
+    ),
 ];
 
 const KEEP_ALIVE: &[Knob] = &[

@@ -1,5 +1,6 @@
 //! What a hub does, told through its inputs and outputs with a time of our own.
 
+mod deflated;
 mod delivery;
 mod joining;
 mod lifecycle;

@@ -264,9 +264,29 @@ fn a_token_shows_in_no_debug_form() {
 #[test]
 fn the_answer_is_the_one_of_the_rfc() {
     assert_eq!(
-        String::from_utf8(response("s3pPLMBiTxaQ9kYGzzhZRbK+xOo=", Some("usher.raw.v1"))).unwrap(),
+        String::from_utf8(response("s3pPLMBiTxaQ9kYGzzhZRbK+xOo=", Some("usher.raw.v1"), None)).unwrap(),
         "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
          Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\nSec-WebSocket-Protocol: usher.raw.v1\r\n\r\n"
     );
-    assert!(response("x", None).ends_with(b"Sec-WebSocket-Accept: x\r\n\r\n"));
+    assert!(response("x", None, None).ends_with(b"Sec-WebSocket-Accept: x\r\n\r\n"));
+}
+
+#[test]
+fn compression_is_accepted_only_where_it_is_on_and_offered() {
+    let mut on = settings();
+    on.client.compression = true;
+    let offer = "Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits";
+    let ask = |fields: &[&str], settings: &Settings| {
+        let request = good("/ws", fields);
+        let head = parse_head(request.as_bytes()).unwrap().unwrap();
+        let Ok(Route::Upgrade(upgrade)) = route(&head, settings) else { panic!("no upgrade") };
+        String::from_utf8(response(&upgrade.accept, None, upgrade.deflate)).unwrap()
+    };
+    let extensions = "Sec-WebSocket-Extensions";
+    assert!(!ask(&[offer], &settings()).contains(extensions));
+    assert!(!ask(&[], &on).contains(extensions));
+    assert!(!ask(&["Sec-WebSocket-Extensions: permessage-deflate; =;;x=\""], &on).contains(extensions));
+    let answer = "\r\nSec-WebSocket-Extensions: permessage-deflate; server_no_context_takeover; \
+                  client_no_context_takeover\r\n\r\n";
+    assert!(ask(&[offer], &on).ends_with(answer));
 }

@@ -15,6 +15,8 @@ pub struct Client {
     buffer: Vec<u8>,
     /// The 101 that it got.
     pub upgrade: Answer,
+    /// Messages that came compressed; inflated before anybody sees them.
+    pub inflated: usize,
     /// The payload of `system:connected`; null where the dialect has no greeting.
     pub connected: Value,
     /// Types that [`Client::message`] leaves out.
@@ -52,6 +54,12 @@ impl Ask {
         self
     }
 
+    /// Offers permessage-deflate as browsers do.
+    #[must_use]
+    pub fn deflate(self) -> Self {
+        self.header("Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits")
+    }
+
     #[must_use]
     pub fn bearer(self, token: &str) -> Self {
         self.header(&format!("Authorization: Bearer {token}"))
@@ -81,7 +89,7 @@ impl Client {
             return Err(upgrade);
         }
         assert_eq!(upgrade.header("Sec-WebSocket-Accept"), Some("s3pPLMBiTxaQ9kYGzzhZRbK+xOo="));
-        Ok(Self { stream, buffer, upgrade, connected: Value::Null, ignored: &[] })
+        Ok(Self { stream, buffer, upgrade, inflated: 0, connected: Value::Null, ignored: &[] })
     }
 
     /// Hears the greeting of the ticketing dialect.
@@ -141,7 +149,13 @@ impl Client {
 
     fn take_frame(&mut self) -> Option<(u8, Vec<u8>)> {
         let (&first, &second) = (self.buffer.first()?, self.buffer.get(1)?);
-        assert_eq!(first & 0xf0, 0x80, "server frames are whole and have no RSV bit: {:02x?}", self.buffer);
+        assert_eq!(
+            first & 0xb0,
+            0x80,
+            "server frames are whole, and RSV1 is used at most: {:02x?}",
+            self.buffer
+        );
+        let compressed = first & 0x40 != 0;
         assert_eq!(second & 0x80, 0, "a server never masks (RFC 6455, 5.1)");
         let (length, header) = match second {
             126 => (u16::from_be_bytes(self.buffer.get(2..4)?.try_into().ok()?) as usize, 4),
@@ -150,7 +164,12 @@ impl Client {
         };
         let payload = self.buffer.get(header..header + length)?.to_vec();
         self.buffer.drain(..header + length);
-        Some((first & 0x0f, payload))
+        if !compressed {
+            return Some((first & 0x0f, payload));
+        }
+        assert!(self.upgrade.header("Sec-WebSocket-Extensions").is_some(), "compressed without an agreement");
+        self.inflated += 1;
+        Some((first & 0x0f, frame::inflate(&payload)))
     }
 
     /// The next message as text; keep-alive pings are answered on the way.
