@@ -2,8 +2,11 @@
 
 use std::{fmt::Write, process::ExitCode};
 
+use clap::ArgMatches;
+
 use super::{
-    host::{self, Facts, Finding},
+    command,
+    host::{self, Facts, Finding, Setting},
     say, tell_errors,
 };
 use crate::config::{
@@ -14,11 +17,13 @@ use crate::config::{
 };
 
 /// Prints the report; shortfalls of the host are told and do not fail, errors of the configuration do.
-pub(super) fn execute(configuration: Result<Resolved, Vec<ConfigError>>) -> ExitCode {
+pub(super) fn execute(matches: &ArgMatches, configuration: Result<Resolved, Vec<ConfigError>>) -> ExitCode {
     match configuration {
         Err(errors) => tell_errors(&errors, 1),
         Ok(resolved) => {
-            say(&report(&resolved, &host::findings(&Facts::read(), &resolved.settings)));
+            let findings = host::findings(&Facts::read(), &resolved.settings);
+            let only_settings = matches.get_flag(command::SETTINGS);
+            say(&if only_settings { settings(&findings) } else { report(&resolved, &findings) });
             ExitCode::SUCCESS
         }
     }
@@ -52,11 +57,30 @@ fn report(resolved: &Resolved, findings: &[Finding]) -> String {
         }
     }
     add(&mut text, format_args!("\nThis host"));
-    for Finding { name, says, mend } in findings {
+    for finding in findings {
+        let Finding { name, says, wants, .. } = finding;
+        let mend = finding.mend();
         let verdict = if mend.is_some() { "short" } else { "ok" };
         add(&mut text, format_args!("  {name:<12} {verdict:<6} {says}"));
+        if !wants.is_empty() {
+            add(&mut text, format_args!("  {:<19} wanted: {wants}", ""));
+        }
         if let Some(mend) = mend {
             add(&mut text, format_args!("  {:<19} mend: {mend}", ""));
+        }
+    }
+    text
+}
+
+/// What the host should be set to, a line each for `tools/tune-host`: how, what, its value now and the wanted one, why;
+/// between tabs.
+fn settings(findings: &[Finding]) -> String {
+    let mut text = String::new();
+    for finding in findings {
+        for setting in &finding.settings {
+            let Setting { kind, key, now, wanted, .. } = setting;
+            let (kind, why) = (kind.name(), &finding.wants);
+            add(&mut text, format_args!("{kind}\t{key}\t{now}\t{wanted}\t{why}"));
         }
     }
     text
@@ -85,8 +109,21 @@ mod tests {
         let raw = Raw::collect(None, &Environment::of(pairs.iter().copied()), Vec::new());
         let host = Host { cores: vec![0, 1, 2], terminal: false };
         let resolved = resolve(raw, &host).unwrap_or_else(|errors| panic!("{errors:?}"));
-        let mend = Some("sysctl -w net.core.somaxconn=4096".into());
-        report(&resolved, &[Finding { name: "somaxconn", says: "128".into(), mend }])
+        report(&resolved, &[shortfall()])
+    }
+
+    fn shortfall() -> Finding {
+        let setting = Setting::at_least("net.core.somaxconn", 128, 4096);
+        Finding::new("somaxconn", "128").wants("4096: for a sale").setting(setting)
+    }
+
+    #[test]
+    fn settings_are_lines_of_five_columns() {
+        let enough = Finding::new("x", "y").setting(Setting::at_least("fs.nr_open", 9, 5));
+        assert_eq!(
+            settings(&[shortfall(), enough]),
+            "sysctl\tnet.core.somaxconn\t128\t4096\t4096: for a sale\nsysctl\tfs.nr_open\t9\t9\t\n"
+        );
     }
 
     #[test]

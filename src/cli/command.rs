@@ -14,6 +14,9 @@ use crate::config::{
 /// `--config`: the file.
 pub(super) const CONFIG: &str = "config";
 
+/// `check --settings`.
+pub(super) const SETTINGS: &str = "settings";
+
 /// Everything that can be typed.
 pub(super) fn command() -> Command {
     Command::new("usher")
@@ -36,6 +39,12 @@ fn check() -> Command {
     Command::new("check")
         .about("Show the effective configuration with its origins, and what this host allows")
         .arg(config())
+        .arg(
+            Arg::new(SETTINGS)
+                .long("settings")
+                .action(ArgAction::SetTrue)
+                .help("Print what the host should be set to instead, for tools/tune-host"),
+        )
         .args(knob_flags())
 }
 

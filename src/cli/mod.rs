@@ -49,7 +49,7 @@ fn execute(arguments: impl Iterator<Item = OsString>, environment: &Environment)
     };
     match matches.subcommand() {
         None => with(&matches, environment, run::execute),
-        Some(("check", matches)) => check::execute(configuration(matches, environment)),
+        Some(("check", matches)) => check::execute(matches, configuration(matches, environment)),
         Some(("token", matches)) => with(matches, environment, |resolved| jwt::execute(matches, &resolved)),
         Some(("health", matches)) => {
             with(matches, environment, |resolved| health::execute(matches, &resolved))

@@ -28,6 +28,8 @@ mod grpc;
 mod grpc_bodies;
 /// Requests for an upgrade, right and wrong.
 mod handshake;
+/// What the host should be set to, and what sets it.
+mod host;
 /// JSON texts, right and wrong.
 mod json;
 /// Start, reload, graceful stop and exit codes.
