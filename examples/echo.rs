@@ -1,7 +1,7 @@
 //! The gateway as a library: a server that sends every message back, text and binary.
 //!
 //! It is what the Autobahn test suite judges (`tests/conformance/autobahn`), so its limits are those of the suite:
-//! 16 MiB in one message, in as many fragments as it takes.
+//! 16 MiB in one message, in as many fragments as it takes, compressed or not.
 //!
 //! ```sh
 //! cargo run --release --example echo
@@ -37,6 +37,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     settings.listen.admin = None;
     settings.tls = Some(TlsSource::SelfSigned);
     settings.client.dialect = Dialect::Raw;
+    settings.client.compression = true;
     settings.limits.message_bytes_max = MESSAGE_BYTES_MAX;
     settings.limits.fragments_max = u32::MAX;
     settings.limits.messages_max = 0;
