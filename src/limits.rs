@@ -54,7 +54,7 @@ pub const TLS_RECORD_PLAIN_MAX: usize = 16 * 1024;
 pub const FRAGMENTS_MAX: u32 = 64;
 /// First byte of a message → its last (06 B8): longer closes with 1008.
 pub const MESSAGE_TIME_MAX: Duration = Duration::from_secs(10);
-/// Shorter messages are sent as they are, bytes: of one of 128 compression saves about 12, less than what the packet
+/// Shorter messages are sent as they are, bytes: of one of 128 compression saves about 10, less than what the packet
 /// around it costs anyway (`benches/deflate.rs`).
 pub const DEFLATE_BYTES_MIN: usize = 128;
 /// Nesting of a JSON text.

@@ -12,7 +12,7 @@ use zlib_rs::{Deflate, DeflateFlush, Inflate, InflateFlush, Status, compress_bou
 use super::close::Close;
 use crate::{limits::SCRATCH_BYTES, metrics::DeflateCells};
 
-/// How hard to try, 1 to 9. A message of 1 KiB takes 2 µs at 1 and 24 at 6, and comes out 50 bytes larger.
+/// How hard to try, 1 to 9. At 6, a message of 1 KiB takes ten times as long and comes out a fifth smaller.
 const LEVEL: i32 = 1;
 /// What a sender takes off the end of a compressed message, and a receiver puts there again (RFC 7692 §7.2.1, §7.2.2).
 const TAIL: [u8; 4] = [0x00, 0x00, 0xFF, 0xFF];
