@@ -24,20 +24,20 @@ const RSA_WRAPPER_BYTES: usize = 26;
 fn pair(algorithm: Algorithm) -> (EncodingKey, KeySet) {
     let pair = match algorithm {
         Algorithm::HS256 => {
-            return (EncodingKey::from_secret(SECRET.as_bytes()), KeySet::secret(SECRET).unwrap());
+            return (EncodingKey::from_secret(SECRET.as_bytes()), KeySet::secret(SECRET).expect("a secret"));
         }
         Algorithm::ES256 => KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256),
         Algorithm::EdDSA => KeyPair::generate_for(&rcgen::PKCS_ED25519),
         _ => KeyPair::generate_rsa_for(&rcgen::PKCS_RSA_SHA256, RsaKeySize::_2048),
     }
-    .unwrap();
+    .expect("a key pair");
     let der = pair.serialize_der();
     let key = match algorithm {
         Algorithm::ES256 => EncodingKey::from_ec_der(&der),
         Algorithm::EdDSA => EncodingKey::from_ed_der(&der),
         _ => EncodingKey::from_rsa_der(&der[RSA_WRAPPER_BYTES..]),
     };
-    (key, KeySet::pem(&pair.public_key_pem()).unwrap())
+    (key, KeySet::pem(&pair.public_key_pem()).expect("a public key"))
 }
 
 fn tokens(c: &mut Criterion) {
@@ -47,8 +47,8 @@ fn tokens(c: &mut Criterion) {
     let mut group = c.benchmark_group("verify");
     for algorithm in [Algorithm::HS256, Algorithm::ES256, Algorithm::RS256, Algorithm::EdDSA] {
         let (key, keys) = pair(algorithm);
-        let token = jsonwebtoken::encode(&Header::new(algorithm), &claims, &key).unwrap();
-        let verifier = Verifier::new(keys, &Settings::default().auth).unwrap();
+        let token = jsonwebtoken::encode(&Header::new(algorithm), &claims, &key).expect("the key fits");
+        let verifier = Verifier::new(keys, &Settings::default().auth).expect("rules that fit");
         assert!(verifier.verify(&token, NOW).is_ok(), "{algorithm:?}");
         group.bench_function(format!("{algorithm:?}"), |b| {
             b.iter(|| black_box(verifier.verify(black_box(&token), NOW).is_ok()));
@@ -61,7 +61,8 @@ fn tokens(c: &mut Criterion) {
         });
     }
     group.bench_function("nonsense", |b| {
-        let verifier = Verifier::new(KeySet::secret(SECRET).unwrap(), &Settings::default().auth).unwrap();
+        let verifier = Verifier::new(KeySet::secret(SECRET).expect("a secret"), &Settings::default().auth)
+            .expect("rules that fit");
         b.iter(|| black_box(verifier.verify(black_box("no.token.atall"), NOW).is_ok()));
     });
     group.finish();
