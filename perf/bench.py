@@ -25,7 +25,7 @@ SCENARIOS = ROOT / "perf" / "scenarios"
 RESULTS = ROOT / "perf" / "results"
 SECRET = "a-secret-for-measurements-only-0123456789"
 SERVER_CORE, LOAD_CORE = 0, 1
-START_SECONDS_MAX, STOP_SECONDS_MAX = 20, 40
+START_SECONDS_MAX, STOP_SECONDS_MAX = 60, 60
 
 GATEWAY = {
     "HTTP_PORT": "0",
@@ -112,9 +112,13 @@ class Bench:
         return short if self.short else full
 
     @contextlib.contextmanager
-    def gateway(self, usher=None, **env):
-        """A gateway with these settings beside the usual ones; `usher`: another binary than the option's."""
-        with self._serve("gateway", [usher or self.options.usher], "grpc", {**GATEWAY, **env}) as server:
+    def gateway(self, usher=None, under=(), **env):
+        """A gateway with these settings beside the usual ones.
+
+        `usher`: another binary than the option's; `under`: the command of a tool that runs it.
+        """
+        command = [*under, usher or self.options.usher]
+        with self._serve("gateway", command, "grpc", {**GATEWAY, **env}) as server:
             yield server
 
     @contextlib.contextmanager

@@ -199,6 +199,11 @@ mod tests {
 
     const NONE: [u32; 0] = [];
 
+    #[test]
+    fn an_entry_is_small() {
+        assert_eq!(size_of::<Link>(), 12);
+    }
+
     fn due(wheel: &mut Deadlines, now: u32) -> Vec<u32> {
         let mut slots = Vec::new();
         wheel.take_due(Tick(now), &mut slots);

@@ -312,6 +312,11 @@ impl Members {
 mod tests {
     use super::*;
 
+    #[test]
+    fn a_user_of_one_connection_is_small() {
+        assert!(size_of::<Option<Group>>() <= 56, "{}", size_of::<Option<Group>>());
+    }
+
     fn changes(groups: &mut Groups) -> Vec<(String, u32)> {
         let mut list = Vec::new();
         groups.take_changes(&mut |name, count| {

@@ -210,6 +210,11 @@ mod tests {
         Address::Room(name.into())
     }
 
+    #[test]
+    fn a_user_on_one_shard_is_small() {
+        assert!(size_of::<(Arc<str>, Holding)>() <= 48, "{}", size_of::<(Arc<str>, Holding)>());
+    }
+
     fn told(directory: &mut Directory) -> Vec<(u16, String, u32)> {
         let mut told = Vec::new();
         let spare = &mut [usize::MAX; 3];

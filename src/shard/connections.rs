@@ -191,3 +191,13 @@ impl<T: Copy> Expiries<T> {
         self.queue.front().map(|(due, _)| *due)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_idle_socket_is_small() {
+        assert!(size_of::<Slot>() <= 64, "{}", size_of::<Slot>());
+    }
+}
