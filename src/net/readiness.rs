@@ -2,8 +2,8 @@
 //!
 //! An idle connection is an entry in this set, not a task: it costs the kernel's record and nothing of ours.
 //! Entries are edge-triggered and made once per socket, so that nothing is re-armed on the way of a message;
-//! whoever reads must read until a short read, and whoever was blocked in writing is told once. Other threads end
-//! a sleep by ringing the set's [`Bell`].
+//! whoever reads must read until a short read, or to the end where the peer has ended, and whoever was blocked in
+//! writing is told once. Other threads end a sleep by ringing the set's [`Bell`].
 
 use std::{
     io,
@@ -42,6 +42,8 @@ pub struct Ready {
     pub readable: bool,
     /// There may be room to write again.
     pub writable: bool,
+    /// The peer has sent its last: behind what can be read is the end, and no edge tells of that again.
+    pub ended: bool,
 }
 
 /// Wakes a thread that sleeps in its [`Readiness`]; as a waker it is what a mailbox rings.
@@ -109,6 +111,7 @@ impl Readiness {
                 token: event.data.u64(),
                 readable: flags.intersects(EventFlags::IN | end),
                 writable: flags.intersects(EventFlags::OUT | end),
+                ended: flags.intersects(end),
             }
         }));
         Ok(self.events.len() == EVENTS_MAX)
@@ -142,7 +145,7 @@ mod tests {
         set.add(&server, 7).unwrap();
         let mut found = Vec::new();
         set.wait(LONG, &mut found).unwrap();
-        assert_eq!(found, [Ready { token: 7, readable: false, writable: true }]);
+        assert_eq!(found, [Ready { token: 7, readable: false, writable: true, ended: false }]);
         for _ in 0..3 {
             let writer = thread::spawn(move || {
                 client.write_all(b"x").unwrap();
@@ -154,6 +157,21 @@ mod tests {
             assert_eq!(server.read(&mut [0; 8]).unwrap(), 1);
             client = writer.join().unwrap();
         }
+    }
+
+    #[test]
+    fn an_end_that_came_with_bytes_is_told_with_them() {
+        let (_bell, mut set) = set();
+        let (mut client, server) = UnixStream::pair().unwrap();
+        client.write_all(b"x").unwrap();
+        drop(client);
+        set.add(&server, 7).unwrap();
+        let mut found = Vec::new();
+        set.wait(LONG, &mut found).unwrap();
+        assert_eq!(found, [Ready { token: 7, readable: true, writable: true, ended: true }]);
+        found.clear();
+        set.wait(Duration::ZERO, &mut found).unwrap();
+        assert_eq!(found, [], "and not again");
     }
 
     #[test]

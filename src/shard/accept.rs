@@ -148,6 +148,7 @@ impl Shard {
             partial_messages: 0,
             unsent: None,
             blocked: false,
+            ended: false,
         };
         let Ok(conn) = self.connections.insert(connection) else {
             return tracing::warn!("every connection slot of this shard is taken");

@@ -32,6 +32,8 @@ pub(super) struct Connection {
     pub(super) unsent: Option<Box<Held>>,
     /// The kernel took no more; writing goes on when the socket is writable again.
     pub(super) blocked: bool,
+    /// The peer has sent its last: what is read is read to the end, since nothing tells of it again.
+    pub(super) ended: bool,
 }
 
 /// Bytes of HTTP that wait; boxed where it stands, so that a connection without any pays for a pointer alone.

@@ -79,6 +79,7 @@ impl Shard {
             if !matches!(connection.phase, Phase::Handshake(_) | Phase::Admission(_)) {
                 return Step::Wait;
             }
+            let ended = connection.ended;
             let size = match socket::read(connection.fd(), &mut self.scratch) {
                 Read::Bytes(size) => size,
                 Read::Nothing => return Step::Wait,
@@ -86,7 +87,7 @@ impl Shard {
             };
             self.cells.bytes_in.add(size as u64);
             match self.newcomer_sent(now, conn, size) {
-                Step::Wait if size == self.scratch.len() => {}
+                Step::Wait if size == self.scratch.len() || ended => {}
                 step => return step,
             }
         }

@@ -223,10 +223,11 @@ impl Driver {
         let now = Now::read();
         let mut shard = self.shard.borrow_mut();
         let more_messages = take_mail(&mut shard, now, &mut self.mailbox);
-        let more_reads = shard.serve(now, ready, &self.readiness);
+        shard.serve(now, ready, &self.readiness);
         shard.expire(now, &self.readiness);
         shard.finish_turn(now);
         shard.pace.turn_ended(Task::Deliveries, now, clock::mono_ns());
+        let more_reads = shard.has_unread();
         if shard.is_finished() {
             Next::Finished
         } else if shard.has_handshakes() {

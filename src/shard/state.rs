@@ -60,7 +60,7 @@ pub(super) struct Shard {
     pub(super) parting_expiries: Expiries,
     /// The first so many of `handshakes` are looked at for the last time, since the shard drains.
     pub(super) last_looks: usize,
-    /// Sockets that had more to read than their turn allowed.
+    /// Sockets with more to read that no event will tell of.
     pub(super) unread: Vec<ConnId>,
     /// One read of one socket; [`limits::SCRATCH_BYTES`].
     pub(super) scratch: Vec<u8>,
@@ -271,6 +271,10 @@ impl Shard {
             connection.unsent = Some(response);
             self.cells.upgraded.add(1);
             self.cells.upgraded_deflate.add(u64::from(connection.deflate.is_some()));
+            if connection.ended {
+                // Nothing tells of the end again.
+                self.unread.push(conn);
+            }
             self.dirty.push(conn);
         }
     }

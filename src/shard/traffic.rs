@@ -43,9 +43,8 @@ enum Received {
 }
 
 impl Shard {
-    /// Serves the sockets that are ready, and those that had more to say than their last turn allowed; whether there is
-    /// more to read at once.
-    pub(super) fn serve(&mut self, now: Now, ready: &[Ready], readiness: &Readiness) -> bool {
+    /// Serves the sockets that are ready, and those that had more to say than their last turn allowed.
+    pub(super) fn serve(&mut self, now: Now, ready: &[Ready], readiness: &Readiness) {
         for conn in std::mem::take(&mut self.unread) {
             self.readable(now, conn);
         }
@@ -58,10 +57,19 @@ impl Shard {
             if event.writable {
                 self.writable(now, conn);
             }
+            if event.ended
+                && let Some(connection) = self.connections.get_mut(conn)
+            {
+                connection.ended = true;
+            }
             if event.readable {
                 self.readable(now, conn);
             }
         }
+    }
+
+    /// Whether there is something to read that no event will tell of.
+    pub(super) fn has_unread(&self) -> bool {
         !self.unread.is_empty()
     }
 
@@ -90,10 +98,16 @@ impl Shard {
     fn read_turn(&mut self, now: Now, conn: ConnId) -> Turn {
         for _ in 0..limits::READS_PER_TURN_MAX {
             let Some(connection) = self.connections.get_mut(conn) else { return Turn::Drained };
+            let ended = connection.ended;
             let size = match socket::read(connection.fd(), &mut self.scratch) {
                 Read::Bytes(size) => size,
                 Read::Nothing => return Turn::Drained,
-                Read::End => return Turn::Over,
+                Read::End => {
+                    // Who has only finished sending still reads the answers to what came with the end.
+                    self.settle(now);
+                    self.flush(now, conn);
+                    return Turn::Over;
+                }
             };
             self.cells.bytes_in.add(size as u64);
             match self.received(now, conn, size) {
@@ -107,8 +121,8 @@ impl Shard {
                 }
                 Received::End => return Turn::Over,
             }
-            // A short read emptied the socket; a new edge tells when there is more.
-            if size < self.scratch.len() {
+            // A short read emptied the socket; a new edge tells when there is more, unless it told already.
+            if size < self.scratch.len() && !ended {
                 return Turn::Drained;
             }
         }

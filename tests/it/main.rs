@@ -18,6 +18,8 @@ mod compression;
 mod descriptors;
 /// A program that embeds the gateway.
 mod embedding;
+/// Peers that end right behind their last bytes.
+mod ends;
 /// What comes in numbers: bad tokens, slow handshakes, resets.
 mod floods;
 /// WebSocket frames, right and wrong.

@@ -83,6 +83,11 @@ impl Client {
     /// Upgrades; the answer where it is not 101.
     pub fn open(mut stream: Stream, ask: &Ask) -> Result<Self, Answer> {
         stream.put(&ask.bytes());
+        Self::answered(stream)
+    }
+
+    /// As [`Client::open`], where the request was sent already.
+    pub fn answered(mut stream: Stream) -> Result<Self, Answer> {
         let mut buffer = Vec::new();
         let upgrade = read_answer(&mut stream, &mut buffer);
         if upgrade.status != 101 {
