@@ -98,7 +98,14 @@ fn publish(c: &mut Criterion) {
         let room = Address::Room("event:123".into());
         route.handle(NOW, Input::Members { shard, address: room, count: USERS / SHARDS }, &mut out);
     }
-    let shards = [ShardView { free: 1_000, lagging: false, connections: USERS / SHARDS }; SHARDS as usize];
+    let shard = ShardView {
+        free: 1_000,
+        free_bytes: 1 << 20,
+        spare: 500,
+        lagging: false,
+        connections: USERS / SHARDS,
+    };
+    let shards = [shard; SHARDS as usize];
     let mut group = c.benchmark_group("publish");
     let mut next = 0;
     let mut run = |name, target: &dyn Fn(u32) -> Target, class: Class, keyed: bool| {
