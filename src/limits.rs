@@ -44,6 +44,11 @@ pub const EXPIRIES_PER_TURN_MAX: usize = 64;
 /// Sockets accepted in a row before those already connected have their turn.
 pub const ACCEPTS_PER_TURN_MAX: usize = 64;
 
+/// Bytes of a newcomer that are read before it is its turn, to see whether it returns; a hello with a ticket and a
+/// post-quantum key share takes 2 KiB.
+pub const FIRST_BYTES_MAX: usize = 8 * 1024;
+/// Newcomers whose first bytes are looked at between two steps of handshakes, 2 µs each.
+pub const FIRST_LOOKS_PER_TURN_MAX: usize = 64;
 /// TLS input of one session that waits for the rest of its record or handshake message, bytes. Holds the largest
 /// record (5 + 16 384 + 2 048, RFC 5246 §6.2.3), and so every hello that is no attack.
 pub const TLS_PENDING_BYTES_MAX: usize = 18 * 1024 + 8;
@@ -163,6 +168,7 @@ const _: () =
     assert!(EVENT_BYTES_MAX < GRPC_MESSAGE_BYTES_MAX, "too big a payload is told from too big a call");
 const _: () = assert!(EVENT_BYTES_MAX < TO_SHARD_BYTES_MAX, "every event fits a mailbox that is empty");
 const _: () = assert!(TARGET_BYTES_MAX < HEAD_BYTES_MAX, "a long target must be told from a long head");
+const _: () = assert!(FIRST_BYTES_MAX <= TLS_PENDING_BYTES_MAX && FIRST_BYTES_MAX <= HEAD_BYTES_MAX);
 const _: () = assert!(HEAD_BYTES_MAX <= SCRATCH_BYTES, "a head is parsed from the scratch buffer");
 const _: () =
     assert!(MAILBOX_BATCH_MAX < TO_SHARD_MESSAGES_MAX && MAILBOX_BATCH_MAX < TO_CONTROL_MESSAGES_MAX);

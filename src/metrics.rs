@@ -158,6 +158,12 @@ pub struct ShardCells {
     pub rooms: Cell,
     /// Handshakes under way (gauge).
     pub handshaking: Cell,
+    /// Newcomers who sent something and wait for their turn, by [`LANES`] (gauge).
+    pub handshakes_waiting: [Cell; LANES.len()],
+    /// Newcomers by what their first bytes claim, by [`LANES`].
+    pub newcomers: [Cell; LANES.len()],
+    /// Newcomers who offered a ticket and needed a full TLS handshake.
+    pub false_claims: Cell,
     /// Sockets accepted.
     pub accepted: Cell,
     /// Errors of `accept` (EMFILE, ECONNABORTED …).
@@ -170,8 +176,10 @@ pub struct ShardCells {
     pub deflated: DeflateCells,
     /// Compressed messages from clients.
     pub inflated: DeflateCells,
-    /// TLS handshakes done.
-    pub tls_handshakes: Cell,
+    /// TLS handshakes done without a ticket, or with one that was no good.
+    pub tls_full: Cell,
+    /// TLS handshakes done with a ticket of before.
+    pub tls_resumed: Cell,
     /// TLS handshakes failed.
     pub tls_failures: Cell,
     /// Answers on the client port other than 101, by status class: 2xx, 4xx, 5xx.
@@ -224,6 +232,9 @@ pub struct ShardCells {
     /// The longest turn of either within the last second or two, microseconds (gauge).
     pub loop_lag_us: Cell,
 }
+
+/// The lanes of handshakes.
+pub const LANES: [&str; 2] = ["returning", "new"];
 
 /// Close codes with a counter of their own.
 pub const CLOSE_CODES: [u16; 16] =

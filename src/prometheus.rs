@@ -4,6 +4,8 @@
 //! Reads the cells of all cores. Never makes a label of what clients or backends could multiply: types come from
 //! [`KINDS`], rooms from a list of limited length, the rest is `other`.
 
+mod handshakes;
+
 use std::{
     fmt::{Display, Write},
     sync::Arc,
@@ -29,7 +31,7 @@ pub fn render(status: &Status, rooms: &[(Arc<str>, u32)]) -> String {
     calls(&mut text, &status.control);
     errors(&mut text, status);
     shards(&mut text, status);
-    handshakes(&mut text, status);
+    handshakes::render(&mut text, status);
     compression(&mut text, status);
     mailboxes(&mut text, &status.control);
     routing(&mut text, &status.control);
@@ -180,68 +182,6 @@ fn shards(text: &mut Text, status: &Status) {
     for (index, code) in CLOSE_CODES.iter().enumerate() {
         text.sample(name, &[("code", &code.to_string())], status.sum(|shard| &shard.closed[index]));
     }
-}
-
-fn handshakes(text: &mut Text, status: &Status) {
-    let sum = |cell: fn(&ShardCells) -> &Cell| status.sum(cell);
-    text.by(
-        "usher_handshakes_total",
-        "Requests on the client port, by how they ended.",
-        "result",
-        &[
-            ("upgraded", sum(|shard| &shard.upgraded)),
-            ("answered_2xx", sum(|shard| &shard.http_answers[0])),
-            ("answered_4xx", sum(|shard| &shard.http_answers[1])),
-            ("answered_5xx", sum(|shard| &shard.http_answers[2])),
-            ("timed_out", sum(|shard| &shard.handshake_timeouts)),
-            ("gone", sum(|shard| &shard.handshakes_gone)),
-        ],
-    );
-    text.by(
-        "usher_tls_handshakes_total",
-        "TLS handshakes.",
-        "result",
-        &[("done", sum(|shard| &shard.tls_handshakes)), ("failed", sum(|shard| &shard.tls_failures))],
-    );
-    text.by(
-        "usher_tokens_total",
-        "Tokens, by what came of them.",
-        "result",
-        &[
-            ("accepted", sum(|shard| &shard.auth_accepted)),
-            ("refused", sum(|shard| &shard.auth_refused)),
-            ("throttled", sum(|shard| &shard.auth_throttled)),
-        ],
-    );
-    let control = &status.control;
-    text.by(
-        "usher_admissions_total",
-        "Connections of users, by their number.",
-        "result",
-        &[
-            ("admitted", control.admitted.get()),
-            ("too_many", control.denied.get()),
-            ("timed_out", sum(|shard| &shard.admission_timeouts)),
-        ],
-    );
-    text.by(
-        "usher_room_joins_total",
-        "Joins that the control core decides, by how they ended.",
-        "result",
-        &[
-            ("entered", control.joined.get()),
-            ("full", control.rooms_full.get()),
-            ("unanswered", sum(|shard| &shard.joins_unanswered)),
-        ],
-    );
-    text.by(
-        "usher_key_documents_total",
-        "Key files and addresses read again.",
-        "result",
-        &[("done", control.keys_refreshed.get()), ("failed", control.keys_failed.get())],
-    );
-    let help = "Tokens whose key id was unknown.";
-    text.one("usher_unknown_keys_total", Counter, help, control.unknown_keys.get());
 }
 
 fn compression(text: &mut Text, status: &Status) {

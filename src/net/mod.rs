@@ -3,6 +3,7 @@
 //! Owns the system calls of the client side and the parsing of its requests. Never knows hubs, rooms or
 //! messages: bytes, readiness and heads alone.
 
+pub mod claim;
 pub mod descriptors;
 pub mod http;
 pub mod listener;

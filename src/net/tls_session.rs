@@ -7,7 +7,7 @@
 use std::{io::IoSlice, sync::Arc};
 
 use rustls::{
-    ServerConfig,
+    HandshakeKind, ServerConfig,
     server::{ServerConnectionData, UnbufferedServerConnection},
     unbuffered::{ConnectionState, EncodeError, EncodeTlsData, EncryptError, UnbufferedStatus, WriteTraffic},
 };
@@ -100,6 +100,17 @@ impl TlsSession {
         Ok(Received { handshake_done, peer_closed: self.peer_closed })
     }
 
+    /// Keeps bytes from the socket for the next [`TlsSession::receive`], unread; `n <= TLS_PENDING_BYTES_MAX` in all.
+    pub fn hold(&mut self, input: &[u8]) {
+        debug_assert!(self.pending.len() + input.len() <= TLS_PENDING_BYTES_MAX);
+        self.pending.extend_from_slice(input);
+    }
+
+    /// What came and means nothing yet.
+    pub fn held(&self) -> &[u8] {
+        &self.pending
+    }
+
     /// Encrypts the parts, one after the other, as few records. Returns the plaintext's length. After an error the
     /// session is over.
     pub fn encrypt(&mut self, parts: &[IoSlice<'_>]) -> Result<usize, SessionError> {
@@ -164,6 +175,16 @@ impl TlsSession {
     /// Whether the handshake is still under way.
     pub fn is_handshaking(&self) -> bool {
         self.conn.is_handshaking()
+    }
+
+    /// How the handshake goes: with a ticket of before or without; `None`: that is not decided yet.
+    pub fn is_resumed(&self) -> Option<bool> {
+        match self.conn.handshake_kind()? {
+            HandshakeKind::Resumed => Some(true),
+            // Asked for another key share; the second hello may still be of a ticket.
+            HandshakeKind::FullWithHelloRetryRequest if self.is_handshaking() => None,
+            _ => Some(false),
+        }
     }
 
     /// Moves `input` through rustls: in place as long as nothing is pending, else by way of `pending`.

@@ -10,6 +10,7 @@ use std::{
     time::Duration,
 };
 
+use super::lanes::Lane;
 use crate::{
     ids::{ConnId, ShardId},
     limits::EXPIRIES_PER_TURN_MAX,
@@ -40,11 +41,22 @@ pub(super) struct Connection {
 #[derive(Debug, Default)]
 pub(super) struct Held(pub(super) Vec<u8>);
 
+/// What a handshake is made of beside TLS.
+#[derive(Debug, Default)]
+pub(super) struct Newcomer {
+    /// The request head so far.
+    pub(super) head: Vec<u8>,
+    /// `None`: its first bytes have not come, or do not tell yet.
+    pub(super) lane: Option<Lane>,
+    /// Bytes that came and that no step has looked at: of the head, or in the TLS session.
+    pub(super) held: bool,
+}
+
 /// How far a connection has come; it only moves forward.
 #[derive(Debug)]
 pub(super) enum Phase {
-    /// TLS and the request head are coming in; the head so far.
-    Handshake(Box<Held>),
+    /// TLS and the request head are coming in.
+    Handshake(Box<Newcomer>),
     /// The request is in order and control decides; the 101 that will be the answer.
     Admission(Box<Held>),
     /// A WebSocket.

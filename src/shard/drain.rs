@@ -28,19 +28,18 @@ impl Shard {
         for conn in self.connections.ids() {
             let Some(connection) = self.connections.get_mut(conn) else { continue };
             if matches!(connection.phase, Phase::Handshake(_)) {
-                self.handshakes.push_back(conn);
+                self.lanes.look_last(conn);
             } else {
                 self.parting_expiries.start(now.mono_ns, conn);
             }
         }
-        self.last_looks = self.handshakes.len();
     }
 
     /// Ends a handshake whose request has not come, or in part.
     pub(super) fn end_handshake(&mut self, now: Now, conn: ConnId) {
         let Some(connection) = self.connections.get_mut(conn) else { return };
         match &connection.phase {
-            Phase::Handshake(head) if head.0.is_empty() => self.remove(now, conn),
+            Phase::Handshake(newcomer) if newcomer.head.is_empty() => self.remove(now, conn),
             Phase::Handshake(_) => {
                 self.answer(now, conn, &Answer::retry(503, "the gateway is shutting down", 1));
             }

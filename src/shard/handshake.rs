@@ -4,6 +4,7 @@ use std::os::fd::AsFd;
 
 use super::{
     connections::{Held, Phase, write_records},
+    lanes::{Lane, Next},
     state::Shard,
 };
 use crate::{
@@ -13,9 +14,10 @@ use crate::{
     hub::Input,
     identity::Identity,
     ids::ConnId,
-    limits,
+    limits::{self, FIRST_BYTES_MAX},
     mesh::ToControl,
     net::{
+        claim,
         http::{self, Answer, Head},
         socket::{self, Read},
         upgrade::{self, Route, Unauthorised, Upgrade},
@@ -50,15 +52,17 @@ struct Opening {
 impl Shard {
     /// Whether the handshakes task has something to do.
     pub(super) fn has_handshakes(&self) -> bool {
-        !self.handshakes.is_empty()
+        !self.lanes.is_empty()
     }
 
-    /// Takes one handshake a step further; whether there are others.
+    /// Puts those who came in line, and takes one handshake a step further; whether there are others.
     pub(super) fn greet_next(&mut self, now: Now) -> bool {
-        let Some(conn) = self.handshakes.pop_front() else { return false };
-        let last_look = self.last_looks > 0;
-        self.last_looks = self.last_looks.saturating_sub(1);
-        match self.step(now, conn) {
+        for _ in 0..limits::FIRST_LOOKS_PER_TURN_MAX {
+            let Some(conn) = self.lanes.next_arrival() else { break };
+            self.assign(now, conn);
+        }
+        let Some(Next { conn, last_look }) = self.lanes.next() else { return self.has_handshakes() };
+        match self.step(now, conn, last_look) {
             Step::Wait if last_look => self.end_handshake(now, conn),
             Step::Wait => {}
             Step::Over => {
@@ -71,9 +75,62 @@ impl Shard {
         self.has_handshakes()
     }
 
-    /// Reads what there is. A head is a few hundred bytes: one read is enough nearly always, and bounded anyway, since
-    /// a head that is too long is answered.
-    fn step(&mut self, now: Now, conn: ConnId) -> Step {
+    /// Looks at the first bytes of a newcomer, so that it stands in the right lane, and keeps them for its turn.
+    fn assign(&mut self, now: Now, conn: ConnId) {
+        let Some(connection) = self.connections.get_mut(conn) else { return };
+        let Phase::Handshake(newcomer) = &mut connection.phase else {
+            // Something before the 101: the step finds out what.
+            return self.lanes.assign(Lane::New, conn);
+        };
+        if let Some(lane) = newcomer.lane {
+            return self.lanes.assign(lane, conn);
+        }
+        let held = connection.tls.as_ref().map_or(newcomer.head.len(), |tls| tls.held().len());
+        let first = &mut self.scratch[..FIRST_BYTES_MAX.saturating_sub(held)];
+        let size = match socket::read(connection.socket.as_fd(), first) {
+            Read::Bytes(size) => size,
+            Read::Nothing => return,
+            Read::End => {
+                self.cells.handshakes_gone.add(1);
+                return self.remove(now, conn);
+            }
+        };
+        self.cells.bytes_in.add(size as u64);
+        newcomer.held = true;
+        let returns = match &mut connection.tls {
+            Some(tls) => {
+                tls.hold(&first[..size]);
+                claim::offers_ticket(tls.held())
+            }
+            None => {
+                newcomer.head.extend_from_slice(&first[..size]);
+                Some(claim::asks_to_resume(&newcomer.head))
+            }
+        };
+        let lane = match returns {
+            Some(true) => Lane::Returning,
+            None if held + size < FIRST_BYTES_MAX => return,
+            Some(false) | None => Lane::New,
+        };
+        newcomer.lane = Some(lane);
+        self.cells.newcomers[lane as usize].add(1);
+        self.lanes.assign(lane, conn);
+    }
+
+    /// Takes what was kept, then reads what there is. A head is a few hundred bytes: one read is enough nearly always,
+    /// and bounded anyway, since a head that is too long is answered.
+    fn step(&mut self, now: Now, conn: ConnId, last_look: bool) -> Step {
+        let Some(connection) = self.connections.get_mut(conn) else { return Step::Wait };
+        if let Phase::Handshake(newcomer) = &mut connection.phase
+            && std::mem::take(&mut newcomer.held)
+        {
+            let held = connection.tls.as_ref().map_or(newcomer.head.len(), |tls| tls.held().len());
+            let step = self.newcomer_sent(now, conn, 0);
+            // A short read emptied the socket; a new edge tells when there is more.
+            if !matches!(step, Step::Wait) || (held < FIRST_BYTES_MAX && !last_look) {
+                return step;
+            }
+        }
         loop {
             let Some(connection) = self.connections.get_mut(conn) else { return Step::Wait };
             if !matches!(connection.phase, Phase::Handshake(_) | Phase::Admission(_)) {
@@ -93,48 +150,55 @@ impl Shard {
         }
     }
 
+    /// Takes `size` bytes of the scratch buffer, after those that were kept.
     fn newcomer_sent(&mut self, now: Now, conn: ConnId, size: usize) -> Step {
         let Some(connection) = self.connections.get_mut(conn) else { return Step::Wait };
         let data: &[u8] = match &mut connection.tls {
             None => &self.scratch[..size],
             Some(tls) => {
-                let fresh = tls.is_handshaking();
                 self.plain.clear();
                 let received = tls.receive(&mut self.scratch[..size], &mut self.plain);
                 let written = write_records(tls, connection.socket.as_fd());
                 if matches!(written, Ok(false)) && !std::mem::replace(&mut connection.blocked, true) {
                     self.cells.blocked.add(1);
                 }
-                let over = match received {
-                    Ok(received) => received.peer_closed || written.is_err(),
-                    Err(_) => {
-                        self.cells.tls_failures.add(1);
-                        true
-                    }
-                };
-                if over {
-                    return Step::Over;
+                let resumed = tls.is_resumed();
+                if let Phase::Handshake(newcomer) = &mut connection.phase
+                    && (newcomer.lane, resumed) == (Some(Lane::Returning), Some(false))
+                {
+                    newcomer.lane = Some(Lane::New);
+                    self.cells.false_claims.add(1);
                 }
-                if fresh && !tls.is_handshaking() {
-                    self.cells.tls_handshakes.add(1);
+                let Ok(received) = received else {
+                    self.cells.tls_failures.add(1);
+                    return Step::Over;
+                };
+                if received.handshake_done {
+                    let done =
+                        if resumed == Some(true) { &self.cells.tls_resumed } else { &self.cells.tls_full };
+                    done.add(1);
+                }
+                if received.peer_closed || written.is_err() {
+                    return Step::Over;
                 }
                 &self.plain
             }
         };
-        if data.is_empty() {
+        let Phase::Handshake(newcomer) = &mut connection.phase else {
+            // Frames before our 101 come from somebody who does not wait to know who we are.
+            let early = Step::Answer(Answer::error(400, "data before the upgrade was answered"));
+            return if data.is_empty() { Step::Wait } else { early };
+        };
+        let mut bytes = std::mem::take(&mut newcomer.head);
+        bytes.extend_from_slice(data);
+        if bytes.is_empty() {
             return Step::Wait;
         }
-        let Phase::Handshake(head) = &mut connection.phase else {
-            // Frames before our 101 come from somebody who does not wait to know who we are.
-            return Step::Answer(Answer::error(400, "data before the upgrade was answered"));
-        };
-        let mut bytes = std::mem::take(&mut head.0);
-        bytes.extend_from_slice(data);
         match http::parse_head(&bytes) {
             Err(answer) => Step::Answer(answer),
             Ok(Some(head)) => self.route(now, conn, &head),
             Ok(None) => {
-                connection.phase = Phase::Handshake(Box::new(Held(bytes)));
+                newcomer.head = bytes;
                 Step::Wait
             }
         }
@@ -237,9 +301,9 @@ impl Shard {
         for conn in self.handshake_expiries.take_due(now.mono_ns) {
             let Some(connection) = self.connections.get_mut(conn) else { continue };
             match &connection.phase {
-                Phase::Handshake(head) => {
+                Phase::Handshake(newcomer) => {
                     self.cells.handshake_timeouts.add(1);
-                    if head.0.is_empty() {
+                    if newcomer.head.is_empty() {
                         self.remove(now, conn);
                     } else {
                         self.answer(now, conn, &Answer::error(408, "the request took too long"));

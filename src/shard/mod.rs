@@ -10,6 +10,7 @@ mod accept;
 mod connections;
 mod drain;
 mod handshake;
+mod lanes;
 mod pace;
 mod state;
 mod traffic;

@@ -1,7 +1,6 @@
 //! What the two tasks of a shard share, and the end of every turn: outputs, members, flush.
 
 use std::{
-    collections::VecDeque,
     io,
     net::TcpListener,
     panic::{AssertUnwindSafe, catch_unwind},
@@ -15,6 +14,7 @@ use super::{
     ShardParts,
     accept::Listeners,
     connections::{Connections, Expiries, Phase},
+    lanes::Lanes,
     pace::Pace,
 };
 use crate::{
@@ -50,7 +50,7 @@ pub(super) struct Shard {
     pub(super) connections: Connections,
     pub(super) listeners: Listeners,
     /// Sockets whose handshake can go on; for the handshakes task.
-    pub(super) handshakes: VecDeque<ConnId>,
+    pub(super) lanes: Lanes,
     pub(super) handshake_expiries: Expiries,
     /// Messages of which a part came, each by its number.
     pub(super) message_expiries: Expiries<(ConnId, u32)>,
@@ -58,8 +58,6 @@ pub(super) struct Shard {
     pub(super) closing_expiries: Expiries,
     /// As `closing_expiries` while draining; connections that cannot take what they should get are left out of it.
     pub(super) parting_expiries: Expiries,
-    /// The first so many of `handshakes` are looked at for the last time, since the shard drains.
-    pub(super) last_looks: usize,
     /// Sockets with more to read that no event will tell of.
     pub(super) unread: Vec<ConnId>,
     /// One read of one socket; [`limits::SCRATCH_BYTES`].
@@ -112,12 +110,11 @@ impl Shard {
             tls: parts.tls,
             connections: Connections::new(parts.id),
             listeners,
-            handshakes: VecDeque::new(),
+            lanes: Lanes::default(),
             handshake_expiries: Expiries::new(read_timeout.min(limits::HANDSHAKE_TIME_MAX)),
             message_expiries: Expiries::new(limits::MESSAGE_TIME_MAX),
             closing_expiries: Expiries::new(write_timeout.min(limits::CLOSE_TIME_MAX)),
             parting_expiries: Expiries::new(limits::DRAIN_CLOSE_TIME_MAX),
-            last_looks: 0,
             unread: Vec::new(),
             scratch: vec![0; limits::SCRATCH_BYTES],
             plain: Vec::new(),
@@ -181,6 +178,9 @@ impl Shard {
         self.cells
             .handshaking
             .set((self.connections.len() - self.hub.len().min(self.connections.len())) as u64);
+        for (cell, waiting) in self.cells.handshakes_waiting.iter().zip(self.lanes.waiting()) {
+            cell.set(waiting as u64);
+        }
         self.finish_drain(now);
     }
 

@@ -85,7 +85,7 @@ impl Shard {
     fn readable(&mut self, now: Now, conn: ConnId) {
         let Some(connection) = self.connections.get_mut(conn) else { return };
         if matches!(connection.phase, Phase::Handshake(_) | Phase::Admission(_)) {
-            self.handshakes.push_back(conn);
+            self.lanes.arrive(conn);
             return;
         }
         match self.read_turn(now, conn) {

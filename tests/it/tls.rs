@@ -1,11 +1,12 @@
 //! wss (catalogue J), and certificates that change under a running gateway.
 
-use std::{fs, path::PathBuf, sync::Arc};
+use std::{fs, io::Write, net::TcpStream, path::PathBuf, sync::Arc};
 
 use rcgen::{CertifiedKey, generate_simple_self_signed};
 use rustix::process::Signal;
 use rustls::{
-    ClientConfig, DigitallySignedStruct, Error, SignatureScheme, SupportedProtocolVersion,
+    ClientConfig, ClientConnection, DigitallySignedStruct, Error, SignatureScheme, StreamOwned,
+    SupportedProtocolVersion,
     client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
     crypto::aws_lc_rs,
     pki_types::{CertificateDer, ServerName, UnixTime},
@@ -86,6 +87,24 @@ fn client_config(versions: &[&'static SupportedProtocolVersion]) -> ClientConfig
 pub fn wss(server: &Server, ask: &Ask) -> Client {
     let stream = server.tls(Arc::new(client_config(&[&TLS13, &TLS12])));
     Client::open(stream, ask).unwrap_or_else(|answer| panic!("{answer:?}")).greeted()
+}
+
+/// Opens and closes a connection that offers the ticket which `config` got from the one before, if any.
+fn visit(server: &Server, config: &Arc<ClientConfig>) {
+    let stream = server.tls(config.clone());
+    let client = Client::open(stream, &Ask::to("/ws")).unwrap_or_else(|answer| panic!("{answer:?}"));
+    // The ticket comes with the answer.
+    client.greeted().close();
+}
+
+/// TLS handshakes so far: full, resumed, and those where a ticket was offered in vain.
+fn tls_handshakes(server: &Server) -> [f64; 3] {
+    [
+        r#"usher_tls_handshakes_total{result="full"}"#,
+        r#"usher_tls_handshakes_total{result="resumed"}"#,
+        "usher_false_claims_total",
+    ]
+    .map(|series| server.metric(series))
 }
 
 /// A certificate with its key in files that can be replaced.
@@ -237,6 +256,61 @@ fn a_certificate_is_replaced_when_its_file_changes() {
     assert_eq!(served(&server), first);
     let second = files.replace();
     assert!((0..20_000).any(|_| served(&server) == second), "the new certificate was not noticed");
+}
+
+#[test]
+fn a_client_resumes_on_whichever_shard_it_lands() {
+    for version in [&TLS12, &TLS13] {
+        let server = Server::with(&[("TLS_SELF_SIGNED", "true"), ("HTTPS_PORT", "0"), ("SHARDS", "3")]);
+        let config = Arc::new(client_config(&[version]));
+        for _ in 0..64 {
+            visit(&server, &config);
+        }
+        assert_eq!(tls_handshakes(&server), [1.0, 63.0, 0.0]);
+        assert_eq!(server.metric(r#"usher_newcomers_total{lane="returning"}"#), 63.0);
+        for core in 0..3 {
+            let accepted = server.metric(&format!(r#"usher_accepted_total{{core="{core}"}}"#));
+            assert!(accepted > 0.0, "nobody landed on shard {core}");
+        }
+    }
+}
+
+#[test]
+fn a_ticket_of_another_gateway_is_a_claim_that_does_not_hold() {
+    let [first, second] = [(); 2].map(|()| Server::with(&[("TLS_SELF_SIGNED", "true"), ("HTTPS_PORT", "0")]));
+    for (round, version) in [&TLS12, &TLS13].into_iter().enumerate() {
+        let config = Arc::new(client_config(&[version]));
+        visit(&first, &config);
+        visit(&second, &config);
+        let rounds = round as f64 + 1.0;
+        assert_eq!(tls_handshakes(&second), [rounds, 0.0, rounds]);
+    }
+}
+
+/// Those who stand in line are read before their turn: nothing may be lost or doubled by that.
+#[test]
+fn a_hello_and_a_request_may_come_in_any_pieces() {
+    let server = Server::with(&[("TLS_SELF_SIGNED", "true"), ("HTTPS_PORT", "0")]);
+    let (mut session, address) = (
+        ClientConnection::new(Arc::new(client_config(&[&TLS13])), "localhost".try_into().expect("a name"))
+            .expect("a session"),
+        server.wss.expect("a wss listener"),
+    );
+    let mut socket = TcpStream::connect(address).expect("a listener");
+    socket.set_nodelay(true).expect("a socket");
+    let mut hello = Vec::new();
+    session.write_tls(&mut hello).expect("a hello");
+    for byte in hello {
+        socket.write_all(&[byte]).expect("a socket");
+    }
+    let stream = Stream::Tls(Box::new(StreamOwned::new(session, socket)));
+    let answer = exchange(stream, b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    assert_eq!(answer.status, 200);
+    let mut stream = Stream::plain(server.ws);
+    for byte in b"GET /health?resume=wait HTTP/1.1\r\nHost: localhost\r\n\r\n" {
+        stream.put(&[*byte]);
+    }
+    assert_eq!(read_answer(&mut stream, &mut Vec::new()).status, 200);
 }
 
 #[test]

@@ -11,7 +11,10 @@ use tempfile::TempDir;
 use super::*;
 use crate::{
     config::settings::TlsSource,
-    net::tls::{Ticketing, load},
+    net::{
+        claim,
+        tls::{Ticketing, load},
+    },
 };
 
 /// A certificate on disk, and clients that trust it.
@@ -236,6 +239,29 @@ fn a_ticket_resumes_on_another_shard_and_after_a_reload() {
             kinds,
             [Some(HandshakeKind::Full), Some(HandshakeKind::Resumed), Some(HandshakeKind::Full)]
         );
+    }
+}
+
+#[test]
+fn what_is_held_is_taken_later_and_tells_of_the_ticket() {
+    for version in [&TLS12, &TLS13] {
+        let fixture = Fixture::new();
+        let client = fixture.client(version);
+        for resumes in [false, true] {
+            let mut pair = Pair::new(fixture.server(), client.clone());
+            let mut hello = Vec::new();
+            pair.client.write_tls(&mut hello).unwrap();
+            let (start, rest) = hello.split_at(100);
+            pair.session.hold(start);
+            assert_eq!(claim::offers_ticket(pair.session.held()), None);
+            pair.session.hold(rest);
+            assert_eq!(claim::offers_ticket(pair.session.held()), Some(resumes));
+            assert_eq!((pair.session.wants_write(), pair.session.is_resumed()), (false, None));
+            pair.session.receive(&mut [], &mut pair.plain).unwrap();
+            assert_eq!((pair.session.wants_write(), pair.session.is_resumed()), (true, Some(resumes)));
+            pair.run().unwrap();
+            assert!(pair.session.held().is_empty() && !pair.session.is_handshaking());
+        }
     }
 }
 
