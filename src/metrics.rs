@@ -307,6 +307,17 @@ pub struct MailboxCells {
     pub lagging: Cell,
 }
 
+/// What came of reading TLS files again.
+#[derive(Debug, Default)]
+pub struct TlsReloads {
+    /// The certificate is in use.
+    pub done: Cell,
+    /// The certificate was unusable; the old one stayed.
+    pub certificate_failed: Cell,
+    /// The ticket keys were unusable; the old ones stayed.
+    pub ticket_keys_failed: Cell,
+}
+
 /// What the control core counts. Written by the control thread alone.
 #[derive(Debug, Default)]
 pub struct ControlCells {
@@ -352,6 +363,8 @@ pub struct ControlCells {
     pub accept_errors: Cell,
     /// Tokens whose key id was unknown to a shard.
     pub unknown_keys: Cell,
+    /// Certificates and ticket keys read again.
+    pub tls_reloads: TlsReloads,
     /// Key files and documents read again.
     pub keys_refreshed: Cell,
     /// Key files and documents that could not be read again, or held nothing usable; the keys at hand stayed.

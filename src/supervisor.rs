@@ -1,7 +1,7 @@
 //! Signals, certificates and keys: what changes while the gateway runs.
 //!
 //! Runs on the control core beside the control loop. SIGTERM or SIGINT: graceful stop; the second: at once. SIGHUP,
-//! or a change of the files: the certificate is read again; a bad one is reported and the old one stays.
+//! or a change of the files: certificate and ticket keys are read again; bad ones are reported and the old ones stay.
 
 use std::{io, sync::Arc, time::Duration};
 
@@ -54,19 +54,19 @@ impl Signals {
 /// Runs until the control loop has ended.
 pub async fn run(parts: Parts, mut signals: Signals) {
     let Parts { status, gateway, mut certificate, keys, unknown_key } = parts;
-    let mut keys = keys.watch(status);
+    let mut keys = keys.watch(status.clone());
     let mut looks = tokio::time::interval(LOOK_EVERY);
     let mut stopping = false;
     loop {
         tokio::select! {
             _ = signals.terminate.recv() => stop(&gateway, &mut stopping),
             _ = signals.interrupt.recv() => stop(&gateway, &mut stopping),
-            _ = signals.hang_up.recv() => reload(certificate.as_mut(), &gateway).await,
+            _ = signals.hang_up.recv() => reload(certificate.as_mut(), &gateway, &status).await,
             verifier = keys.changed() => gateway.use_keys(verifier).await,
             () = unknown_key.notified() => keys.unknown_key(),
             _ = looks.tick() => {
                 let changed = certificate.as_mut().filter(|certificate| certificate.has_changed());
-                reload(changed, &gateway).await;
+                reload(changed, &gateway, &status).await;
             }
         }
     }
@@ -83,13 +83,23 @@ fn stop(gateway: &Gateway, stopping: &mut bool) {
     tokio::spawn(async move { gateway.shutdown().await });
 }
 
-async fn reload(certificate: Option<&mut Certificate>, gateway: &Gateway) {
+/// Reads certificate and ticket keys again; either may be bad without the other.
+async fn reload(certificate: Option<&mut Certificate>, gateway: &Gateway, status: &Status) {
     let Some(certificate) = certificate else { return };
+    let cells = &status.control.tls_reloads;
+    if let Err(error) = certificate.read_ticket_keys() {
+        cells.ticket_keys_failed.add(1);
+        tracing::error!(%error, "the new ticket keys are unusable, the old ones stay");
+    }
     match certificate.load() {
         Ok(config) => {
             gateway.use_certificate(config).await;
+            cells.done.add(1);
             tracing::info!("certificate read again");
         }
-        Err(error) => tracing::error!(%error, "the new certificate is unusable, the old one stays"),
+        Err(error) => {
+            cells.certificate_failed.add(1);
+            tracing::error!(%error, "the new certificate is unusable, the old one stays");
+        }
     }
 }

@@ -170,7 +170,9 @@ fn start_threads(
     let ports = Ports::open(&settings)?;
     let keys = load_keys(&settings)?;
     let verifier = keys.verifier();
-    let mut certificate = settings.tls.clone().map(tls::Certificate::new).transpose()?;
+    let ticket_keys = settings.ticket_keys.clone();
+    let mut certificate =
+        settings.tls.clone().map(|source| tls::Certificate::new(source, ticket_keys)).transpose()?;
     let tls = certificate.as_mut().map(tls::Certificate::load).transpose()?;
 
     let shard_count = settings.cores.shards.len();

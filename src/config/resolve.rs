@@ -169,6 +169,12 @@ impl Work {
             ),
             (draft.tls_cert.is_some() && draft.self_signed, "TLS_CERT", "TLS_SELF_SIGNED", "choose one"),
             (draft.https_port.is_some() && !certificate, "HTTPS_PORT", "TLS_CERT", "wss needs a certificate"),
+            (
+                settings.ticket_keys.is_some() && !certificate,
+                "TLS_TICKET_KEYS",
+                "TLS_CERT",
+                "tickets need a certificate",
+            ),
             (draft.shards.is_some() && draft.shard_cores.is_some(), "SHARDS", "SHARD_CORES", "choose one"),
             (
                 settings.callers.client_ca.is_some() && draft.grpc_cert.is_none(),

@@ -15,6 +15,8 @@ pub struct Settings {
     pub listen: Listen,
     /// Certificates of the wss listener and, with `listen.https_port`, its existence.
     pub tls: Option<TlsSource>,
+    /// `TLS_TICKET_KEYS`: secrets of session tickets, shared by all instances; none: each run makes its own.
+    pub ticket_keys: Option<PathBuf>,
     /// Threads and where they are pinned.
     pub cores: Cores,
     /// Tokens and origins.
@@ -270,6 +272,7 @@ impl Default for Settings {
                 metrics_on_client_port: false,
             },
             tls: None,
+            ticket_keys: None,
             cores: Cores { shards: vec![0], control: 0, private_descriptors: false },
             auth: Auth {
                 keys: Vec::new(),

@@ -244,7 +244,7 @@ fn values_that_do_not_go_together_are_told_with_both_origins() {
     let longer = "the first must be longer";
     let together = "one needs the other";
     type Row<'a> = (&'a [(&'a str, &'a str)], String, String, &'a str);
-    let rows: [Row<'_>; 8] = [
+    let rows: [Row<'_>; 9] = [
         (
             &[("WS_PING_INTERVAL", "2m")],
             default("WS_PONG_TIMEOUT", "1m"),
@@ -266,6 +266,12 @@ fn values_that_do_not_go_together_are_told_with_both_origins() {
             "the first needs the second",
         ),
         (&[("HTTPS_PORT", "1")], set("HTTPS_PORT", "1"), none("TLS_CERT"), "wss needs a certificate"),
+        (
+            &[("TLS_TICKET_KEYS", file)],
+            set("TLS_TICKET_KEYS", file),
+            none("TLS_CERT"),
+            "tickets need a certificate",
+        ),
         (&[("SHARDS", "2"), ("SHARD_CORES", "0")], set("SHARDS", "2"), set("SHARD_CORES", "0"), "choose one"),
         (
             &[("JWT_SECRET", "s"), ("JWT_ALGORITHMS", "RS256")],

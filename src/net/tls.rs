@@ -1,7 +1,10 @@
 //! Certificates and the rules of TLS: TLS 1.2 and 1.3, `http/1.1`, stateless resumption.
 //!
 //! Owns how a `rustls::ServerConfig` is made, at start and again when its files change. Never keeps session state:
-//! tickets carry it, encrypted with keys that all shards share, so that a client may resume on any of them.
+//! tickets carry it, encrypted with keys that all shards share, so that a client may resume on any of them; and on any
+//! instance that has the same file of ticket keys.
+
+pub mod tickets;
 
 use std::{
     fmt, io,
@@ -23,8 +26,8 @@ use rustls::{
 
 use crate::config::settings::TlsSource;
 
-/// Keys of session tickets, replaced every six hours. Made once per process and kept over reloads, so that a new
-/// certificate does not end resumption.
+/// Keys of session tickets: the operator's, or those of this process, replaced every six hours and kept over reloads, so
+/// that a new certificate does not end resumption.
 #[derive(Clone, Debug)]
 pub struct Ticketing(Arc<dyn ProducesTickets>);
 
@@ -33,49 +36,77 @@ impl Ticketing {
     pub fn new() -> Result<Self, TlsError> {
         aws_lc_rs::Ticketer::new().map(Self).map_err(TlsError::Rules)
     }
+
+    /// The secrets of a file, as [`tickets::parse`] has them.
+    pub fn of_file(file: &Path) -> Result<Self, TlsError> {
+        let keys = tickets::parse(&read(file)?)
+            .map_err(|problem| TlsError::TicketKeys { file: file.to_owned(), problem })?;
+        Ok(Self(Arc::new(keys)))
+    }
 }
 
-/// The configured certificate, and what its files looked like when they were read last.
+/// The configured certificate and ticket keys, and what their files looked like when they were read last.
 #[derive(Debug)]
 pub struct Certificate {
     source: TlsSource,
+    ticket_keys: Option<PathBuf>,
     tickets: Ticketing,
-    seen: Stamp,
+    seen: Seen,
 }
 
 impl Certificate {
-    /// Reads nothing yet.
-    pub fn new(source: TlsSource) -> Result<Self, TlsError> {
-        Ok(Self { source, tickets: Ticketing::new()?, seen: Stamp(None) })
+    /// Reads the ticket keys, but no certificate yet.
+    pub fn new(source: TlsSource, ticket_keys: Option<PathBuf>) -> Result<Self, TlsError> {
+        // Before they are read: what is replaced meanwhile differs from it, and is read again.
+        let seen = Seen { ticket_keys: ticket_keys.as_deref().and_then(stamp), certificate: [None; 2] };
+        let tickets = ticket_keys.as_deref().map_or_else(Ticketing::new, Ticketing::of_file)?;
+        Ok(Self { source, ticket_keys, tickets, seen })
     }
 
-    /// Reads the files, as [`load`] does.
+    /// Reads the ticket keys again, for the next [`Certificate::load`]. After an error the old ones stay.
+    pub fn read_ticket_keys(&mut self) -> Result<(), TlsError> {
+        self.seen.ticket_keys = self.look().ticket_keys;
+        if let Some(file) = &self.ticket_keys {
+            self.tickets = Ticketing::of_file(file)?;
+        }
+        Ok(())
+    }
+
+    /// Reads the files of the certificate, as [`load`] does.
     pub fn load(&mut self) -> Result<Arc<ServerConfig>, TlsError> {
-        // Before they are read: what is replaced meanwhile differs from it, and is read again.
-        self.seen = Stamp::of(&self.source);
+        self.seen.certificate = self.look().certificate;
         load(&self.source, &self.tickets)
     }
 
     /// Whether the files are others than those read last.
     pub fn has_changed(&self) -> bool {
-        Stamp::of(&self.source) != self.seen
+        self.look() != self.seen
+    }
+
+    fn look(&self) -> Seen {
+        let certificate = match &self.source {
+            TlsSource::Files { cert, key } => [stamp(cert), stamp(key)],
+            TlsSource::SelfSigned => [None; 2],
+        };
+        Seen { certificate, ticket_keys: self.ticket_keys.as_deref().and_then(stamp) }
     }
 }
 
-/// What tells a file from the one that replaces it: for certificate and key, when it was written and which one it is.
-/// `None`: there are no files, or they cannot be looked at.
+/// What files looked like.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Stamp(Option<[(SystemTime, u64); 2]>);
+struct Seen {
+    /// Certificate and key.
+    certificate: [Option<Stamp>; 2],
+    ticket_keys: Option<Stamp>,
+}
 
-impl Stamp {
-    fn of(source: &TlsSource) -> Self {
-        let TlsSource::Files { cert, key } = source else { return Self(None) };
-        let look = |path: &Path| {
-            let file = std::fs::metadata(path).ok()?;
-            Some((file.modified().ok()?, file.ino()))
-        };
-        Self(look(cert).zip(look(key)).map(|(cert, key)| [cert, key]))
-    }
+/// What tells a file from the one that replaces it: when it was written and which one it is.
+type Stamp = (SystemTime, u64);
+
+/// `None`: there is no such file, or it cannot be looked at.
+fn stamp(file: &Path) -> Option<Stamp> {
+    let file = std::fs::metadata(file).ok()?;
+    Some((file.modified().ok()?, file.ino()))
 }
 
 /// Why there is no TLS. Each text names the file and what to do.
@@ -114,6 +145,14 @@ pub enum TlsError {
         key: PathBuf,
         /// Why.
         source: rustls::Error,
+    },
+    /// The ticket keys cannot be used.
+    #[error("{}: {problem}", file.display())]
+    TicketKeys {
+        /// Which file.
+        file: PathBuf,
+        /// What is wrong.
+        problem: tickets::Problem,
     },
     /// No self-signed certificate could be made.
     #[error("self-signed certificate: {0}")]

@@ -5,7 +5,7 @@ use super::{
     Text,
 };
 use crate::{
-    metrics::{Cell, LANES, ShardCells},
+    metrics::{Cell, ControlCells, LANES, ShardCells},
     status::Status,
 };
 
@@ -34,7 +34,6 @@ pub(super) fn render(text: &mut Text, status: &Status) {
             ("failed", sum(|shard| &shard.tls_failures)),
         ],
     );
-    lanes(text, status);
     text.by(
         "usher_tokens_total",
         "Tokens, by what came of them.",
@@ -66,11 +65,27 @@ pub(super) fn render(text: &mut Text, status: &Status) {
             ("unanswered", sum(|shard| &shard.joins_unanswered)),
         ],
     );
+    files(text, control);
+    lanes(text, status);
+}
+
+fn files(text: &mut Text, control: &ControlCells) {
     text.by(
         "usher_key_documents_total",
         "Key files and addresses read again.",
         "result",
         &[("done", control.keys_refreshed.get()), ("failed", control.keys_failed.get())],
+    );
+    let reloads = &control.tls_reloads;
+    text.by(
+        "usher_tls_reloads_total",
+        "Certificates and ticket keys read again.",
+        "result",
+        &[
+            ("done", reloads.done.get()),
+            ("certificate_failed", reloads.certificate_failed.get()),
+            ("ticket_keys_failed", reloads.ticket_keys_failed.get()),
+        ],
     );
     let help = "Tokens whose key id was unknown.";
     text.one("usher_unknown_keys_total", Counter, help, control.unknown_keys.get());

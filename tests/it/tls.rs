@@ -1,6 +1,12 @@
 //! wss (catalogue J), and certificates that change under a running gateway.
 
-use std::{fs, io::Write, net::TcpStream, path::PathBuf, sync::Arc};
+use std::{
+    fs,
+    io::Write,
+    net::TcpStream,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use rcgen::{CertifiedKey, generate_simple_self_signed};
 use rustix::process::Signal;
@@ -19,7 +25,7 @@ use crate::support::{
     frame,
     grpc::{Backend, to_user},
     http::{Stream, exchange, read_answer},
-    server::{Server, text},
+    server::{Server, command, text},
     ws::{Ask, Client},
 };
 
@@ -285,6 +291,55 @@ fn a_ticket_of_another_gateway_is_a_claim_that_does_not_hold() {
         let rounds = round as f64 + 1.0;
         assert_eq!(tls_handshakes(&second), [rounds, 0.0, rounds]);
     }
+}
+
+fn with_ticket_keys(file: &Path) -> Server {
+    let file = file.to_str().expect("a path in UTF-8");
+    Server::with(&[("TLS_SELF_SIGNED", "true"), ("HTTPS_PORT", "0"), ("TLS_TICKET_KEYS", file)])
+}
+
+#[test]
+fn gateways_with_the_same_ticket_keys_resume_each_others_sessions() {
+    let directory = TempDir::new().expect("a directory");
+    let [shared, rotated] = ["shared", "rotated"].map(|name| directory.path().join(name));
+    let [old, new] = ["AAAA", "BBBB"].map(|part| part.repeat(12));
+    fs::write(&shared, &old).expect("a file");
+    fs::write(&rotated, format!("# in use\n{new}\n# before\n{old}\n")).expect("a file");
+    let [first, second, third] = [&shared, &shared, &rotated].map(|file| with_ticket_keys(file));
+    for version in [&TLS12, &TLS13] {
+        let config = Arc::new(client_config(&[version]));
+        for server in [&first, &second, &first, &third] {
+            visit(server, &config);
+        }
+        // Its ticket is under a key that the others do not have yet.
+        visit(&first, &config);
+    }
+    assert_eq!(tls_handshakes(&first), [4.0, 2.0, 2.0]);
+    assert_eq!(tls_handshakes(&second), [0.0, 2.0, 0.0]);
+    assert_eq!(tls_handshakes(&third), [0.0, 2.0, 0.0]);
+}
+
+#[test]
+fn bad_ticket_keys_are_one_error_at_start_and_are_kept_out_later() {
+    let directory = TempDir::new().expect("a directory");
+    let file = directory.path().join("keys");
+    fs::write(&file, "AAAA".repeat(12)).expect("a file");
+    let server = with_ticket_keys(&file);
+    let config = Arc::new(client_config(&[&TLS13]));
+    visit(&server, &config);
+
+    fs::write(&file, "too short").expect("a file");
+    server.signal(Signal::HUP);
+    let failed = || server.metric(r#"usher_tls_reloads_total{result="ticket_keys_failed"}"#) > 0.0;
+    assert!((0..20_000).any(|_| failed()), "the bad file was not noticed");
+    visit(&server, &config);
+    assert_eq!(tls_handshakes(&server), [1.0, 1.0, 0.0]);
+
+    let mut command = command();
+    command.envs([("TLS_SELF_SIGNED", "true"), ("HTTPS_PORT", "0")]).env("TLS_TICKET_KEYS", &file);
+    let Err((status, log)) = Server::run(command) else { panic!("it started") };
+    assert!(!status.success() && log.contains("keys: line 1 is no ticket secret in base64"), "{log}");
+    assert!(!log.contains("too short"), "{log}");
 }
 
 /// Those who stand in line are read before their turn: nothing may be lost or doubled by that.

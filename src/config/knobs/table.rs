@@ -97,6 +97,12 @@ const TLS: &[Knob] = &[
         "false",
         "A certificate for localhost made at every start, for development",
     ),
+    knob(
+        "TLS_TICKET_KEYS",
+        Path(|d, v| d.settings.ticket_keys = Some(v)),
+        "(none)",
+        "Secrets of session tickets for all instances, read again when the file changes",
+    ),
 ];
 
 const AUTH: &[Knob] = &[

@@ -1,7 +1,10 @@
 use super::*;
 
+/// Extensions of a hello: type and data.
+type Extensions<'a> = &'a [(u16, &'a [u8])];
+
 /// A hello in one record, with these extensions.
-fn hello(extensions: &[(u16, &[u8])]) -> Vec<u8> {
+fn hello(extensions: Extensions<'_>) -> Vec<u8> {
     let mut list = Vec::new();
     for (kind, data) in extensions {
         list.extend_from_slice(&kind.to_be_bytes());
@@ -23,7 +26,7 @@ fn record(fragment: &[u8]) -> Vec<u8> {
 
 #[test]
 fn a_ticket_is_an_offer_and_the_wish_for_one_is_not() {
-    let cases: [(&[(u16, &[u8])], bool); 6] = [
+    let cases: [(Extensions<'_>, bool); 6] = [
         (&[], false),
         (&[(0, b"name"), (35, b"")], false),
         (&[(35, b"ticket"), (43, b"x")], true),

@@ -83,7 +83,7 @@ fn a_certificate_that_is_replaced_while_it_is_read_has_changed() {
     // A pipe for the key holds the reader back between the two files.
     mknodat(CWD, path("key.pem"), FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
     let source = TlsSource::Files { cert: path("cert.pem"), key: path("key.pem") };
-    let mut certificate = Certificate::new(source).unwrap();
+    let mut certificate = Certificate::new(source, None).unwrap();
     let reader = std::thread::spawn(move || {
         certificate.load().unwrap();
         certificate
@@ -102,14 +102,44 @@ fn a_certificate_that_stays_has_not_changed() {
     let directory = files(&[("cert.pem", &cert), ("key.pem", &key)]);
     let path = |name: &str| directory.path().join(name);
     let mut certificate =
-        Certificate::new(TlsSource::Files { cert: path("cert.pem"), key: path("key.pem") }).unwrap();
+        Certificate::new(TlsSource::Files { cert: path("cert.pem"), key: path("key.pem") }, None).unwrap();
     assert!(certificate.has_changed(), "never read");
     certificate.load().unwrap();
     assert!(!certificate.has_changed());
     std::fs::remove_file(path("key.pem")).unwrap();
     assert!(certificate.has_changed() && certificate.load().is_err());
     assert!(!certificate.has_changed(), "a bad file is complained of once");
-    let mut development = Certificate::new(TlsSource::SelfSigned).unwrap();
+    let mut development = Certificate::new(TlsSource::SelfSigned, None).unwrap();
     development.load().unwrap();
     assert!(!development.has_changed());
+}
+
+#[test]
+fn ticket_keys_are_read_again_and_bad_ones_are_kept_out() {
+    let good = "AAAA".repeat(12);
+    let directory = files(&[("keys", &good)]);
+    let file = directory.path().join("keys");
+    let mut certificate = Certificate::new(TlsSource::SelfSigned, Some(file.clone())).unwrap();
+    let ticket = certificate.load().unwrap().ticketer.encrypt(b"state").unwrap();
+    assert!(!certificate.has_changed());
+    let replace = |text: &str| {
+        std::fs::write(directory.path().join("new"), text).unwrap();
+        std::fs::rename(directory.path().join("new"), &file).unwrap();
+    };
+    for (text, error, opens) in [
+        ("no secret!", Some("keys: line 1 is no ticket secret in base64"), true),
+        (&format!("{}\n{good}", good.replace('A', "B")), None, true),
+        (&good.replace('A', "C"), None, false),
+    ] {
+        replace(text);
+        assert!(certificate.has_changed());
+        let told = certificate.read_ticket_keys().err().map(|error| error.to_string());
+        assert_eq!(told.as_deref().map(|told| told.ends_with(error.unwrap_or("-"))), error.map(|_| true));
+        assert!(!certificate.has_changed());
+        let ticketer = certificate.load().unwrap().ticketer.clone();
+        assert_eq!(ticketer.decrypt(&ticket).is_some(), opens, "{text}");
+    }
+    replace("");
+    let refused = Certificate::new(TlsSource::SelfSigned, Some(file)).unwrap_err().to_string();
+    assert!(refused.contains("holds no ticket secret"), "{refused}");
 }
