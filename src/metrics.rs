@@ -162,6 +162,8 @@ pub struct ShardCells {
     pub handshakes_waiting: [Cell; LANES.len()],
     /// Newcomers by what their first bytes claim, by [`LANES`].
     pub newcomers: [Cell; LANES.len()],
+    /// Newcomers refused for want of room, by [`REFUSALS`].
+    pub newcomers_refused: [Cell; REFUSALS.len()],
     /// Newcomers who offered a ticket and needed a full TLS handshake.
     pub false_claims: Cell,
     /// Sockets accepted.
@@ -235,6 +237,10 @@ pub struct ShardCells {
 
 /// The lanes of handshakes.
 pub const LANES: [&str; 2] = ["returning", "new"];
+
+/// Why newcomers are refused: too many wait for a handshake (ws: answered with 503; wss: closed unanswered), or
+/// `WS_MAX_CONNECTIONS` are there.
+pub const REFUSALS: [&str; 3] = ["waiting_ws", "waiting_wss", "connections"];
 
 /// Close codes with a counter of their own.
 pub const CLOSE_CODES: [u16; 16] =
@@ -363,6 +369,10 @@ pub struct ControlCells {
     pub accept_errors: Cell,
     /// Tokens whose key id was unknown to a shard.
     pub unknown_keys: Cell,
+    /// Connections that the kernel lost since an accept queue was full, since this host started; of all processes.
+    pub accept_queue_overflows: Cell,
+    /// As `accept_queue_overflows`, and for want of memory or while listeners closed.
+    pub accept_queue_drops: Cell,
     /// Certificates and ticket keys read again.
     pub tls_reloads: TlsReloads,
     /// Key files and documents read again.

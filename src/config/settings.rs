@@ -186,6 +186,8 @@ pub struct KeepAlive {
 pub struct Limits {
     /// `WS_MAX_CONNECTIONS`: of the whole gateway; 0 = none.
     pub connections_max: u64,
+    /// `WS_MAX_WAITING_HANDSHAKES`: newcomers who sent something and wait for their turn, per shard and lane; 16 384.
+    pub handshakes_waiting_max: usize,
     /// `RATE_LIMIT_MAX_CONNECTIONS`: per user; 20; 0 = none.
     pub connections_per_user_max: u32,
     /// `MAX_ROOM_MEMBERS`: per room, on this instance; 0 = none.
@@ -303,6 +305,7 @@ impl Default for Settings {
             },
             limits: Limits {
                 connections_max: 0,
+                handshakes_waiting_max: 16_384,
                 connections_per_user_max: 20,
                 room_members_max: 0,
                 message_bytes_max: 65_536,

@@ -20,6 +20,7 @@ use crate::{
     limits::OVERLOAD_RETRY,
     mesh::{ToControl, ToShard},
     metrics::Cell,
+    net::listener,
     route::{Input, Output, Route, ShardView, Token},
     status::Status,
     wire::command::RequestId,
@@ -344,6 +345,10 @@ impl Desk {
             let rate =
                 u128::from(messages - self.messages_before) * u128::from(SECOND_NS) / u128::from(length_ns);
             self.status.control.messages_per_second.set(rate as u64);
+        }
+        if let Some(lost) = listener::lost() {
+            self.status.control.accept_queue_overflows.set(lost.overflows);
+            self.status.control.accept_queue_drops.set(lost.drops);
         }
         self.messages_before = messages;
         self.second_ends_ns = now.mono_ns + SECOND_NS;

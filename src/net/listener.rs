@@ -102,6 +102,31 @@ pub fn is_exhausted(error: &io::Error) -> bool {
     matches!(Errno::from_io_error(error), Some(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM))
 }
 
+/// Connections that the kernel lost before anybody accepted them, since the host (its network namespace) started.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Lost {
+    /// An accept queue was full.
+    pub overflows: u64,
+    /// That, or something else stood in the way.
+    pub drops: u64,
+}
+
+/// What the kernel counts; of all processes, since it tells no more of a listener without a socket of netlink.
+pub fn lost() -> Option<Lost> {
+    parse_lost(&std::fs::read_to_string("/proc/net/netstat").ok()?)
+}
+
+/// Finds the counters in `/proc/net/netstat`: pairs of lines, names over numbers (proc(5)).
+fn parse_lost(text: &str) -> Option<Lost> {
+    let mut lines = text.lines().filter_map(|line| line.strip_prefix("TcpExt: "));
+    let (names, numbers) = (lines.next()?, lines.next()?);
+    let find = |name| {
+        let mut pairs = names.split(' ').zip(numbers.split(' '));
+        pairs.find(|(found, _)| *found == name)?.1.parse().ok()
+    };
+    Some(Lost { overflows: find("ListenOverflows")?, drops: find("ListenDrops")? })
+}
+
 #[cfg(test)]
 mod tests {
     use std::net::TcpStream;
@@ -124,6 +149,21 @@ mod tests {
         assert_eq!(listen_alone(address).unwrap_err().kind(), io::ErrorKind::AddrInUse);
         drop(listener);
         listen_alone(address).unwrap();
+    }
+
+    #[test]
+    fn lost_connections_are_found_by_name() {
+        let text = "IpExt: A B\nIpExt: 1 2\nTcpExt: X ListenOverflows ListenDrops Y\nTcpExt: 7 41 42 9\n";
+        assert_eq!(parse_lost(text), Some(Lost { overflows: 41, drops: 42 }));
+        for broken in [
+            "",
+            "TcpExt: ListenDrops",
+            "TcpExt: ListenOverflows ListenDrops\nTcpExt: 1",
+            "TcpExt: A\nTcpExt: 1",
+        ] {
+            assert_eq!(parse_lost(broken), None, "{broken:?}");
+        }
+        assert!(lost().is_some(), "this kernel tells");
     }
 
     #[test]

@@ -5,7 +5,7 @@ use super::{
     Text,
 };
 use crate::{
-    metrics::{Cell, ControlCells, LANES, ShardCells},
+    metrics::{Cell, ControlCells, LANES, REFUSALS, ShardCells},
     status::Status,
 };
 
@@ -99,6 +99,18 @@ fn lanes(text: &mut Text, status: &Status) {
     }
     let help = "Newcomers who offered a ticket and needed a full TLS handshake.";
     text.one("usher_false_claims_total", Counter, help, status.sum(|shard| &shard.false_claims));
+    let name = "usher_refused_newcomers_total";
+    text.family(name, Counter, "Newcomers refused for want of room, by what there were too many of.");
+    for (index, reason) in REFUSALS.iter().enumerate() {
+        text.sample(name, &[("reason", reason)], status.sum(|shard| &shard.newcomers_refused[index]));
+    }
+    let (name, control) = ("usher_accept_queue_lost_total", &status.control);
+    text.by(
+        name,
+        "Connections that the kernel lost before they were accepted, of all processes since boot.",
+        "reason",
+        &[("overflow", control.accept_queue_overflows.get()), ("any", control.accept_queue_drops.get())],
+    );
     let name = "usher_handshakes_waiting";
     text.family(name, Gauge, "Newcomers who wait for their turn.");
     for (core, shard) in status.cells.iter().enumerate() {

@@ -28,6 +28,8 @@ use crate::{
 
 /// Seconds after which a full gateway may have room again.
 const FULL_RETRY_AFTER_S: u32 = 5;
+/// Those whom a storm turns away come back spread over so many seconds.
+const FULL_RETRY_SPREAD_S: u32 = 6;
 
 /// What a handshake came to when its next bytes were looked at.
 enum Step {
@@ -114,7 +116,29 @@ impl Shard {
         };
         newcomer.lane = Some(lane);
         self.cells.newcomers[lane as usize].add(1);
-        self.lanes.assign(lane, conn);
+        if self.lanes.waiting()[lane as usize] < self.settings.limits.handshakes_waiting_max {
+            self.lanes.assign(lane, conn);
+        } else {
+            self.turn_away(now, conn);
+        }
+    }
+
+    /// Refuses who would wait too long. Over TLS without a word: even a refusal would take the handshake.
+    fn turn_away(&mut self, now: Now, conn: ConnId) {
+        let Some(connection) = self.connections.get_mut(conn) else { return };
+        if connection.tls.is_some() {
+            self.cells.newcomers_refused[1].add(1);
+            self.remove(now, conn);
+        } else {
+            self.cells.newcomers_refused[0].add(1);
+            self.answer(now, conn, &self.overloaded());
+        }
+    }
+
+    /// Sends people away for times that differ, so that they do not come back all at once.
+    fn overloaded(&self) -> Answer {
+        let turned_away = self.cells.http_answers[2].get() as u32;
+        Answer::retry(503, "overloaded", FULL_RETRY_AFTER_S + turned_away % FULL_RETRY_SPREAD_S)
     }
 
     /// Takes what was kept, then reads what there is. A head is a few hundred bytes: one read is enough nearly always,
@@ -226,6 +250,7 @@ impl Shard {
         }
         let connections_max = self.settings.limits.connections_max;
         if connections_max > 0 && self.status.connections() >= connections_max {
+            self.cells.newcomers_refused[2].add(1);
             return Step::Answer(Answer::retry(503, "server is at maximum capacity", FULL_RETRY_AFTER_S));
         }
         if upgrade.token.is_some()
@@ -306,7 +331,11 @@ impl Shard {
                     if newcomer.head.is_empty() {
                         self.remove(now, conn);
                     } else {
-                        self.answer(now, conn, &Answer::error(408, "the request took too long"));
+                        // What no step has looked at waited for us.
+                        let ours = newcomer.held;
+                        let late = Answer::error(408, "the request took too long");
+                        let answer = if ours { self.overloaded() } else { late };
+                        self.answer(now, conn, &answer);
                         // Who took all this time gets no more of it to close; the kernel delivers the answer.
                         self.remove_finished(now, conn);
                     }

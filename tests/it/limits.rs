@@ -1,6 +1,8 @@
 //! The limits table, row by row. Message size, fragments and heads stand in `frames` and `handshake`.
 
-use rustix::net::sockopt;
+use std::{collections::BTreeSet, net::SocketAddr};
+
+use rustix::{net::sockopt, process::Signal};
 use serde_json::{Value, json};
 
 use crate::support::{
@@ -51,6 +53,55 @@ fn a_full_gateway_says_when_to_return() {
     assert_eq!(server.get("/health").status, 200, "a health check is no connection");
     first.close();
     assert!((0..2_000).any(|_| server.try_ask(&Ask::to("/ws")).is_ok()));
+}
+
+/// How those fare who come while the gateway stands still, each with its first bytes sent.
+fn storm(server: &Server, address: SocketAddr, first: &[u8]) -> Vec<Vec<u8>> {
+    server.signal(Signal::STOP);
+    let come = |_| {
+        let mut stream = Stream::plain(address);
+        stream.put(first);
+        stream
+    };
+    let newcomers: Vec<Stream> = (0..300).map(come).collect();
+    server.signal(Signal::CONT);
+    let answers = newcomers.into_iter().map(|mut stream| {
+        let mut answer = Vec::new();
+        while stream.fill(&mut answer) {}
+        answer
+    });
+    answers.collect()
+}
+
+#[test]
+fn so_many_wait_for_a_handshake_and_the_others_are_told_when_to_return() {
+    let server = Server::with(&[
+        ("WS_MAX_WAITING_HANDSHAKES", "1"),
+        ("SHARDS", "1"),
+        ("TLS_SELF_SIGNED", "true"),
+        ("HTTPS_PORT", "0"),
+    ]);
+    let refused = |reason| server.metric(&format!(r#"usher_refused_newcomers_total{{reason="{reason}"}}"#));
+
+    let answers = storm(&server, server.ws, b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    let told: Vec<String> =
+        answers.iter().map(|answer| String::from_utf8_lossy(answer).into_owned()).collect();
+    let away: Vec<&String> = told.iter().filter(|answer| answer.starts_with("HTTP/1.1 503")).collect();
+    let served = told.iter().filter(|answer| answer.starts_with("HTTP/1.1 200")).count();
+    assert_eq!((served + away.len(), away.len() as f64), (300, refused("waiting_ws")));
+    assert!(served > 0 && !away.is_empty());
+    let after =
+        |answer: &String| answer.lines().find_map(|line| line.strip_prefix("Retry-After: ")?.parse().ok());
+    let seconds: BTreeSet<u32> = away.into_iter().filter_map(after).collect();
+    assert!(seconds.len() > 1 && seconds.iter().all(|seconds| (5..=10).contains(seconds)), "{seconds:?}");
+
+    // Who has its turn gets an alert for this.
+    let answers =
+        storm(&server, server.wss.expect("a wss listener"), b"\x16\x03\x01\x00\x08\x01\x00\x00\x04aaaa");
+    let away = answers.iter().filter(|answer| answer.is_empty()).count();
+    assert_eq!(away as f64, refused("waiting_wss"));
+    assert!(away > 0 && away < 300);
+    server.connect().close();
 }
 
 #[test]

@@ -272,6 +272,12 @@ const LIMITS: &[Knob] = &[
     )
     .also(&["WEBSOCKET_LIMITS_MAX_CONNECTIONS"]),
     knob(
+        "WS_MAX_WAITING_HANDSHAKES",
+        Integer(1, 1_000_000, |d, v| d.settings.limits.handshakes_waiting_max = v as usize),
+        "16384",
+        "Newcomers that wait for their handshake, per core, returning and new ones apart; more are refused",
+    ),
+    knob(
         "RATE_LIMIT_MAX_CONNECTIONS",
         Integer(0, 1_000_000, |d, v| d.settings.limits.connections_per_user_max = v as u32),
         "20",
