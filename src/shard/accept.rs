@@ -27,7 +27,7 @@ pub(super) struct Listeners {
     list: Vec<Listening>,
     /// When accepting goes on after a pause, monotonic nanoseconds.
     paused_until: Option<u64>,
-    /// Accepting failed for want of descriptors, and the queue was not emptied since; it was logged.
+    /// A connection could not be served, and the queue was not emptied since; it was logged.
     exhausted: bool,
     draining: bool,
 }
@@ -107,10 +107,7 @@ impl Shard {
                 }
                 Accepted::Lost => self.cells.accept_errors.add(1),
                 Accepted::Exhausted(error) => {
-                    self.cells.accept_errors.add(1);
-                    if !std::mem::replace(&mut self.listeners.exhausted, true) {
-                        tracing::warn!(%error, "cannot accept connections, trying again every 100 ms");
-                    }
+                    self.not_accepted("trying again every 100 ms", &error);
                     return self.listeners.pause(now, readiness);
                 }
             }
@@ -135,7 +132,7 @@ impl Shard {
         let tls = match (tls, &self.tls) {
             (true, Some(config)) => match crate::net::tls_session::TlsSession::new(config.clone()) {
                 Ok(session) => Some(Box::new(session)),
-                Err(error) => return tracing::warn!(%error, "cannot begin a TLS session"),
+                Err(error) => return self.not_accepted("no TLS session", &error),
             },
             _ => None,
         };
@@ -151,7 +148,7 @@ impl Shard {
             ended: false,
         };
         let Ok(conn) = self.connections.insert(connection) else {
-            return tracing::warn!("every connection slot of this shard is taken");
+            return self.not_accepted("the shard is full", &"every slot is taken");
         };
         self.handshake_expiries.start(now.mono_ns, conn);
         if self.is_draining() {
@@ -159,8 +156,16 @@ impl Shard {
         }
         let Some(connection) = self.connections.get_mut(conn) else { return };
         if let Err(error) = readiness.add(&connection.socket, conn.as_u64()) {
-            tracing::warn!(%error, "cannot watch a connection");
+            self.not_accepted("it cannot be watched", &error);
             self.remove(now, conn);
+        }
+    }
+
+    /// Counts a connection that cannot be served; logs it once until the accept queue is empty again.
+    fn not_accepted(&mut self, what: &str, error: &dyn std::fmt::Display) {
+        self.cells.accept_errors.add(1);
+        if !std::mem::replace(&mut self.listeners.exhausted, true) {
+            tracing::warn!(%error, "cannot accept connections: {what}");
         }
     }
 }

@@ -111,7 +111,8 @@ impl Shard {
         };
         let lane = match returns {
             Some(true) => Lane::Returning,
-            None if held + size < FIRST_BYTES_MAX => return,
+            // More comes, and an event with it, unless that was all there is.
+            None if held + size < FIRST_BYTES_MAX && !connection.ended => return,
             Some(false) | None => Lane::New,
         };
         newcomer.lane = Some(lane);
@@ -148,16 +149,19 @@ impl Shard {
         if let Phase::Handshake(newcomer) = &mut connection.phase
             && std::mem::take(&mut newcomer.held)
         {
+            let ended = connection.ended;
             let held = connection.tls.as_ref().map_or(newcomer.head.len(), |tls| tls.held().len());
             let step = self.newcomer_sent(now, conn, 0);
-            // A short read emptied the socket; a new edge tells when there is more.
-            if !matches!(step, Step::Wait) || (held < FIRST_BYTES_MAX && !last_look) {
+            // A short read emptied the socket; a new edge tells when there is more, unless it told already.
+            if !matches!(step, Step::Wait) || (held < FIRST_BYTES_MAX && !ended && !last_look) {
                 return step;
             }
         }
         loop {
             let Some(connection) = self.connections.get_mut(conn) else { return Step::Wait };
             if !matches!(connection.phase, Phase::Handshake(_) | Phase::Admission(_)) {
+                // It was let in before its turn came: what it has sent is for the driver.
+                self.unread.push(conn);
                 return Step::Wait;
             }
             let ended = connection.ended;
