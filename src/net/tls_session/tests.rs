@@ -1,7 +1,7 @@
 use std::io::{Read, Write};
 
 use rustls::{
-    ClientConfig, ClientConnection, HandshakeKind, RootCertStore, SupportedProtocolVersion,
+    CipherSuite, ClientConfig, ClientConnection, HandshakeKind, RootCertStore, SupportedProtocolVersion,
     crypto::aws_lc_rs,
     pki_types::{CertificateDer, pem::PemObject},
     version::{TLS12, TLS13},
@@ -139,6 +139,18 @@ fn both_versions_shake_hands_and_carry_data_both_ways() {
         pair.run().unwrap();
         assert_eq!((pair.read(), &pair.plain[..]), (b"from the server".to_vec(), &b"from the client"[..]));
         assert!(pair.owns_no_buffer());
+    }
+}
+
+#[test]
+fn the_cipher_suite_is_ours_to_choose() {
+    for (version, expected) in [
+        (&TLS13, CipherSuite::TLS13_AES_128_GCM_SHA256),
+        (&TLS12, CipherSuite::TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256),
+    ] {
+        // The client would rather have AES-256.
+        let pair = Pair::open(version);
+        assert_eq!(pair.client.negotiated_cipher_suite().unwrap().suite(), expected);
     }
 }
 
