@@ -44,6 +44,9 @@ pub(crate) struct Options {
     /// Connects per second in all; 0: as many as the server takes
     #[arg(long, global = true, default_value_t = 0)]
     pub(crate) connect_rate: u32,
+    /// wss: resume TLS sessions, as clients do that come back
+    #[arg(long, global = true)]
+    pub(crate) resume: bool,
     /// Handshakes under way at once, per worker
     #[arg(long, global = true, default_value_t = 256, value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) handshakes: u32,

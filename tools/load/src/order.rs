@@ -30,6 +30,8 @@ pub(crate) struct Plan {
     pub(crate) floor: bool,
     /// Loopback addresses 127.0.0.2, .3 … to connect from; 0: the kernel's choice.
     pub(crate) source_addresses: u8,
+    /// Offer TLS tickets of earlier connections.
+    pub(crate) resume: bool,
     /// Connects per second; 0: as many as the server takes.
     pub(crate) connects_per_second: u32,
     /// Connects under way at once.

@@ -400,6 +400,7 @@ fn plan(options: &Options, scenario: &Scenario) -> io::Result<Plan> {
         room: (!floor && !options.room.is_empty()).then(|| options.room.clone()),
         floor,
         source_addresses: if server.ip() == LOOPBACK { options.source_addresses } else { 0 },
+        resume: options.resume,
         connects_per_second: options.connect_rate,
         handshakes_max: options.handshakes,
         payload_bytes: options.payload,

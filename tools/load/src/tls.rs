@@ -1,11 +1,15 @@
 //! TLS for clients that trust anybody: they measure a server, they do not tell it secrets.
 
-use std::{io, sync::Arc};
+use std::{
+    io,
+    sync::{Arc, OnceLock},
+};
 
+use crossbeam_queue::ArrayQueue;
 use rustls::{
-    ClientConfig, ClientConnection, DigitallySignedStruct, Error, SignatureScheme,
+    ClientConfig, ClientConnection, DigitallySignedStruct, Error, NamedGroup, SignatureScheme,
     client::{
-        Resumption,
+        ClientSessionStore, Resumption, Tls12ClientSessionValue, Tls13ClientSessionValue,
         danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
     },
     crypto::{CryptoProvider, aws_lc_rs, verify_tls12_signature, verify_tls13_signature},
@@ -19,8 +23,8 @@ pub(crate) struct Connector {
 }
 
 impl Connector {
-    /// Connects to the named host, with full handshakes only.
-    pub(crate) fn new(host: &str) -> io::Result<Self> {
+    /// Connects to the named host, with full handshakes only, or with a ticket of an earlier one where there is one.
+    pub(crate) fn new(host: &str, resume: bool) -> io::Result<Self> {
         let provider = Arc::new(aws_lc_rs::default_provider());
         let anybody = Arc::new(Anybody { provider: provider.clone() });
         let mut config = ClientConfig::builder_with_provider(provider)
@@ -29,7 +33,8 @@ impl Connector {
             .dangerous()
             .with_custom_certificate_verifier(anybody)
             .with_no_client_auth();
-        config.resumption = Resumption::disabled();
+        config.resumption =
+            if resume { Resumption::store(Arc::new(Tickets::default())) } else { Resumption::disabled() };
         let name = ServerName::try_from(host.to_owned()).map_err(io::Error::other)?;
         Ok(Self { config: Arc::new(config), name })
     }
@@ -38,6 +43,51 @@ impl Connector {
     pub(crate) fn connect(&self) -> io::Result<Box<ClientConnection>> {
         let connection = ClientConnection::new(self.config.clone(), self.name.clone());
         connection.map(Box::new).map_err(io::Error::other)
+    }
+}
+
+/// Tickets that are kept at most: as many as there may be handshakes under way.
+const TICKETS_MAX: usize = 4_096;
+
+/// The tickets of all clients together, so that who connects next comes back in the name of who was there. Each is used
+/// once (RFC 8446 appendix C.4): there are as many full handshakes as handshakes were ever under way at once.
+#[derive(Debug)]
+struct Tickets {
+    tickets: ArrayQueue<Tls13ClientSessionValue>,
+    group: OnceLock<NamedGroup>,
+}
+
+impl Default for Tickets {
+    fn default() -> Self {
+        Self { tickets: ArrayQueue::new(TICKETS_MAX), group: OnceLock::new() }
+    }
+}
+
+impl ClientSessionStore for Tickets {
+    fn set_kx_hint(&self, _server: ServerName<'static>, group: NamedGroup) {
+        // There is one server, and it does not change its mind.
+        self.group.get_or_init(|| group);
+    }
+
+    fn kx_hint(&self, _server: &ServerName<'_>) -> Option<NamedGroup> {
+        self.group.get().copied()
+    }
+
+    fn set_tls12_session(&self, _server: ServerName<'static>, _session: Tls12ClientSessionValue) {}
+
+    fn tls12_session(&self, _server: &ServerName<'_>) -> Option<Tls12ClientSessionValue> {
+        None
+    }
+
+    fn remove_tls12_session(&self, _server: &ServerName<'static>) {}
+
+    fn insert_tls13_ticket(&self, _server: ServerName<'static>, ticket: Tls13ClientSessionValue) {
+        // Where there are too many, one less does no harm.
+        drop(self.tickets.push(ticket));
+    }
+
+    fn take_tls13_ticket(&self, _server: &ServerName<'static>) -> Option<Tls13ClientSessionValue> {
+        self.tickets.pop()
     }
 }
 

@@ -32,7 +32,7 @@ impl Desk {
             join
         });
         Ok(Self {
-            connector: plan.tls.then(|| Connector::new(&plan.host)).transpose()?,
+            connector: plan.tls.then(|| Connector::new(&plan.host, plan.resume)).transpose()?,
             mint: plan.secret.as_deref().map(Mint::new),
             tally: Tally::new(),
             now_ns: clock::mono_ns(),
