@@ -9,7 +9,7 @@
 //!  └─────────┴─────────┴─────────┘   ToControl (65 536 each)  └─────────────────┘
 //! ```
 //!
-//! Owns the order of starting and stopping. Start: what wakes threads (the control runtime, the executors), the
+//! Owns the order of starting and stopping. Start: what wakes threads (the control runtime, the bells, the executors), the
 //! shards' descriptor tables, then addresses, keys, certificate, control, and the shards' listeners. Stop: a call of
 //! `Gateway::shutdown`, or a signal; shards end when nobody is left, control when all shards have.
 

@@ -171,6 +171,7 @@ fn a_shard_that_lags_behind_gets_everything() {
     assert_eq!(bench.send(user("nobody"), Class::Ordered).0, [1]);
 }
 
+/// E9
 #[test]
 fn a_full_mailbox_refuses_before_anything_is_stored() {
     let bytes = event(user("a"), Class::Critical).payload.len();
