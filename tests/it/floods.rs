@@ -138,9 +138,11 @@ fn connections_that_are_reset_leave_nothing_behind() {
         descriptors(server.pid()) <= before + 2
     });
     assert!(settled, "{} descriptors, {before} before", descriptors(server.pid()));
-    let gone = server.metric(r#"usher_handshakes_total{result="gone"}"#);
-    let errors = server.metric(r#"realtime_errors_total{type="accept"}"#);
-    assert_eq!(gone + errors, f64::from(RESETS), "{errors} while they were accepted");
+    let gone = || server.metric(r#"usher_handshakes_total{result="gone"}"#);
+    let errors = || server.metric(r#"realtime_errors_total{type="accept"}"#);
+    // The last of them may be among the descriptors that make no difference above.
+    let counted = (0..1_000).any(|_| gone() + errors() == f64::from(RESETS));
+    assert!(counted, "{} gone, {} lost while they were accepted", gone(), errors());
 }
 
 /// Descriptors of all threads: shards have tables of their own.
