@@ -41,14 +41,15 @@ pub const SCRATCH_BYTES: usize = 64 * 1024;
 pub const READS_PER_TURN_MAX: usize = 4;
 /// Deadlines of one kind acted on in a row before others have their turn: ten thousand handshakes may end at once.
 pub const EXPIRIES_PER_TURN_MAX: usize = 64;
-/// Sockets accepted in a row before those already connected have their turn.
-pub const ACCEPTS_PER_TURN_MAX: usize = 64;
+/// Sockets accepted in a row before those already connected have their turn, 20 µs each over TLS: as long as a step of a
+/// handshake.
+pub const ACCEPTS_PER_TURN_MAX: usize = 4;
 
 /// Bytes of a newcomer that are read before it is its turn, to see whether it returns; a hello with a ticket and a
 /// post-quantum key share takes 2 KiB.
 pub const FIRST_BYTES_MAX: usize = 8 * 1024;
 /// Newcomers whose first bytes are looked at between two steps of handshakes, 2 µs each.
-pub const FIRST_LOOKS_PER_TURN_MAX: usize = 64;
+pub const FIRST_LOOKS_PER_TURN_MAX: usize = 16;
 /// TLS input of one session that waits for the rest of its record or handshake message, bytes. Holds the largest
 /// record (5 + 16 384 + 2 048, RFC 5246 §6.2.3), and so every hello that is no attack.
 pub const TLS_PENDING_BYTES_MAX: usize = 18 * 1024 + 8;

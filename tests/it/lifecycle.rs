@@ -248,3 +248,13 @@ fn a_connection_that_came_while_stopping_is_answered_or_refused() {
     }
     assert_eq!(server.wait().code(), Some(0));
 }
+
+/// The kernel would clear 2 MiB at once, for ms, in the thread that touches one first.
+#[test]
+fn no_shard_waits_for_a_huge_page() {
+    let server = Server::start();
+    let status = std::fs::read_to_string(format!("/proc/{}/status", server.pid())).expect("it runs");
+    let allowed =
+        status.lines().find_map(|line| line.strip_prefix("THP_enabled:")).expect("Linux 5.0 or later");
+    assert_eq!(allowed.trim(), "0");
+}

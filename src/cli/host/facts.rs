@@ -42,8 +42,6 @@ pub(in crate::cli) struct Facts {
     pub(super) reserved_ports: Vec<(u64, u64)>,
     /// `vm.swappiness`; `None` where there is no swap.
     pub(super) swappiness: Option<u64>,
-    /// Transparent huge pages: `always`, `madvise` or `never`.
-    pub(super) huge_pages: Option<String>,
     /// Cores whose frequency something governs, with the governor's name.
     pub(super) governors: Vec<(usize, String)>,
     /// Cores that the scheduler leaves alone (`isolcpus=`).
@@ -91,7 +89,6 @@ impl Facts {
             ports: ports.first().copied().zip(ports.get(1).copied()),
             reserved_ports: ranges(&text("/proc/sys/net/ipv4/ip_local_reserved_ports")),
             swappiness: number("/proc/sys/vm/swappiness").filter(|_| has_swap),
-            huge_pages: chosen(&text("/sys/kernel/mm/transparent_hugepage/enabled")),
             governors: governors(),
             isolated: cores(&text("/sys/devices/system/cpu/isolated")),
             nodes: numbered("/sys/devices/system/node", "node")
@@ -131,11 +128,6 @@ fn cores(text: &str) -> Vec<usize> {
 fn version(release: &str) -> Option<(u32, u32)> {
     let mut parts = release.split(|character: char| !character.is_ascii_digit());
     Some((parts.next()?.parse().ok()?, parts.next()?.parse().ok()?))
-}
-
-/// `always [madvise] never`: the word in brackets.
-fn chosen(text: &str) -> Option<String> {
-    Some(text.split_once('[')?.1.split_once(']')?.0.to_owned())
 }
 
 /// Entries of a directory that are called so, with their number, in order.
@@ -220,11 +212,9 @@ mod tests {
     }
 
     #[test]
-    fn lists_and_choices_are_read_as_the_kernel_writes_them() {
+    fn lists_are_read_as_the_kernel_writes_them() {
         assert_eq!(ranges("8080,9148-9150\n"), [(8080, 8080), (9148, 9150)]);
         assert_eq!((cores("0-2,5\n"), cores("\n")), (vec![0, 1, 2, 5], vec![]));
-        assert_eq!(chosen("always [madvise] never\n").as_deref(), Some("madvise"));
-        assert_eq!(chosen(""), None);
     }
 
     #[test]

@@ -85,15 +85,6 @@ pub(super) fn swap(facts: &Facts) -> Finding {
         .setting(Setting::sysctl("vm.swappiness", value.to_string(), value.min(SWAPPINESS_MAX).to_string()))
 }
 
-pub(super) fn huge_pages(facts: &Facts) -> Finding {
-    let Some(mode) = &facts.huge_pages else { return Finding::new("huge pages", "unknown") };
-    let wanted = if mode == "always" { "madvise" } else { mode };
-    let path = "/sys/kernel/mm/transparent_hugepage/enabled".to_owned();
-    Finding::new("huge pages", format!("transparent ones: {mode}"))
-        .wants("madvise or never: with always, whole pages of 2 MiB stay resident for a few connections")
-        .setting(Setting::file(path, mode.clone(), wanted.to_owned()))
-}
-
 /// Who takes packets in: with fewer receive queues than shards, few cores do the kernel's part for all.
 pub(super) fn device(device: &Device, cores: &Cores) -> Finding {
     let shards = cores.shards.len();

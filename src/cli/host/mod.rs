@@ -41,7 +41,6 @@ pub(super) fn findings(facts: &Facts, settings: &Settings) -> Vec<Finding> {
         kernel::tcp_memory(facts, connections),
         kernel::ports(facts, &settings.listen),
         machine::swap(facts),
-        machine::huge_pages(facts),
         machine::governor(facts, cores),
         machine::isolated(facts, cores),
         machine::nodes(facts, cores),

@@ -16,7 +16,6 @@ fn good() -> Facts {
         ports: Some((32_768, 60_999)),
         reserved_ports: vec![(50_050, 50_059)],
         swappiness: Some(1),
-        huge_pages: Some("madvise".into()),
         governors: vec![(0, "performance".into()), (1, "performance".into()), (7, "powersave".into())],
         isolated: vec![0, 1],
         nodes: vec![vec![0, 1, 7]],
@@ -77,11 +76,6 @@ fn each_shortfall_has_its_command() {
             "sysctl -w net.ipv4.ip_local_reserved_ports=40000-40001,50057",
         ),
         (Facts { swappiness: Some(60), ..good() }, "swappiness", "sysctl -w vm.swappiness=10"),
-        (
-            Facts { huge_pages: Some("always".into()), ..good() },
-            "huge pages",
-            "echo madvise > /sys/kernel/mm/",
-        ),
         (
             Facts { governors: vec![(1, "powersave".into())], ..good() },
             "governor",
