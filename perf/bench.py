@@ -27,6 +27,9 @@ SECRET = "a-secret-for-measurements-only-0123456789"
 SERVER_CORE, LOAD_CORE = 0, 1
 START_SECONDS_MAX, STOP_SECONDS_MAX = 60, 60
 
+# Who of those that share a core has it: whenever it wants, or while nobody else wants it (options of chrt).
+FIRST, LAST = ("--fifo", "1"), ("--idle", "0")
+
 GATEWAY = {
     "HTTP_PORT": "0",
     "GRPC_PORT": "0",
@@ -148,9 +151,9 @@ class Bench:
             return result()
 
     @contextlib.contextmanager
-    def loading(self, server, scenario, *options, scheme="ws", anonymous=False, nice=0):
-        """usher-load while something else happens; yields what waits for its result. `nice`: lets others go first."""
-        command = ["nice", "-n", str(nice)] if nice else []
+    def loading(self, server, scenario, *options, scheme="ws", anonymous=False, turn=()):
+        """usher-load while something else happens; yields what waits for its result. `turn`: FIRST or LAST."""
+        command = ["chrt", *turn] if turn else []
         command += [self.options.load, scenario, "--json", "--core", str(LOAD_CORE)]
         command += [*server.target(scheme), *map(str, options)]
         if self.options.quiet:
@@ -194,6 +197,18 @@ class Bench:
         with path.open("a") as out:
             out.write(json.dumps(line) + "\n")
         print(f"{self.scenario}: {json.dumps(summary, indent=2)}")
+
+
+def may_go_first():
+    """Whether this user may give a thread a real-time priority."""
+    return subprocess.run(["chrt", *FIRST, "true"], stderr=subprocess.DEVNULL, check=False).returncode == 0
+
+
+def put_first(server, thread):
+    """Gives the server's threads of that name their core whenever they want it."""
+    for task in pathlib.Path(f"/proc/{server.pid}/task").iterdir():
+        if (task / "comm").read_text().strip() == thread:
+            os.sched_setscheduler(int(task.name), os.SCHED_FIFO, os.sched_param(1))
 
 
 def open_files(task):

@@ -13,6 +13,7 @@ from xml.etree import ElementTree
 HERE = pathlib.Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE))
 
+import bench  # noqa: E402
 import noise  # noqa: E402
 import plot  # noqa: E402
 
@@ -53,6 +54,17 @@ class Verdicts(unittest.TestCase):
         self.assertEqual(noise.sign_test([1.1] * 5), 0.0625)
         self.assertEqual(noise.sign_test([0.9] * 6 + [1.0]), 0.03125)
         self.assertEqual(noise.sign_test([0.9, 1.1]), 1.0)
+
+
+class Histograms(unittest.TestCase):
+    def test_quantiles_are_of_what_came_between_two_readings(self):
+        def page(*counts):
+            bounds = ("0.001", "0.01", "+Inf")
+            return "\n".join(f'name_bucket{{class="latest",le="{bound}"}} {count}' for bound, count in zip(bounds, counts))
+
+        storm = bench.scenario("storm")
+        before, after = (storm.buckets(text, "name") for text in (page(1_000, 1_000, 1_000), page(1_098, 1_100, 1_100)))
+        self.assertEqual(storm.between(before, after), {"p50_us": 510.2, "p99_us": 5_500.0, "over_1_ms": 2.0})
 
 
 def spread(median):
