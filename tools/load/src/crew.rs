@@ -257,6 +257,7 @@ fn merge(parts: Vec<Done>) -> Done {
         sum.pings += part.pings;
         sum.pongs += part.pongs;
         sum.others += part.others;
+        sum.tls += part.tls;
         sum.reordered = sum.reordered.max(part.reordered);
         sum.fault_count += part.fault_count;
         sum.faults.extend(part.faults);

@@ -3,20 +3,26 @@
 //! Owns its connections and nothing else: no identity, no rooms, no parsing of frames. It is driven through a
 //! control port with lines that say what to send, followed by the bytes:
 //! `burst FRAMES BYTES each|together`, `to CONNECTION BYTES`. A connection is named by `?n=` of its request.
+//!
+//! Several threads are as many floors on one port, as the gateway's shards are: each with its listener (SO_REUSEPORT),
+//! its connections, its control port and, so that the limit of open files counts for it alone, its descriptor table.
 
 use std::{
     collections::HashMap,
     io::{self, Write as _},
     net::{Ipv4Addr, SocketAddr, TcpListener},
     os::fd::{AsFd, OwnedFd},
+    sync::mpsc::{SyncSender, sync_channel},
+    thread,
 };
 
 use rustix::{
     event::epoll::{self, CreateFlags, Event, EventData, EventFlags},
     io::Errno,
-    net::{SocketFlags, accept_with, sockopt},
+    net::{AddressFamily, SocketFlags, SocketType, accept_with, sockopt},
 };
 use tungstenite::handshake::derive_accept_key;
+use usher::net::descriptors;
 
 use crate::{
     options, payload,
@@ -33,13 +39,51 @@ const COMMAND_BYTES_MAX: usize = 16 << 20;
 
 /// Serves until it is killed; says on stdout where.
 pub(crate) fn run(options: &options::Floor) -> io::Result<()> {
-    let mut floor = Floor::new(options.echo)?;
-    let mut out = io::stdout().lock();
-    writeln!(out, "ws    ws://{}/ws", floor.listener.local_addr()?)?;
-    writeln!(out, "floor {}", floor.control_listener.local_addr()?)?;
-    out.flush()?;
-    drop(out);
+    // Bound and not listening: it holds the port for the threads.
+    let held = bound(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))?;
+    let address = held.local_addr()?;
+    let count = usize::from(options.threads);
+    let (ready, told) = sync_channel(count);
+    let (echo, private) = (options.echo, count > 1);
+    let mut threads = Vec::new();
+    for number in 0..count {
+        let ready = ready.clone();
+        let body = move || serve(address, echo, private, &ready);
+        threads.push(thread::Builder::new().name(format!("floor-{number}")).spawn(body)?);
+    }
+    drop(ready);
+    let controls: Vec<String> = told.iter().take(count).map(|address| address.to_string()).collect();
+    if controls.len() == count {
+        let mut out = io::stdout().lock();
+        writeln!(out, "ws    ws://{address}/ws")?;
+        writeln!(out, "floor {}", controls.join(","))?;
+        out.flush()?;
+    }
+    for thread in threads {
+        thread.join().map_err(|_| io::Error::other("a thread of the floor panicked"))??;
+    }
+    Ok(())
+}
+
+/// One thread: says its control address when it listens, then serves.
+fn serve(address: SocketAddr, echo: bool, private: bool, ready: &SyncSender<SocketAddr>) -> io::Result<()> {
+    if private {
+        descriptors::make_private()?;
+    }
+    let mut floor = Floor::new(address, echo)?;
+    ready.send(floor.control_listener.local_addr()?).map_err(io::Error::other)?;
     floor.serve()
+}
+
+/// A socket that shares its address with others that ask for it.
+fn bound(address: SocketAddr) -> io::Result<TcpListener> {
+    let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+    let socket = rustix::net::socket_with(AddressFamily::INET, SocketType::STREAM, flags, None)?;
+    sockopt::set_socket_reuseport(&socket, true)?;
+    // Accepted sockets inherit it.
+    sockopt::set_tcp_nodelay(&socket, true)?;
+    rustix::net::bind(&socket, &address)?;
+    Ok(socket.into())
 }
 
 struct Floor {
@@ -78,12 +122,11 @@ enum Command {
 }
 
 impl Floor {
-    fn new(echo: bool) -> io::Result<Self> {
-        let local = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+    fn new(address: SocketAddr, echo: bool) -> io::Result<Self> {
         let floor = Self {
             epoll: epoll::create(CreateFlags::CLOEXEC)?,
-            listener: TcpListener::bind(local)?,
-            control_listener: TcpListener::bind(local)?,
+            listener: bound(address)?,
+            control_listener: bound(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))?,
             control: None,
             connections: Vec::new(),
             free: Vec::new(),
@@ -91,9 +134,8 @@ impl Floor {
             scratch: vec![0; 64 * 1024],
             echo,
         };
-        rustix::net::listen(&floor.listener, BACKLOG)?;
         for (listener, token) in [(&floor.listener, LISTENER), (&floor.control_listener, CONTROL_LISTENER)] {
-            listener.set_nonblocking(true)?;
+            rustix::net::listen(listener, BACKLOG)?;
             epoll::add(&floor.epoll, listener, EventData::new_u64(token), EventFlags::IN)?;
         }
         Ok(floor)
@@ -260,10 +302,7 @@ impl Floor {
 
 fn accept(listener: &TcpListener) -> io::Result<Option<OwnedFd>> {
     match accept_with(listener.as_fd(), SocketFlags::NONBLOCK | SocketFlags::CLOEXEC) {
-        Ok(socket) => {
-            sockopt::set_tcp_nodelay(&socket, true)?;
-            Ok(Some(socket))
-        }
+        Ok(socket) => Ok(Some(socket)),
         Err(Errno::AGAIN | Errno::INTR | Errno::CONNABORTED) => Ok(None),
         Err(error) => Err(error.into()),
     }
@@ -306,6 +345,8 @@ fn parse(bytes: &[u8]) -> io::Result<Option<(Command, usize, usize)>> {
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "a test may fail")]
 mod tests {
+    use std::io::Read as _;
+
     use super::*;
 
     #[test]
@@ -318,6 +359,43 @@ mod tests {
         for bad in [&b"burst 1 1 maybe\n"[..], b"to x 1\n", b"\n", b"to 1 99999999999\n"] {
             assert!(parse(bad).is_err());
         }
+    }
+
+    #[test]
+    fn threads_share_one_port_and_each_takes_connections() {
+        let (ready, told) = sync_channel(2);
+        let held = bound(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).unwrap();
+        let address = held.local_addr().unwrap();
+        for _ in 0..2 {
+            let ready = ready.clone();
+            thread::spawn(move || serve(address, false, true, &ready));
+        }
+        let controls: Vec<SocketAddr> = told.iter().take(2).collect();
+        let connect = |address: &SocketAddr| std::net::TcpStream::connect(address).unwrap();
+        let mut clients: Vec<_> = (0..64).map(|_| connect(&address)).collect();
+        for client in &mut clients {
+            client.write_all(&crate::frame::request("h", "/ws?n=1")).unwrap();
+            let mut head = [0; 12];
+            client.read_exact(&mut head).unwrap();
+            assert_eq!(&head, b"HTTP/1.1 101");
+        }
+        // Each thread sends a letter of its own: every client has one from the thread that took it.
+        let mut controls: Vec<_> = controls.iter().map(connect).collect();
+        for (control, byte) in controls.iter_mut().zip([b"A", b"B"]) {
+            control.write_all(&[&b"burst 1 1 each\n"[..], byte].concat()).unwrap();
+        }
+        let mut of = [0, 0];
+        for client in &mut clients {
+            let mut rest = Vec::new();
+            let mut byte = [0];
+            while !rest.ends_with(b"\r\n\r\n") {
+                client.read_exact(&mut byte).unwrap();
+                rest.push(byte[0]);
+            }
+            client.read_exact(&mut byte).unwrap();
+            of[usize::from(byte[0] - b'A')] += 1;
+        }
+        assert!(of.iter().all(|count| *count > 0) && of.iter().sum::<i32>() == 64, "{of:?}");
     }
 
     #[test]

@@ -6,8 +6,10 @@
 //!     ◄──── Report, one JSON line each, stdout       connections, latencies, its own checks
 //! ```
 //!
-//! Reading order: options → order → scenario → crew, publish → worker. `floor` is a server of its own.
+//! Reading order: options → order → scenario → crew, publish → worker. `floor` is a server of its own, `bare` the
+//! cryptography alone.
 
+mod bare;
 mod clock;
 mod crew;
 mod floor;
@@ -40,6 +42,8 @@ fn main() -> ExitCode {
     let done = match &options.command {
         Command::Worker => worker::run().map(|()| true),
         Command::Floor(floor) => floor::run(floor).map(|()| true),
+        Command::Seal(seal) => bare::seal(&options, seal).and_then(|costs| costs.print(options.json)),
+        Command::Keyop(keyop) => bare::keyop(keyop).and_then(|costs| costs.print(options.json)),
         Command::Scenario(_) => run(&options),
     };
     match done {

@@ -17,9 +17,9 @@ pub(crate) struct Options {
     /// Where messages are published
     #[arg(long, global = true, default_value = "127.0.0.1:50057")]
     pub(crate) grpc: SocketAddr,
-    /// Control address of a floor; --url is a floor then, without rooms, tokens and gRPC
-    #[arg(long, global = true)]
-    pub(crate) floor: Option<SocketAddr>,
+    /// Control addresses of a floor's threads, with commas; --url is a floor then, without rooms, tokens and gRPC
+    #[arg(long, global = true, value_delimiter = ',')]
+    pub(crate) floor: Vec<SocketAddr>,
     /// Connections in all
     #[arg(long, short = 'n', global = true, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) connections: u32,
@@ -79,6 +79,10 @@ pub(crate) enum Command {
     Scenario(Scenario),
     /// Serve as the floor: accept, then one non-blocking send of ready bytes per receiver
     Floor(Floor),
+    /// AES-128-GCM alone: what sealing the records of a fan-out costs (--payload, --type)
+    Seal(Seal),
+    /// What a handshake cannot do without: key operations, a token's check, rustls in memory
+    Keyop(Keyop),
     /// One worker process; started by the others
     #[command(hide = true)]
     Worker,
@@ -174,6 +178,31 @@ pub(crate) struct Floor {
     /// Send back what comes, rather than drop it
     #[arg(long)]
     pub(crate) echo: bool,
+    /// So many send loops on one port, each with a descriptor table of its own if there are several
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=64))]
+    pub(crate) threads: u8,
+}
+
+/// Sealing alone.
+#[derive(Debug, Args)]
+pub(crate) struct Seal {
+    /// Messages in one record
+    #[arg(long, short = 'w', default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1024))]
+    pub(crate) window: u32,
+    /// Keys used in turn: as many receivers have as many
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub(crate) keys: u32,
+    /// How long at least
+    #[arg(long, default_value_t = 0.5, value_parser = seconds)]
+    pub(crate) seconds: f64,
+}
+
+/// Key operations alone.
+#[derive(Debug, Args)]
+pub(crate) struct Keyop {
+    /// How long at least, each
+    #[arg(long, default_value_t = 0.2, value_parser = seconds)]
+    pub(crate) seconds: f64,
 }
 
 impl Options {

@@ -162,6 +162,23 @@ pub(crate) struct Round {
     pub(crate) total_ms: u64,
 }
 
+/// TLS handshakes, as clients count them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Tls {
+    pub(crate) full: u64,
+    pub(crate) resumed: u64,
+    /// Handshakes that offered a ticket; those that were not taken are among `full`.
+    pub(crate) tickets_offered: u64,
+}
+
+impl std::ops::AddAssign for Tls {
+    fn add_assign(&mut self, other: Self) {
+        self.full += other.full;
+        self.resumed += other.resumed;
+        self.tickets_offered += other.tickets_offered;
+    }
+}
+
 /// What a worker saw.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Done {
@@ -175,6 +192,7 @@ pub(crate) struct Done {
     pub(crate) reordered: u32,
     /// Hash of the order in which the room's messages came; equal on all workers.
     pub(crate) order_hash: u64,
+    pub(crate) tls: Tls,
     /// Ends of connections, by close code, HTTP status, `eof` or `reset`.
     pub(crate) ends: BTreeMap<String, u32>,
     /// Ends of those that stopped reading; `open` for those that did not end.

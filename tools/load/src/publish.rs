@@ -49,8 +49,30 @@ pub(crate) struct Publisher {
 }
 
 enum Inlet {
-    Gateway { client: RealtimeServiceClient<Channel>, calls: JoinSet<Result<NotifyResponse, Status>> },
-    Floor(TcpStream),
+    Gateway {
+        client: RealtimeServiceClient<Channel>,
+        calls: JoinSet<Result<NotifyResponse, Status>>,
+    },
+    /// One stream to each of its threads.
+    Floor(Vec<TcpStream>),
+}
+
+impl Topic {
+    fn payload(&self, number: u32, intended_ns: u64) -> Vec<u8> {
+        let (mark, sequence) = match self.audience {
+            Audience::Room => (Mark::Room, number),
+            Audience::Users => (Mark::User, number / self.users),
+        };
+        payload::build(mark, Stamp { sequence, intended_ns }, self.payload_bytes)
+    }
+
+    /// Appends the bytes that the gateway would send for the message.
+    pub(crate) fn frame(&self, number: u32, intended_ns: u64, out: &mut Vec<u8>) {
+        let mut text = format!(r#"{{"type":"{}","payload":"#, self.kind).into_bytes();
+        text.extend_from_slice(&self.payload(number, intended_ns));
+        text.push(b'}');
+        frame::encode_server(frame::TEXT, &text, out);
+    }
 }
 
 impl Publisher {
@@ -61,11 +83,15 @@ impl Publisher {
         Ok(Self { topic, inlet: Inlet::Gateway { client, calls: JoinSet::new() }, faults: Vec::new() })
     }
 
-    /// Connects to a floor's control port.
-    pub(crate) async fn floor(control: SocketAddr, topic: Topic) -> io::Result<Self> {
-        let stream = TcpStream::connect(control).await?;
-        stream.set_nodelay(true)?;
-        Ok(Self { topic, inlet: Inlet::Floor(stream), faults: Vec::new() })
+    /// Connects to the control ports of a floor's threads.
+    pub(crate) async fn floor(controls: &[SocketAddr], topic: Topic) -> io::Result<Self> {
+        let mut streams = Vec::new();
+        for control in controls {
+            let stream = TcpStream::connect(control).await?;
+            stream.set_nodelay(true)?;
+            streams.push(stream);
+        }
+        Ok(Self { topic, inlet: Inlet::Floor(streams), faults: Vec::new() })
     }
 
     /// Who gets what it publishes.
@@ -120,16 +146,8 @@ impl Publisher {
         }
     }
 
-    fn payload(&self, number: u32, intended_ns: u64) -> Vec<u8> {
-        let (mark, sequence) = match self.topic.audience {
-            Audience::Room => (Mark::Room, number),
-            Audience::Users => (Mark::User, number / self.topic.users),
-        };
-        payload::build(mark, Stamp { sequence, intended_ns }, self.topic.payload_bytes)
-    }
-
     fn call(&mut self, number: u32, intended_ns: u64) {
-        let body = self.payload(number, intended_ns);
+        let body = self.topic.payload(number, intended_ns);
         let topic = &self.topic;
         let Inlet::Gateway { client, calls } = &mut self.inlet else { return };
         let mut client = client.clone();
@@ -160,7 +178,7 @@ impl Publisher {
         match self.topic.audience {
             Audience::Room => {
                 let mut frames = Vec::new();
-                numbers.clone().for_each(|number| self.frame(number, intended_ns, &mut frames));
+                numbers.clone().for_each(|number| self.topic.frame(number, intended_ns, &mut frames));
                 let how = if self.topic.each { "each" } else { "together" };
                 bytes.extend_from_slice(
                     format!("burst {} {} {how}\n", numbers.len(), frames.len()).as_bytes(),
@@ -170,23 +188,19 @@ impl Publisher {
             Audience::Users => {
                 for number in numbers {
                     let mut frame = Vec::new();
-                    self.frame(number, intended_ns, &mut frame);
+                    self.topic.frame(number, intended_ns, &mut frame);
                     let line = format!("to {} {}\n", number % self.topic.users, frame.len());
                     bytes.extend_from_slice(line.as_bytes());
                     bytes.append(&mut frame);
                 }
             }
         }
-        let Inlet::Floor(stream) = &mut self.inlet else { return Ok(()) };
-        stream.write_all(&bytes).await
-    }
-
-    /// The bytes that the gateway would send for the message.
-    fn frame(&self, number: u32, intended_ns: u64, out: &mut Vec<u8>) {
-        let mut text = format!(r#"{{"type":"{}","payload":"#, self.topic.kind).into_bytes();
-        text.extend_from_slice(&self.payload(number, intended_ns));
-        text.push(b'}');
-        frame::encode_server(frame::TEXT, &text, out);
+        let Inlet::Floor(streams) = &mut self.inlet else { return Ok(()) };
+        // Who has a receiver only its thread knows; the others pass its message over.
+        for stream in streams {
+            stream.write_all(&bytes).await?;
+        }
+        Ok(())
     }
 }
 

@@ -7,7 +7,7 @@ use std::{
 
 use serde::Serialize;
 
-use crate::{latency::Summary, server::Usage};
+use crate::{latency::Summary, order::Tls, server::Usage};
 
 /// Everything that a run found out.
 #[derive(Clone, Debug, Default, Serialize)]
@@ -41,6 +41,8 @@ pub(crate) struct Outcome {
     pub(crate) others: u64,
     /// Messages that overtook each other on their way in, the same for all receivers.
     pub(crate) reordered: u32,
+    /// What the clients saw of TLS.
+    pub(crate) tls: Tls,
     /// Microseconds, by phase.
     pub(crate) latency_us: BTreeMap<&'static str, Summary>,
     /// Ends of connections, by code.

@@ -59,7 +59,7 @@ impl<'a> Run<'a> {
         let workers = crew::worker_count(options.connections, options.workers);
         let outcome = Outcome {
             scenario: name(scenario),
-            target: if options.floor.is_some() { "floor" } else { "gateway" },
+            target: if options.floor.is_empty() { "gateway" } else { "floor" },
             url: options.url.clone(),
             connections: options.connections,
             users: plan.users,
@@ -271,12 +271,12 @@ impl<'a> Run<'a> {
         if let (Some(before), Some(now)) = (&self.before, sample(self.options)?) {
             self.outcome.afterwards = Some(now.since(before));
         }
-        let Done { others, reordered, fault_count, faults, ends, stalled_ends, .. } = done;
+        let Done { others, reordered, tls, fault_count, faults, ends, stalled_ends, .. } = done;
         self.outcome.fault_count = fault_count + self.publish_faults.len() as u64;
         self.outcome.faults = faults;
         self.outcome.faults.append(&mut self.publish_faults);
         self.outcome.ok = self.outcome.fault_count == 0;
-        (self.outcome.others, self.outcome.reordered) = (others, reordered);
+        (self.outcome.others, self.outcome.reordered, self.outcome.tls) = (others, reordered, tls);
         (self.outcome.ends, self.outcome.stalled_ends) = (ends, stalled_ends);
         self.outcome.derive();
         Ok(self.outcome)
@@ -295,10 +295,10 @@ impl<'a> Run<'a> {
             payload_bytes: self.options.payload,
             each,
         };
-        match self.options.floor {
-            Some(control) => Publisher::floor(control, topic).await,
-            None => Publisher::gateway(self.options.grpc, topic).await,
+        if self.options.floor.is_empty() {
+            return Publisher::gateway(self.options.grpc, topic).await;
         }
+        Publisher::floor(&self.options.floor, topic).await
     }
 
     /// How many were published to that audience.
@@ -378,7 +378,7 @@ fn sample(options: &Options) -> io::Result<Option<Sample>> {
 
 fn plan(options: &Options, scenario: &Scenario) -> io::Result<Plan> {
     let Address { tls, server, target } = Address::parse(&options.url)?;
-    let floor = options.floor.is_some();
+    let floor = !options.floor.is_empty();
     let users = options.user_count();
     let unicast = matches!(scenario, Scenario::Unicast(_) | Scenario::Hold(_));
     if unicast && !options.connections.is_multiple_of(users) {

@@ -2,7 +2,10 @@
 
 use std::{
     io,
-    sync::{Arc, OnceLock},
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use crossbeam_queue::ArrayQueue;
@@ -20,6 +23,7 @@ use rustls::{
 pub(crate) struct Connector {
     config: Arc<ClientConfig>,
     name: ServerName<'static>,
+    tickets: Arc<Tickets>,
 }
 
 impl Connector {
@@ -33,16 +37,21 @@ impl Connector {
             .dangerous()
             .with_custom_certificate_verifier(anybody)
             .with_no_client_auth();
-        config.resumption =
-            if resume { Resumption::store(Arc::new(Tickets::default())) } else { Resumption::disabled() };
+        let tickets = Arc::new(Tickets::default());
+        config.resumption = if resume { Resumption::store(tickets.clone()) } else { Resumption::disabled() };
         let name = ServerName::try_from(host.to_owned()).map_err(io::Error::other)?;
-        Ok(Self { config: Arc::new(config), name })
+        Ok(Self { config: Arc::new(config), name, tickets })
     }
 
     /// One connection's state.
     pub(crate) fn connect(&self) -> io::Result<Box<ClientConnection>> {
         let connection = ClientConnection::new(self.config.clone(), self.name.clone());
         connection.map(Box::new).map_err(io::Error::other)
+    }
+
+    /// Handshakes that offered a ticket so far.
+    pub(crate) fn tickets_offered(&self) -> u64 {
+        self.tickets.offered.load(Ordering::Relaxed)
     }
 }
 
@@ -55,11 +64,13 @@ const TICKETS_MAX: usize = 4_096;
 struct Tickets {
     tickets: ArrayQueue<Tls13ClientSessionValue>,
     group: OnceLock<NamedGroup>,
+    /// Those taken out.
+    offered: AtomicU64,
 }
 
 impl Default for Tickets {
     fn default() -> Self {
-        Self { tickets: ArrayQueue::new(TICKETS_MAX), group: OnceLock::new() }
+        Self { tickets: ArrayQueue::new(TICKETS_MAX), group: OnceLock::new(), offered: AtomicU64::new(0) }
     }
 }
 
@@ -87,7 +98,9 @@ impl ClientSessionStore for Tickets {
     }
 
     fn take_tls13_ticket(&self, _server: &ServerName<'static>) -> Option<Tls13ClientSessionValue> {
-        self.tickets.pop()
+        let ticket = self.tickets.pop();
+        self.offered.fetch_add(u64::from(ticket.is_some()), Ordering::Relaxed);
+        ticket
     }
 }
 

@@ -8,11 +8,12 @@ use std::{
     os::fd::OwnedFd,
 };
 
-use rustls::ClientConnection;
+use rustls::{ClientConnection, HandshakeKind};
 
 use super::{desk::Desk, tally::Received};
 use crate::{
     clock, frame,
+    order::Tls,
     payload::{self, Mark, Stamp, position},
     socket::{self, Read},
 };
@@ -108,6 +109,15 @@ impl Connection {
         }
         self.state = State::Upgrading;
         self.send(request)
+    }
+
+    /// Counts its TLS handshake, which is over.
+    pub(crate) fn count_tls(&self, tls: &mut Tls) {
+        match self.tls.as_ref().map(|tls| tls.handshake_kind()) {
+            None => {}
+            Some(Some(HandshakeKind::Resumed)) => tls.resumed += 1,
+            Some(_) => tls.full += 1,
+        }
     }
 
     /// Reads once and acts on it.

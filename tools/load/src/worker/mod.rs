@@ -22,6 +22,7 @@ use crate::{
     clock,
     order::{Messages, Order, Pings, Plan, Progress, Report, Round},
     socket::Dialler,
+    tls::Connector,
 };
 use connection::{Connection, End, Scratch, State};
 use desk::Desk;
@@ -191,6 +192,7 @@ impl Worker {
             }
             Ok(()) => {
                 if before != State::Ready && self.connections[slot as usize].state == State::Ready {
+                    self.connections[slot as usize].count_tls(&mut self.desk.tally.tls);
                     self.handshaking -= 1;
                     self.ready += 1;
                     self.count_round(|round| round.ready += 1);
@@ -339,6 +341,7 @@ impl Worker {
     fn finish(&mut self, published: Messages) -> io::Result<()> {
         let plan = &self.desk.plan;
         let mut tally = std::mem::replace(&mut self.desk.tally, Tally::new());
+        tally.tls.tickets_offered = self.desk.connector.as_ref().map_or(0, Connector::tickets_offered);
         let mut stalled_ends = std::mem::take(&mut self.stalled_ends);
         for (slot, connection) in (0u32..).zip(&self.connections) {
             if !plan.stalls(slot) {

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use crate::{
     latency::Latency,
-    order::{Done, Messages},
+    order::{Done, Messages, Tls},
     payload::{Finder, Mark, Stamp},
 };
 
@@ -43,6 +43,7 @@ pub(crate) struct Tally {
     pub(crate) pings: u64,
     pub(crate) pongs: u64,
     pub(crate) others: u64,
+    pub(crate) tls: Tls,
     ends: BTreeMap<String, u32>,
     faults: Vec<String>,
     fault_count: u64,
@@ -61,6 +62,7 @@ impl Tally {
             pings: 0,
             pongs: 0,
             others: 0,
+            tls: Tls::default(),
             ends: BTreeMap::new(),
             faults: Vec::new(),
             fault_count: 0,
@@ -157,6 +159,7 @@ impl Tally {
             others: self.others,
             reordered,
             order_hash: hash(&self.order),
+            tls: self.tls,
             ends: self.ends,
             stalled_ends: BTreeMap::new(),
             faults: self.faults,
