@@ -65,11 +65,15 @@ class Server:
         with urllib.request.urlopen(self.address("admin").rstrip("/") + path, timeout=10) as answer:
             return answer.read().decode()
 
+    def metric(self, series):
+        """One sample of the metrics."""
+        return sample(self.get("/metrics"), series)
+
     def target(self, scheme="ws"):
-        """The options of usher-load that point at this server."""
-        options = ["--url", self.address(scheme), "--server-pid", str(self.pid)]
+        """The options of usher-load that point at this server. The floor knows no TLS."""
         if self.name == "floor":
-            return options + ["--floor", self.address("floor")]
+            return ["--url", self.address("ws"), "--server-pid", str(self.pid), "--floor", self.address("floor")]
+        options = ["--url", self.address(scheme), "--server-pid", str(self.pid)]
         return options + ["--grpc", self.address("grpc").removeprefix("http://")]
 
     def footprint(self):
@@ -114,6 +118,10 @@ class Bench:
         """`short` in a smoke run, else `full`."""
         return short if self.short else full
 
+    def rounds(self, full):
+        """How often a scenario that is interleaved plays: `--rounds`, once in a smoke run, or `full`."""
+        return getattr(self.options, "rounds", None) or self.pick(full, 1)
+
     @contextlib.contextmanager
     def gateway(self, usher=None, under=(), **env):
         """A gateway with these settings beside the usual ones.
@@ -127,7 +135,7 @@ class Bench:
     @contextlib.contextmanager
     def floor(self, *arguments):
         """The bare send loop."""
-        command = [self.options.load, "floor", "--core", str(SERVER_CORE), *arguments]
+        command = [self.options.load, "floor", "--core", str(SERVER_CORE), *map(str, arguments)]
         with self._serve("floor", command, "floor", {}) as server:
             yield server
 
@@ -144,6 +152,14 @@ class Bench:
                 process.kill()
                 process.wait()
             process.stdout.close()
+
+    def alone(self, operation, *options):
+        """What cryptography costs on the server's core without a server (`usher-load seal` or `keyop`)."""
+        command = [self.options.load, operation, "--json", "--core", str(SERVER_CORE), *map(str, options)]
+        done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=False)
+        if done.returncode != 0:
+            raise Failed(f"{' '.join(command)}: ended with {done.returncode}")
+        return json.loads(done.stdout)
 
     def load(self, server, scenario, *options, scheme="ws"):
         """Runs usher-load; its result, which is void unless everything that it checked held."""
@@ -239,6 +255,12 @@ def read_banner(process, last_line):
     return banner
 
 
+def sample(metrics, series):
+    """One sample of a page of metrics."""
+    found = re.search(rf"^{re.escape(series)} (\S+)$", metrics, re.MULTILINE)
+    return float(found.group(1)) if found else 0.0
+
+
 def spread(values):
     """Median, minimum and maximum."""
     values = [value for value in values if value is not None]
@@ -252,28 +274,12 @@ def ratios(above, below):
     return spread([round(a / b, 3) for a, b in zip(above, below) if b])
 
 
-def beside_floor(bench, workload):
-    """Interleaved rounds: gateway, floor, and the gateway again as the A/A pair; the summary and the rounds."""
-    rounds = bench.pick(5, 1)
-    with contextlib.ExitStack() as stack:
-        servers = {
-            "gateway": stack.enter_context(bench.gateway(**workload.env)),
-            "floor": stack.enter_context(bench.floor(*workload.floor)),
-            "again": stack.enter_context(bench.gateway(**workload.env)),
-        }
-        runs = [{name: workload.run(bench, server) for name, server in servers.items()} for _ in range(rounds)]
-
-    def series(name, figure):
-        return [figure(run[name]) for run in runs]
-
-    summary = {"rounds": rounds}
-    for title, figure in (("process", process_us), ("shard_thread", shard_us)):
-        summary[title] = {
-            "cpu_us_per_delivery": {name: spread(series(name, figure)) for name in servers},
-            "ratio_to_floor": ratios(series("gateway", figure), series("floor", figure)),
-            "a_a_ratio": ratios(series("again", figure), series("gateway", figure)),
-        }
-    return summary, runs
+def verdict(ratio_to_goal, a_a_ratio):
+    """Whether a goal is met: what is above it by no more than the same binary is from itself could be noise."""
+    if ratio_to_goal["median"] <= 1:
+        return "met"
+    noise = max(a_a_ratio["max"], 1 / a_a_ratio["min"])
+    return "missed by less than the noise" if ratio_to_goal["median"] <= noise else "missed"
 
 
 def process_us(result):
@@ -282,10 +288,49 @@ def process_us(result):
 
 
 def shard_us(result):
-    """CPU µs per delivery of the threads that serve connections; the floor has one thread."""
-    threads = result["measured"]["thread_cpu_seconds"]
+    """CPU µs per delivery of the threads that serve connections."""
+    return round(shard_seconds(result["measured"]) * 1e6 / result["deliveries"], 3)
+
+
+def shard_seconds(usage):
+    """CPU of the threads that serve connections; the floor has no others."""
+    threads = usage["thread_cpu_seconds"]
     shards = [seconds for name, seconds in threads if name.startswith("usher-shard")]
-    return round(sum(shards or [seconds for _, seconds in threads]) * 1e6 / result["deliveries"], 3)
+    return sum(shards or [seconds for _, seconds in threads])
+
+
+# What a summary tells apart of a result: all the server's threads, and those that serve connections.
+PARTS = {"process": process_us, "shard_thread": shard_us}
+
+
+def beside_floor(bench, workload, unit="delivery", parts=PARTS, alone=None):
+    """Interleaved rounds: gateway, floor, and the gateway again as the A/A pair; the summary and the rounds.
+
+    `parts`: what is summed up, name → CPU µs per unit of a result. `alone`: run in each round as well, for what it returns.
+    """
+    rounds = bench.rounds(5)
+    with contextlib.ExitStack() as stack:
+        servers = {
+            "gateway": stack.enter_context(bench.gateway(**workload.env)),
+            "floor": stack.enter_context(bench.floor(*workload.floor)),
+            "again": stack.enter_context(bench.gateway(**workload.env)),
+        }
+        runs = []
+        for _ in range(rounds):
+            run = {name: workload.run(bench, server) for name, server in servers.items()}
+            runs.append({**run, "alone": alone()} if alone else run)
+
+    def series(name, figure):
+        return [figure(run[name]) for run in runs]
+
+    summary = {"rounds": rounds}
+    for title, figure in parts.items():
+        summary[title] = {
+            f"cpu_us_per_{unit}": {name: spread(series(name, figure)) for name in servers},
+            "ratio_to_floor": ratios(series("gateway", figure), series("floor", figure)),
+            "a_a_ratio": ratios(series("again", figure), series("gateway", figure)),
+        }
+    return summary, runs
 
 
 # What a delivery costs: the figures of all workloads that deliver.

@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""What the measuring tools promise: the rule of noise.py against noise that is known, and that reports repeat themselves."""
+"""What the measuring tools promise: the rule of noise.py against noise that is known, what scenarios make of results that are
+known, and that reports repeat themselves."""
 
 import json
 import pathlib
@@ -7,6 +8,7 @@ import random
 import subprocess
 import sys
 import tempfile
+import types
 import unittest
 from xml.etree import ElementTree
 
@@ -14,6 +16,7 @@ HERE = pathlib.Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE))
 
 import bench  # noqa: E402
+import host  # noqa: E402
 import noise  # noqa: E402
 import plot  # noqa: E402
 
@@ -132,10 +135,114 @@ class Report(unittest.TestCase):
         texts = [element.text for element in drawing.iter("{http://www.w3.org/2000/svg}text")]
         self.assertEqual((texts.count("aaaa"), texts.count("bbbb")), (2, 2))
 
+    def test_figures_by_size_are_drawn_over_sizes(self):
+        line = result("aaaa", 1.0)
+        line["summary"] = {"at": {"1000": {"cpu": {"gateway": spread(5), "floor": spread(4)}},
+                                  "100000": {"cpu": {"gateway": spread(9), "floor": spread(8)}}}}
+        self.keep(line)
+        self.report()
+        drawing = ElementTree.parse(self.perf / "plots" / "made-up.svg")
+        texts = [element.text for element in drawing.iter("{http://www.w3.org/2000/svg}text")]
+        self.assertEqual([texts.count(word) for word in ("1000", "100000", "gateway", "floor", "cpu (aaaa)")], [1] * 5)
+
     def test_the_committed_report_fits_the_committed_results(self):
         command = [sys.executable, "-B", str(HERE / "report"), "--check"]
         check = subprocess.run(command, capture_output=True, text=True, check=False)
         self.assertEqual(check.returncode, 0, check.stderr)
+
+
+def ran(us, connections=1_000, rss=500.0, **more):
+    """A result of usher-load in which all that was measured took so many µs per delivery and per connection."""
+    threads = [["usher-shard-0-0", us * connections / 1e6]]
+    return {"connections": connections, "deliveries": connections, "measured": {"thread_cpu_seconds": threads},
+            "afterwards": {"thread_cpu_seconds": threads},
+            "figures": {"cpu_us_per_delivery": us, "rss_bytes_per_connection": rss,
+                        "slab_bytes_per_connection_both_ends": 9_000}, **more}
+
+
+class Scenarios(unittest.TestCase):
+    def test_a_goal_is_met_or_missed_or_missed_by_less_than_the_noise(self):
+        a_a = {"median": 1.0, "min": 0.8, "max": 1.1}
+        verdicts = [bench.verdict({"median": ratio}, a_a) for ratio in (0.9, 1.0, 1.2, 1.3)]
+        self.assertEqual(verdicts, ["met", "met", "missed by less than the noise", "missed"])
+
+    def test_the_floor_is_reached_without_tls(self):
+        floor = bench.Server("floor", types.SimpleNamespace(pid=7), "ws    ws://a/ws\nfloor b,c\n")
+        self.assertEqual(floor.target("wss"), ["--url", "ws://a/ws", "--server-pid", "7", "--floor", "b,c"])
+
+    def test_what_a_gateway_costs_above_the_floor_is_counted_in_seals(self):
+        fanout_wss = bench.scenario("fanout-wss")
+        seal = {"ns": {"message": 100.0}, "sizes": {"record_bytes": 187}}
+        alone = {"one_key": seal, "key_each": {"ns": {"message": 200.0}, "sizes": {}}}
+        runs = [{"gateway": ran(5.15), "floor": ran(5.0), "again": ran(5.15), "alone": alone}] * 2
+        summary = {name: {"a_a_ratio": bench.ratios([1, 1], [1, 1])} for name in bench.PARTS}
+        fanout_wss.judge(summary, runs)
+        one, each = summary["process"]["one_key"], summary["process"]["key_each"]
+        self.assertAlmostEqual(one["seals_above_floor"]["median"], 1.5)
+        self.assertAlmostEqual(each["seals_above_floor"]["median"], 0.75)
+        self.assertEqual((one["goal"], each["goal"]), ("missed", "met"))
+
+    def test_a_ws_handshake_may_cost_1_3_floors_and_a_token(self):
+        handshake = bench.scenario("handshake")
+        for us, goal in ((52.9, "met"), (53.2, "missed")):
+            runs = [{"gateway": ran(us), "floor": ran(40.0), "alone": {"ns": {"jwt_hs256": 1_000}}}]
+            summary = {name: {"a_a_ratio": bench.ratios([1], [1])} for name in handshake.HANDSHAKE}
+            handshake.judge_plain(summary, runs)
+            self.assertEqual(summary["shard_thread"]["goal"], goal)
+
+    def test_tls_handshakes_that_both_sides_count_differently_void_a_run(self):
+        handshake = bench.scenario("handshake")
+        counts = {"full": 0, "resumed": 0}
+
+        def play(full, resumed, connections, seen):
+            def run(_bench, _gateway):
+                counts["full"] += full
+                counts["resumed"] += resumed
+                return {"connections": connections, "tls": seen}
+            gateway = types.SimpleNamespace(metric=lambda series: counts["full" if "full" in series else "resumed"])
+            return handshake.tls_run(None, gateway, types.SimpleNamespace(name="full", run=run))
+
+        play(3, 7, 10, {"full": 3, "resumed": 7, "tickets_offered": 7})
+        for case in ((3, 7, 10, {"full": 4, "resumed": 6}), (3, 6, 10, {"full": 3, "resumed": 6})):
+            self.assertRaises(bench.Failed, play, *case)
+
+    def test_a_ticket_that_was_offered_and_not_taken_shows(self):
+        handshake = bench.scenario("handshake")
+        shards = {"thread_cpu_seconds": [["usher-shard-1-0", 0.3], ["usher-shard-0-0", 0.1], ["usher-control", 9.0]]}
+        result = {"tls": {"tickets_offered": 10, "resumed": 9}, "afterwards": shards}
+        shown = handshake.any_shard([{"two_shards": result}])
+        self.assertEqual((shown["resumed_share"], shown["of_the_other_shard_share"]["median"]), (0.9, 0.375))
+
+    def test_those_without_a_ticket_are_left_out_of_what_a_resumed_handshake_costs(self):
+        handshake = bench.scenario("handshake")
+        result = ran(64.0, connections=1_000, tls={"full": 100, "resumed": 900})
+        self.assertAlmostEqual(handshake.resumed_us(result, 100.0), 60.0)
+
+    def test_growth_is_told_apart_from_the_floors_own(self):
+        scale = bench.scenario("scale")
+        runs = {"1000": (5.0, 4.0, 1_000, 2_000.0), "10000 paced": (9.0, 8.0, 10_000, 900.0),
+                "100000": (10.0, 8.8, 100_000, 1_000.0)}
+        played = {label: {"gateway": ran(of_gateway, count, rss), "floor": ran(of_floor, count, 0.0)}
+                  for label, (of_gateway, of_floor, count, rss) in runs.items()}
+        grown = scale.growth([played, played])
+        self.assertEqual(grown["process_growth"]["gateway"]["median"], 2.0)
+        self.assertEqual(grown["process_growth"]["floor"]["median"], 2.2)
+        self.assertEqual(grown["process_growth"]["gateway_beside_floor"]["median"], 0.909)
+        self.assertEqual((grown["goal"], grown["goal_on_the_same_kernel_path"]), ("missed", "met"))
+        # 100 000 × 1 000 less 1 000 × 2 000, for 99 000.
+        self.assertEqual(grown["rss_bytes_per_further_connection"]["gateway"]["median"], 989.9)
+
+    def test_as_many_connections_as_the_host_holds_and_deliveries_alike(self):
+        scale = bench.scenario("scale")
+        run = bench.Bench("scale", types.SimpleNamespace(short=False))
+        plan = scale.plan(run, 60_000)
+        self.assertEqual(list(plan), ["1000", "10000", "10000 paced", "50000", "60000"])
+        asked = {label: dict(zip(options[::2], options[1::2])) for label, options in plan.items()}
+        self.assertEqual(asked["1000"]["-n"] * asked["1000"]["--bursts"], asked["50000"]["-n"] * asked["50000"]["--bursts"])
+
+    def test_six_shards_hold_100_000_where_a_table_has_20_000(self):
+        self.assertLessEqual(host.share(100_000, 6), host.room(20_000, 6))
+        self.assertGreater(host.share(100_000, 5), host.room(20_000, 5))
 
 
 class Figures(unittest.TestCase):

@@ -16,7 +16,7 @@ import re
 import time
 
 import bench as tools
-from bench import Failed, spread
+from bench import Failed, sample, spread
 
 MEMBERS_SECONDS_MAX = 60
 # As many as one descriptor table and one generator's limit hold beside the members.
@@ -110,7 +110,7 @@ def phase(bench, gateway, traffic, storm, first):
 def wait_for(gateway, connections):
     """Until the gateway has so many connections."""
     deadline = time.monotonic() + MEMBERS_SECONDS_MAX
-    while (found := value(gateway.get("/metrics"), "websocket_clients_total")) != connections:
+    while (found := gateway.metric("websocket_clients_total")) != connections:
         if time.monotonic() > deadline:
             raise Failed(f"{found} connections, not {connections}, after {MEMBERS_SECONDS_MAX} s")
         time.sleep(0.05)
@@ -119,9 +119,9 @@ def wait_for(gateway, connections):
 def counts(gateway):
     """Handshakes so far, the seconds that they took, and deliveries by how long they took."""
     text = gateway.get("/metrics")
-    tls = {name: value(text, f'usher_tls_handshakes_total{{result="{name}"}}') for name in ("full", "resumed", "failed")}
-    turns = value(text, 'usher_loop_turn_seconds_sum{core="0",task="handshakes"}')
-    return {**tls, "false_claims": value(text, "usher_false_claims_total"), "turns_seconds": turns,
+    tls = {name: sample(text, f'usher_tls_handshakes_total{{result="{name}"}}') for name in ("full", "resumed", "failed")}
+    turns = sample(text, 'usher_loop_turn_seconds_sum{core="0",task="handshakes"}')
+    return {**tls, "false_claims": sample(text, "usher_false_claims_total"), "turns_seconds": turns,
             "latency": buckets(text, "usher_delivery_latency_seconds")}
 
 
@@ -153,9 +153,3 @@ def quantile(counted, wanted):
             return round(1e6 * (lower + share * (bound - lower)), 1) if bound != float("inf") else round(1e6 * lower, 1)
         lower, passed = bound, count
     return round(1e6 * lower, 1)
-
-
-def value(text, series):
-    """One sample of the metrics."""
-    found = re.search(rf"^{re.escape(series)} (\S+)$", text, re.MULTILINE)
-    return float(found.group(1)) if found else 0.0
