@@ -7,3 +7,4 @@
 pub mod expiring;
 pub mod history;
 pub mod idempotency;
+pub mod store;

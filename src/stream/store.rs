@@ -1,0 +1,122 @@
+//! What is asked of a stream store, and what it answers.
+//!
+//! Owns the vocabulary alone: [`crate::stream::history`] answers from memory, and what keeps streams elsewhere answers
+//! the same questions in the same way. Every question is answered once.
+
+use std::sync::Arc;
+
+use crate::event::{Event, Position};
+
+/// A question to a stream store. Each is answered once; those about one stream in the order asked.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Ask {
+    /// Store an event as the next of its stream.
+    Append(Append),
+    /// Where the stream stands.
+    Head {
+        /// Which.
+        stream: Arc<str>,
+        /// The newest position that this instance saw; a store that is behind it has lost something and begins a new
+        /// epoch. `None`: it saw none.
+        known: Option<Mark>,
+    },
+    /// Entries after an offset, at most so many.
+    Read {
+        /// Which stream.
+        stream: Arc<str>,
+        /// The history that the offset belongs to.
+        epoch: Arc<str>,
+        /// `0`: from the first entry.
+        after: u64,
+        /// At least 1.
+        count_max: usize,
+    },
+    /// The client has everything up to the offset; cumulative, never falls.
+    Acknowledge {
+        /// Which stream.
+        stream: Arc<str>,
+        /// The history that the offset belongs to; another than the stream's: nothing changes.
+        epoch: Arc<str>,
+        /// Of the newest entry that it has.
+        offset: u64,
+    },
+}
+
+/// A place in a stream that is named beside it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mark {
+    /// Names one unbroken history of the stream.
+    pub epoch: Arc<str>,
+    /// `0`: before the first entry.
+    pub offset: u64,
+}
+
+/// An event to store.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Append {
+    /// Which stream.
+    pub stream: Arc<str>,
+    /// What; without a position.
+    pub event: Event,
+    /// What makes a repeat known; `None`: every append is a first one.
+    pub memory: Option<Memory>,
+    /// As in [`Ask::Head`].
+    pub known: Option<Mark>,
+}
+
+/// Idempotency inside the append, scope = stream, 5 minutes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Memory {
+    /// The caller's.
+    pub key: Arc<str>,
+    /// A hash of what is sent; stable over builds and instances.
+    pub body: u64,
+}
+
+/// What the store says to an [`Ask`].
+#[derive(Clone, Debug, PartialEq)]
+pub enum Answer {
+    /// Stored; the event carries its position now.
+    Appended(Arc<Event>),
+    /// The key had been used for the same body: where that one is.
+    Repeated(Position),
+    /// The key had been used for another body.
+    KeyReused,
+    /// To [`Ask::Head`].
+    Head(Head),
+    /// To [`Ask::Read`].
+    Page(Page),
+    /// To [`Ask::Acknowledge`]: the acknowledged offset as it is now.
+    Acknowledged(u64),
+    /// To any of them.
+    Failed(Failure),
+}
+
+/// Where a stream stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Head {
+    /// Of the running history.
+    pub epoch: Arc<str>,
+    /// Of the newest entry; `0`: there was none.
+    pub offset: u64,
+    /// What clients have; `<= offset`.
+    pub acknowledged: u64,
+}
+
+/// Some entries of a stream, oldest first.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Page {
+    /// Where the stream stood then.
+    pub head: Head,
+    /// They follow `after` without a hole; `None`: they do not join it (other epoch, trimmed, future).
+    pub events: Option<Vec<Arc<Event>>>,
+}
+
+/// Why there is no answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Failure {
+    /// Outcome unknown: repeat with the same key.
+    Unavailable,
+    /// Nothing was stored (out of memory, read-only, …).
+    Refused,
+}
