@@ -58,7 +58,7 @@ impl Shard {
             Identity { user: user(slot), expires_at_ms: START.wall_ms + 3_600_000, rooms: Arc::new([]) };
         self.handle(Input::Open { conn, dialect: Dialect::Ticketing, identity: Some(identity) });
         let position = Position { stream: "user:u".into(), epoch: "e".into(), offset: 0 };
-        self.handle(Input::Admitted { conn, position });
+        self.handle(Input::Admitted { conn, position: Some(position) });
     }
 
     fn handle(&mut self, input: Input<'_>) {

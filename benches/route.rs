@@ -20,7 +20,8 @@ use usher::{
     event::{Address, Class, Event, LatestKey, Target},
     ids::{ConnId, ShardId},
     mesh::{Mailbox, ToShard},
-    route::{Input, Output, Route, ShardView, directory::Directory},
+    route::{Input, Instances, Output, Route, ShardView, directory::Directory},
+    stream::history::{Bounds, History},
 };
 
 const NOW: Now = Now { mono_ns: 1_000_000_000_000, wall_ms: 1_700_000_000_000 };
@@ -88,8 +89,17 @@ fn event(target: Target, class: Class) -> Event {
     }
 }
 
+/// The stream store answers what the router asked, as the control loop lets it.
+fn answer(route: &mut Route, store: &mut History, shards: &[ShardView], out: &mut Vec<Output>) {
+    while let Some(Output::Ask { ticket, ask }) = out.pop_if(|last| matches!(last, Output::Ask { .. })) {
+        let answer = store.answer(NOW, ask);
+        route.handle(NOW, Input::Answered { ticket, answer, shards }, out);
+    }
+}
+
 fn publish(c: &mut Criterion) {
-    let mut route = Route::new(&Settings::default(), 1);
+    let mut route = Route::new(&Settings::default(), Instances::One);
+    let mut store = History::new(Bounds::from(&Settings::default().streams), 1);
     let mut out = Vec::new();
     for (number, address) in (0..).zip(users()) {
         route.handle(NOW, Input::Members { shard: shard_of(number), address, count: 1 }, &mut out);
@@ -116,6 +126,7 @@ fn publish(c: &mut Criterion) {
                 let idempotency_key = keyed.then(|| format!("key-{next}").into());
                 let call = Input::Publish { token: 1, event, idempotency_key, shards: &shards };
                 route.handle(NOW, call, &mut out);
+                answer(&mut route, &mut store, &shards, &mut out);
                 assert!(matches!(out.last(), Some(Output::Answer { result: Ok(_), .. })));
                 out.clear();
             });
@@ -131,7 +142,8 @@ fn publish(c: &mut Criterion) {
 }
 
 fn admission(c: &mut Criterion) {
-    let mut route = Route::new(&Settings::default(), 1);
+    let mut route = Route::new(&Settings::default(), Instances::One);
+    let mut store = History::new(Bounds::from(&Settings::default().streams), 1);
     let mut out = Vec::new();
     let mut next = 0;
     c.bench_function("admit a user and let it go", |b| {
@@ -140,6 +152,7 @@ fn admission(c: &mut Criterion) {
             let (user, shard) = (user(next), shard_of(next));
             let conn = ConnId::new(shard, 0, next);
             route.handle(NOW, Input::Admit { conn, user: user.clone(), user_connections: 1 }, &mut out);
+            answer(&mut route, &mut store, &[], &mut out);
             let address = Address::User(user);
             route.handle(NOW, Input::Members { shard, address, count: 0 }, &mut out);
             out.clear();

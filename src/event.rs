@@ -108,7 +108,7 @@ pub struct Receipt {
     pub position: Option<Position>,
 }
 
-/// Why an event was not accepted. Nothing was stored and nothing sent, whichever it is.
+/// Why an event was not accepted. Nothing was sent, and but for [`Refusal::OutcomeUnknown`] nothing stored.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
     /// A mailbox on the way is full; the caller may repeat after the delay.
@@ -123,6 +123,15 @@ pub enum Refusal {
     /// The gateway is stopping.
     #[error("the gateway is shutting down")]
     Draining,
+    /// The store did not say whether it stored the event: repeating with the same idempotency key is safe.
+    #[error("the stream store did not answer: repeat with the same idempotency key")]
+    OutcomeUnknown,
+    /// The store cannot store anything at the moment.
+    #[error("the stream store refused, try again in {retry_after_ms} ms")]
+    NotStored {
+        /// Milliseconds until it is worth trying again.
+        retry_after_ms: u32,
+    },
 }
 
 /// What control says to who comes into a room that it decides about.
@@ -132,6 +141,39 @@ pub struct RoomEntry {
     pub members: u32,
     /// Head of the room's stream, where it is kept: what follows it is delivered to the newcomer, nothing before.
     pub position: Option<Position>,
+}
+
+/// What a client that was here before wants to have again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Resume {
+    /// What follows these positions.
+    Streams(Vec<Position>),
+    /// What no connection of its user acknowledged.
+    Unacknowledged,
+}
+
+/// Some stored events for one connection, oldest first.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ReplayPage {
+    /// Which stream.
+    pub stream: Arc<str>,
+    /// The running history.
+    pub epoch: Arc<str>,
+    /// At most [`crate::limits::PAGE_EVENTS_MAX`]; each follows the one before, the first the offset that was asked.
+    pub events: Vec<Arc<Event>>,
+    /// `None`: more follows, when the connection asks for it.
+    pub end: Option<ReplayEnd>,
+}
+
+/// The last page of a stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ReplayEnd {
+    /// Nothing is missing.
+    pub recovered: bool,
+    /// The offset that the page was asked after.
+    pub from: u64,
+    /// The offset that the connection has now; what follows comes live.
+    pub to: u64,
 }
 
 /// Why a connection does not come into a room.

@@ -142,6 +142,28 @@ pub const VERSION_AGE_MAX: Duration = Duration::from_secs(3600);
 /// Versions remembered at once; the one not updated for longest goes first.
 pub const VERSIONS_MAX: usize = 1 << 20;
 
+/// Appends that the stream store was asked for and has not answered. More are refused.
+pub const APPENDS_MAX: usize = 4_096;
+/// Bytes of their payloads.
+pub const APPENDS_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// Reads of the store under way at once, one per stream; a page of the largest events is 16 MiB.
+pub const READS_MAX: usize = 64;
+/// Reads that wait for their turn. Holds one for each connection that a machine can have; beyond it a client is told that
+/// it cannot be given what it missed.
+pub const READS_WAITING_MAX: usize = 1 << 17;
+/// Streams whose head is asked for at once; the others wait.
+pub const HEADS_MAX: usize = 1_024;
+/// Streams with an acknowledgement under way; one of another stream is dropped then, and made up for by the next.
+pub const ACKNOWLEDGEMENTS_MAX: usize = 16_384;
+/// Stored events of one read, and of one page that a connection gets.
+pub const PAGE_EVENTS_MAX: usize = 64;
+/// Stored events of one stream that came before their turn and are kept; the rest is read again.
+pub const PARKED_EVENTS_MAX: usize = 64;
+/// How long a connection's entry waits for a stream's head, before it goes on without a position.
+pub const HEAD_TIME_MAX: Duration = Duration::from_millis(250);
+/// What a caller is told to wait when the store refuses.
+pub const STORE_RETRY: Duration = Duration::from_secs(1);
+
 /// Answers and orders that wait for room in one shard's mailbox.
 pub const HELD_BACK_MAX: usize = 65_536;
 /// What a caller is told to wait when a mailbox on the way is full.
@@ -164,6 +186,9 @@ pub const GRPC_STREAMS_MAX: u32 = 1_024;
 /// Rooms with a label of their own in the metrics; the rest is `other`.
 pub const LABELLED_ROOMS_MAX: usize = 50;
 
+const _: () =
+    assert!(APPENDS_MAX <= DELIVERIES_RESERVE, "what may wait takes no room from what is being stored");
+const _: () = assert!(APPENDS_BYTES_MAX < TO_SHARD_BYTES_MAX && EVENT_BYTES_MAX < APPENDS_BYTES_MAX);
 const _: () = assert!(DELIVERIES_RESERVE < TO_SHARD_MESSAGES_MAX, "what may wait gets its turn");
 const _: () =
     assert!(EVENT_BYTES_MAX < GRPC_MESSAGE_BYTES_MAX, "too big a payload is told from too big a call");

@@ -355,6 +355,28 @@ pub struct ControlCells {
     pub rooms_full: Cell,
     /// Answers to a shard given up since even the list of what waits for it was full.
     pub replies_lost: Cell,
+    /// Events that the stream store took.
+    pub appends: Cell,
+    /// Events that it did not take, or did not say so.
+    pub appends_failed: Cell,
+    /// Reads of the store that were answered.
+    pub stream_reads: Cell,
+    /// Reads for clients refused since too many waited.
+    pub stream_reads_refused: Cell,
+    /// Stored events that clients got again.
+    pub replayed: Cell,
+    /// Reads of what other instances had published and this one had missed.
+    pub gaps: Cell,
+    /// Events that they brought.
+    pub gap_events: Cell,
+    /// Times that a stream's connections were told that they missed something for good.
+    pub resyncs: Cell,
+    /// Events of other instances, not stored, that were delivered here.
+    pub heard: Cell,
+    /// Deliveries of such events that found no room in a mailbox.
+    pub heard_lost: Cell,
+    /// Questions to the store without an answer so far (gauge).
+    pub store_asked: Cell,
     /// Streams with a head (gauge).
     pub streams: Cell,
     /// Entries of all streams (gauge).

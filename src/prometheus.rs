@@ -274,11 +274,35 @@ fn routing(text: &mut Text, control: &ControlCells) {
     text.one("usher_events_repeated_total", Counter, help, control.repeated.get());
     let help = "Latest values older than what was sent.";
     text.one("usher_events_stale_total", Counter, help, control.stale.get());
+    streams(text, control);
+    text.one("usher_versions", Gauge, "Versions of Latest values remembered.", control.versions.get());
+}
+
+/// What is stored, and what other instances stored.
+fn streams(text: &mut Text, control: &ControlCells) {
+    let stored = [("stored", control.appends.get()), ("failed", control.appends_failed.get())];
+    text.by("usher_stream_appends_total", "Events that the stream store was given.", "result", &stored);
+    let reads = [("answered", control.stream_reads.get()), ("refused", control.stream_reads_refused.get())];
+    text.by("usher_stream_reads_total", "Reads of the stream store, by result.", "result", &reads);
+    let help = "Questions that the stream store has not answered.";
+    text.one("usher_stream_questions", Gauge, help, control.store_asked.get());
+    text.one(
+        "usher_replayed_events_total",
+        Counter,
+        "Events that clients got again.",
+        control.replayed.get(),
+    );
+    let help = "Reads of what other instances had published and this one had missed.";
+    text.one("usher_stream_gaps_total", Counter, help, control.gaps.get());
+    text.one("usher_stream_gap_events_total", Counter, "Events that they brought.", control.gap_events.get());
+    let help = "Times that a stream's connections were told that they missed something for good.";
+    text.one("usher_stream_resyncs_total", Counter, help, control.resyncs.get());
+    let heard = [("heard", control.heard.get()), ("lost", control.heard_lost.get())];
+    text.by("usher_heard_events_total", "Events of other instances that are not stored.", "result", &heard);
     text.one("usher_streams", Gauge, "Streams with a head.", control.streams.get());
     text.one("usher_stream_entries", Gauge, "Events kept for resume.", control.stream_entries.get());
     text.one("usher_stream_bytes", Gauge, "Bytes of events kept for resume.", control.stream_bytes.get());
     text.one("usher_idempotency_keys", Gauge, "Keys remembered.", control.idempotency_keys.get());
-    text.one("usher_versions", Gauge, "Versions of Latest values remembered.", control.versions.get());
 }
 
 /// Type of a metric.

@@ -218,6 +218,8 @@ pub struct Streams {
     pub count_max: usize,
     /// `STREAM_MAX_AGE`: of an entry; 10 minutes.
     pub age_max: Duration,
+    /// `LEDGER_MAX_AGE`: of an entry that a user did not acknowledge; 24 hours.
+    pub ledger_age_max: Duration,
     /// `ROOM_STREAMS`: globs of rooms that are kept; none.
     pub rooms: Vec<String>,
 }
@@ -317,7 +319,12 @@ impl Default for Settings {
                 outbox_messages_max: 256,
                 outbox_bytes_max: 262_144,
             },
-            streams: Streams { count_max: 1_000, age_max: Duration::from_secs(600), rooms: Vec::new() },
+            streams: Streams {
+                count_max: 1_000,
+                age_max: Duration::from_secs(600),
+                ledger_age_max: Duration::from_secs(24 * 3_600),
+                rooms: Vec::new(),
+            },
             callers: Callers::default(),
             shutdown: Shutdown { timeout: Duration::from_secs(30), drain_delay: Duration::ZERO },
             log: Log { level: "info".into(), format: LogFormat::Json },

@@ -3,7 +3,11 @@
 //! Owns the router and the links. No `async`: everything here happens at once. Invariant: between two calls into
 //! the router all its outputs were applied, so that a view of the mailboxes is never out of date.
 
-use std::{collections::HashMap, sync::Arc, task::Context};
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::Arc,
+    task::Context,
+};
 
 use tokio::sync::{Notify, oneshot};
 
@@ -15,14 +19,18 @@ use crate::{
         leaving::Phase,
         link::{Link, ShardLink},
     },
-    event::{Class, Event, Receipt, Refusal},
+    event::{Class, Event, Position, Receipt, Refusal},
     ids::{ConnId, ShardId},
     limits::OVERLOAD_RETRY,
     mesh::{ToControl, ToShard},
     metrics::Cell,
     net::listener,
-    route::{Input, Output, Route, ShardView, Token},
+    route::{Input, Instances, Output, Route, ShardView, Ticket, Token},
     status::Status,
+    stream::{
+        history::{Bounds, History},
+        store::Ask,
+    },
     wire::command::RequestId,
 };
 
@@ -31,6 +39,10 @@ pub(super) struct Desk {
     shutdown: Shutdown,
     status: Arc<Status>,
     route: Route,
+    /// The stream store: memory, so that it answers at once.
+    store: History,
+    /// What the router asked of it and was not told yet, in order.
+    asks: VecDeque<(Ticket, Ask)>,
     links: Vec<Link>,
     /// Whoever waits for an answer of the router's.
     waiting: HashMap<Token, ReplyTo>,
@@ -71,7 +83,9 @@ impl Desk {
         Self {
             shutdown: parts.settings.shutdown.clone(),
             status: parts.status,
-            route: Route::new(parts.settings, parts.seed),
+            route: Route::new(parts.settings, Instances::One),
+            store: History::new(Bounds::from(&parts.settings.streams), parts.seed),
+            asks: VecDeque::new(),
             links: parts.shards.into_iter().map(Link::new).collect(),
             unknown_key: parts.unknown_key,
             waiting: HashMap::new(),
@@ -158,6 +172,16 @@ impl Desk {
                 let wants_answer = request.is_some() || event.class != Class::Ephemeral;
                 self.messages.push((*event, wants_answer.then_some(ReplyTo::Connection(conn, request))));
             }
+            ToControl::Resume { conn, user, resume } => {
+                self.route_input(now, Input::Resume { conn, user, resume: *resume });
+            }
+            ToControl::ReplayMore { conn, stream, epoch, after } => {
+                let position = Position { stream, epoch, offset: after };
+                self.route_input(now, Input::ReplayMore { conn, position });
+            }
+            ToControl::Acknowledge { stream, epoch, offset } => {
+                self.route_input(now, Input::Acknowledge { position: Position { stream, epoch, offset } });
+            }
             ToControl::Drained => self.links[shard.index()].drained = true,
             ToControl::UnknownKey => {
                 self.status.control.unknown_keys.add(1);
@@ -235,10 +259,24 @@ impl Desk {
     fn route_input(&mut self, now: Now, input: Input<'_>) {
         self.route.handle(now, input, &mut self.outputs);
         self.apply();
+        self.answer_asks(now);
     }
 
     /// For inputs whose outcome depends on the room in mailboxes.
     fn route_viewed(&mut self, now: Now, input: impl for<'v> FnOnce(&'v [ShardView]) -> Input<'v>) {
+        self.route_once(now, input);
+        self.answer_asks(now);
+    }
+
+    /// What the router is told may make it ask again.
+    fn answer_asks(&mut self, now: Now) {
+        while let Some((ticket, ask)) = self.asks.pop_front() {
+            let answer = self.store.answer(now, ask);
+            self.route_once(now, |shards| Input::Answered { ticket, answer, shards });
+        }
+    }
+
+    fn route_once(&mut self, now: Now, input: impl for<'v> FnOnce(&'v [ShardView]) -> Input<'v>) {
         let mut views = std::mem::take(&mut self.views);
         views.clear();
         views.extend(self.links.iter().zip(&self.status.cells).map(|(link, cells)| ShardView {
@@ -248,8 +286,9 @@ impl Desk {
             lagging: link.is_lagging(),
             connections: cells.connections.get() as u32,
         }));
-        self.route_input(now, input(&views));
+        self.route.handle(now, input(&views), &mut self.outputs);
         self.views = views;
+        self.apply();
     }
 
     fn apply(&mut self) {
@@ -271,6 +310,15 @@ impl Desk {
                     self.links[shard.index()].order(ToShard::Disconnect { user });
                 }
                 Output::Disconnected { token, connections } => self.disconnected(token, connections),
+                Output::Ask { ticket, ask } => self.asks.push_back((ticket, ask)),
+                // There is no other instance.
+                Output::Interest { .. } | Output::Share { .. } => {}
+                Output::Resync { shard, position } => {
+                    self.links[shard.index()].order(ToShard::Resync { position });
+                }
+                Output::Replay { conn, page } => {
+                    self.answer_shard(conn.shard(), ToShard::Replay { conn, page });
+                }
                 Output::RoomCount { shard, room, others } => {
                     self.links[shard.index()].order(ToShard::RoomCount { room, others });
                 }
@@ -328,6 +376,7 @@ impl Desk {
             self.second(now);
         }
         self.announce(now);
+        self.route_viewed(now, |shards| Input::Clock { shards });
         let cells = &self.status.control;
         let directory = self.route.directory();
         cells.users.set(directory.user_count() as u64);
@@ -352,6 +401,7 @@ impl Desk {
         }
         self.messages_before = messages;
         self.second_ends_ns = now.mono_ns + SECOND_NS;
+        self.store.expire(now);
         self.route_viewed(now, |shards| Input::Tick { shards });
     }
 
@@ -369,10 +419,21 @@ impl Desk {
         cells.denied.set(counts.denied);
         cells.joined.set(counts.joined);
         cells.rooms_full.set(counts.rooms_full);
-        cells.streams.set(sequencer.history().stream_count() as u64);
-        cells.stream_entries.set(sequencer.history().entry_count() as u64);
-        cells.stream_bytes.set(sequencer.history().bytes() as u64);
-        cells.idempotency_keys.set(sequencer.key_count() as u64);
+        cells.appends.set(counts.appended);
+        cells.appends_failed.set(counts.appends_failed);
+        cells.stream_reads.set(counts.reads);
+        cells.stream_reads_refused.set(counts.reads_refused);
+        cells.replayed.set(counts.replayed);
+        cells.gaps.set(counts.gaps);
+        cells.gap_events.set(counts.filled);
+        cells.resyncs.set(counts.resyncs);
+        cells.heard.set(counts.heard);
+        cells.heard_lost.set(counts.lost);
+        cells.store_asked.set(self.route.asked().0 as u64);
+        cells.streams.set(self.store.stream_count() as u64);
+        cells.stream_entries.set(self.store.entry_count() as u64);
+        cells.stream_bytes.set(self.store.bytes() as u64);
+        cells.idempotency_keys.set((sequencer.key_count() + self.store.key_count()) as u64);
         cells.versions.set(sequencer.version_count() as u64);
         for (link, cells) in self.links.iter().zip(&cells.mailboxes) {
             link.measure(cells);

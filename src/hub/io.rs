@@ -95,8 +95,8 @@ pub enum Input<'a> {
     Admitted {
         /// The connection that asked.
         conn: ConnId,
-        /// Head of the user's stream.
-        position: Position,
+        /// Head of the user's stream; `None`: not known yet.
+        position: Option<Position>,
     },
     /// Control: the user may not connect.
     Denied {

@@ -97,12 +97,12 @@ impl Hub {
         turn.out.push(Output::Admit { conn, user, user_connections });
     }
 
-    pub(super) fn admitted(&mut self, turn: &mut Turn<'_>, conn: ConnId, position: &Position) {
+    pub(super) fn admitted(&mut self, turn: &mut Turn<'_>, conn: ConnId, position: Option<&Position>) {
         let Some(record) = self.connections.get_mut(conn) else { return };
         if record.awaits != Awaits::Admission {
             return;
         }
-        let streams = std::slice::from_ref(position);
+        let streams = position.map(std::slice::from_ref).unwrap_or_default();
         match record.stage {
             Stage::Pending => {
                 record.awaits = Awaits::Nothing;

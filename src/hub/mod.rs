@@ -171,7 +171,7 @@ impl Hub {
                 self.verified(turn, login::Answer { conn, purpose, request, result });
             }
             Input::Reply { conn, request, reply } => self.reply(turn, conn, request, reply),
-            Input::Admitted { conn, position } => self.admitted(turn, conn, &position),
+            Input::Admitted { conn, position } => self.admitted(turn, conn, position.as_ref()),
             Input::Denied { conn, denial, retry_after_ms } => self.denied(turn, conn, denial, retry_after_ms),
             Input::JoinDecided { conn, attempt, outcome } => self.join_decided(turn, conn, attempt, outcome),
             Input::Deliver(event) => self.deliver(turn, event),

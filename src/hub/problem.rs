@@ -43,5 +43,6 @@ impl Problem {
     pub(super) const TOO_MANY_FAILURES: Self =
         Self::new("rate_limited", "too many refused tokens from this address");
     pub(super) const TOO_MANY_ROOMS: Self = Self::new("too_many_rooms", "a connection may be in 128 rooms");
+    pub(super) const UNAVAILABLE: Self = Self::new("unavailable", "the message could not be stored");
     pub(super) const UNKNOWN_TYPE: Self = Self::new("unknown_type", "nobody here understands this type");
 }

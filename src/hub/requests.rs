@@ -114,6 +114,10 @@ impl Hub {
             }
             Err(Refusal::Draining) => Problem::DRAINING,
             Err(Refusal::KeyReused) => Problem::KEY_REUSED,
+            Err(Refusal::OutcomeUnknown) => Problem::UNAVAILABLE,
+            Err(Refusal::NotStored { retry_after_ms }) => {
+                Problem::UNAVAILABLE.after(u64::from(retry_after_ms))
+            }
         };
         self.send_problem(turn, conn, (request.as_ref(), Some("room:message")), problem);
     }

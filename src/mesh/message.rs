@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use crate::{
-    event::{Address, Denial, Event, Position, Receipt, Refusal, RoomDenial, RoomEntry},
+    event::{Address, Denial, Event, Position, Receipt, Refusal, ReplayPage, Resume, RoomDenial, RoomEntry},
     ids::ConnId,
     mesh::Weigh,
     wire::command::RequestId,
@@ -23,8 +23,9 @@ pub enum ToShard {
     Admitted {
         /// The connection that asked.
         conn: ConnId,
-        /// Head of the user's stream; the position of the last stored event, offset 0 if there is none.
-        position: Position,
+        /// Head of the user's stream; the position of the last stored event, offset 0 if there is none. `None`: it could
+        /// not be learnt in time; [`ToShard::Resync`] follows when it is.
+        position: Option<Position>,
     },
     /// The other answer to [`ToControl::Admit`]. If the mailbox is full: as `Admitted`.
     Denied {
@@ -63,6 +64,22 @@ pub enum ToShard {
         /// Whose.
         user: Arc<str>,
     },
+    /// Stored events that a connection asked for, [`ToControl::Resume`] or [`ToControl::ReplayMore`].
+    ///
+    /// If the mailbox is full: as `Admitted`. Should even the list of what waits for room be full, it is lost and counted.
+    Replay {
+        /// The connection that asked.
+        conn: ConnId,
+        /// What.
+        page: Box<ReplayPage>,
+    },
+    /// Who has this stream has missed something that cannot be had again. Events that follow the position come behind it.
+    ///
+    /// If the mailbox is full: control tells it later, and nothing of the stream before.
+    Resync {
+        /// Where the stream stands now.
+        position: Position,
+    },
     /// How many members a room has on the other shards together, for `room:joined`.
     ///
     /// Sent at most once a second per room and shard, when it changed. If the mailbox has no room to spare: it stays
@@ -88,7 +105,11 @@ pub enum ToShard {
 impl Weigh for ToShard {
     /// Of payloads alone. One that goes to several shards counts for each.
     fn bytes(&self) -> usize {
-        if let Self::Deliver(event) = self { event.payload.len() } else { 0 }
+        match self {
+            Self::Deliver(event) => event.payload.len(),
+            Self::Replay { page, .. } => page.events.iter().map(|event| event.payload.len()).sum(),
+            _ => 0,
+        }
     }
 }
 
@@ -154,6 +175,36 @@ pub enum ToControl {
         request: Option<RequestId>,
         /// What; boxed, since a mailbox has a slot of the largest message's size for each that it can hold.
         event: Box<Event>,
+    },
+    /// A client that was here before wants what it missed. If the mailbox is full: the client gets `system:error`
+    /// overloaded.
+    Resume {
+        /// The connection.
+        conn: ConnId,
+        /// Its user; `None`: it has none.
+        user: Option<Arc<str>>,
+        /// What; streams that it may have.
+        resume: Box<Resume>,
+    },
+    /// The connection's outbox has room for the next page. If the mailbox is full: the shard tries again.
+    ReplayMore {
+        /// The connection.
+        conn: ConnId,
+        /// Which stream.
+        stream: Arc<str>,
+        /// The history that the offset belongs to.
+        epoch: Arc<str>,
+        /// What it has already.
+        after: u64,
+    },
+    /// A client has everything of a stream up to the offset. If the mailbox is full: dropped; the next one says more.
+    Acknowledge {
+        /// Which stream.
+        stream: Arc<str>,
+        /// The history that the offset belongs to.
+        epoch: Arc<str>,
+        /// Up to it.
+        offset: u64,
     },
     /// Nothing is connected any more after [`ToShard::Drain`]. If the mailbox is full: tried again.
     Drained,

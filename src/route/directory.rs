@@ -108,6 +108,14 @@ impl Directory {
         self.rooms.get(room)
     }
 
+    /// Whether anybody of the address is connected.
+    pub fn holds(&self, address: &Address) -> bool {
+        match address {
+            Address::User(user) => self.users.contains_key(user),
+            Address::Room(room) => self.rooms.contains_key(room),
+        }
+    }
+
     /// Connections of a user on all shards.
     pub fn user_connections(&self, user: &str) -> u32 {
         self.user(user).map_or(0, Holding::total)

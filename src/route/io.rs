@@ -3,12 +3,25 @@
 use std::sync::Arc;
 
 use crate::{
-    event::{Address, Denial, Event, Position, Receipt, Refusal, RoomDenial, RoomEntry},
+    event::{Address, Denial, Event, Position, Receipt, Refusal, ReplayPage, Resume, RoomDenial, RoomEntry},
     ids::{ConnId, ShardId},
+    stream::store::{Answer, Ask},
 };
 
 /// Names a call while its answer is on the way; the control loop's own.
 pub type Token = u64;
+
+/// Names a question to the stream store while its answer is on the way; the router's own.
+pub type Ticket = u64;
+
+/// Whether others share streams and rooms with this instance.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Instances {
+    /// Nobody does: nothing is shared, and what the store answers is all there is.
+    One,
+    /// Others do: what is not stored is shared with them, and streams that have connections here are followed.
+    Several,
+}
 
 /// One shard as the router has to know it.
 #[derive(Clone, Copy, Debug, Default)]
@@ -23,12 +36,6 @@ pub struct ShardView {
     pub lagging: bool,
     /// Open connections, anonymous ones included.
     pub connections: u32,
-}
-
-impl ShardView {
-    pub(super) fn takes(&self, event: &Event) -> bool {
-        self.free > 0 && event.payload.len() <= self.free_bytes
-    }
 }
 
 /// Everything that can happen to the router.
@@ -101,6 +108,66 @@ pub enum Input<'a> {
         /// All shards, by index.
         shards: &'a [ShardView],
     },
+    /// The store answers.
+    Answered {
+        /// Which question: [`Output::Ask`].
+        ticket: Ticket,
+        /// What it says.
+        answer: Answer,
+        /// All shards, by index.
+        shards: &'a [ShardView],
+    },
+    /// The other instances can be reached; [`Input::Subscribed`] follows for each address of interest.
+    Up,
+    /// They cannot be reached, or something of theirs was lost.
+    Down,
+    /// What is published for the address from now on is heard here. Told after each interest, and again after each loss.
+    Subscribed {
+        /// Which user or room.
+        address: Address,
+    },
+    /// Something that an instance published: with a position what is stored, this instance's own too.
+    Heard {
+        /// What.
+        event: Arc<Event>,
+        /// All shards, by index.
+        shards: &'a [ShardView],
+    },
+    /// Something that every instance hears from outside: each delivers it to its own connections.
+    Foreign {
+        /// What; without a position.
+        event: Event,
+        /// Whether this instance is the one that stores what is to be stored.
+        ingests: bool,
+        /// All shards, by index.
+        shards: &'a [ShardView],
+    },
+    /// A client wants what it missed; see [`crate::mesh::ToControl::Resume`].
+    Resume {
+        /// Its connection.
+        conn: ConnId,
+        /// Its user.
+        user: Option<Arc<str>>,
+        /// What.
+        resume: Resume,
+    },
+    /// It wants the next page; see [`crate::mesh::ToControl::ReplayMore`].
+    ReplayMore {
+        /// Its connection.
+        conn: ConnId,
+        /// Where it stands.
+        position: Position,
+    },
+    /// A client has everything of a stream up to a position.
+    Acknowledge {
+        /// Up to it.
+        position: Position,
+    },
+    /// A tenth of a second has passed.
+    Clock {
+        /// All shards, by index.
+        shards: &'a [ShardView],
+    },
     /// A second has passed.
     Tick {
         /// All shards, by index.
@@ -122,8 +189,8 @@ pub enum Output {
     Admitted {
         /// The connection that asked.
         conn: ConnId,
-        /// Head of the user's stream.
-        position: Position,
+        /// Head of the user's stream; `None`: it could not be learnt in time.
+        position: Option<Position>,
     },
     /// The user may not connect.
     Denied {
@@ -163,6 +230,39 @@ pub enum Output {
         token: Token,
         /// How many connections the directory counted.
         connections: u32,
+    },
+    /// Ask the stream store; the answer is [`Input::Answered`].
+    Ask {
+        /// Comes back in the answer.
+        ticket: Ticket,
+        /// What.
+        ask: Ask,
+    },
+    /// Whether this instance wants to hear what is published for an address. State: the last one counts.
+    Interest {
+        /// Which user or room.
+        address: Address,
+        /// It does, or not any more.
+        on: bool,
+    },
+    /// Publish to the other instances what is not stored.
+    Share {
+        /// What; to a user, a room or everyone.
+        event: Arc<Event>,
+    },
+    /// Who has the stream on a shard has missed something; the mailbox had room to spare.
+    Resync {
+        /// Which shard.
+        shard: ShardId,
+        /// Where the stream stands.
+        position: Position,
+    },
+    /// Stored events that a connection asked for.
+    Replay {
+        /// The connection.
+        conn: ConnId,
+        /// What.
+        page: Box<ReplayPage>,
     },
     /// A shard should know how many members a room has on the other shards; its mailbox had room to spare.
     RoomCount {

@@ -1,30 +1,43 @@
 //! Which shards get an event, and which place in which stream it has. Pure.
 //!
-//! Owns the directory, the sequencer and who is present in which room. Never waits for a shard: counts are what shards
-//! told so far, and a shard that is behind with telling gets everything. Invariant: an event is refused before
-//! anything of it was stored or sent, or else goes to every shard that may hold its target. Talks to the control loop
-//! through [`Input`] and [`Output`].
+//! Owns the directory, the sequencer, who is present in which room, what the stream store was asked, and how far streams
+//! were delivered that other instances publish to as well. Never waits: counts are what shards told so far, a shard that
+//! is behind with telling gets everything, and the store's answers are inputs. Talks to the control loop through [`Input`]
+//! and [`Output`].
 
 pub mod classify;
 mod counts;
+mod cursor;
 pub mod directory;
+mod entries;
+mod following;
 pub mod io;
 mod presence;
+mod publishing;
+mod questions;
+mod replay;
 pub mod sequencer;
+mod turn;
 
 use std::sync::Arc;
 
-pub use self::io::{Input, Output, ShardView, Token};
+pub use self::io::{Input, Instances, Output, ShardView, Ticket, Token};
 use crate::{
     clock::Now,
     config::Settings,
-    event::{Address, Class, Denial, Event, Receipt, Refusal, RoomDenial, RoomEntry, Target},
-    ids::{ConnId, ShardId},
-    limits::{ANNOUNCED_ROOM_MEMBERS_MAX, OVERLOAD_RETRY, TOO_MANY_CONNECTIONS_RETRY},
+    event::{Class, Event, Target},
+    ids::ShardId,
+    limits::ANNOUNCED_ROOM_MEMBERS_MAX,
     route::{
         directory::{Directory, Holding},
+        entries::Join,
+        following::Following,
         presence::{Announcement, Presence},
-        sequencer::{Plan, Sequencer, Verdict},
+        publishing::Publication,
+        questions::Questions,
+        replay::Acknowledgements,
+        sequencer::Sequencer,
+        turn::Turn,
     },
     wire::ticketing::room_user_payload,
 };
@@ -50,6 +63,28 @@ pub struct Counts {
     pub joined: u64,
     /// Joins refused since the room was full.
     pub rooms_full: u64,
+    /// Events that the store took.
+    pub appended: u64,
+    /// Events that it did not take, or did not say so.
+    pub appends_failed: u64,
+    /// Reads of the store that were answered.
+    pub reads: u64,
+    /// Reads for clients refused since too many waited.
+    pub reads_refused: u64,
+    /// Stored events that clients got again.
+    pub replayed: u64,
+    /// Gaps in what other instances published that were read from the store.
+    pub gaps: u64,
+    /// Events that such reads brought.
+    pub filled: u64,
+    /// Times that a stream's connections were told that they missed something for good.
+    pub resyncs: u64,
+    /// Events of other instances, not stored, that were delivered here.
+    pub heard: u64,
+    /// Deliveries of such events that found no room.
+    pub lost: u64,
+    /// Acknowledgements given up since too many were under way, or of no stream.
+    pub acknowledgements_dropped: u64,
 }
 
 /// The router of one instance.
@@ -58,6 +93,10 @@ pub struct Route {
     directory: Directory,
     sequencer: Sequencer,
     presence: Presence,
+    questions: Questions,
+    /// `None`: there is no other instance.
+    following: Option<Following>,
+    acknowledgements: Acknowledgements,
     connections_per_user_max: u32,
     /// 0: no limit.
     room_members_max: u32,
@@ -65,12 +104,15 @@ pub struct Route {
 }
 
 impl Route {
-    /// Nothing connected, nothing stored. The seed must differ between starts.
-    pub fn new(settings: &Settings, seed: u64) -> Self {
+    /// Nothing connected, nothing asked.
+    pub fn new(settings: &Settings, instances: Instances) -> Self {
         Self {
             directory: Directory::default(),
-            sequencer: Sequencer::new(&settings.streams, seed),
+            sequencer: Sequencer::new(&settings.streams),
             presence: Presence::default(),
+            questions: Questions::default(),
+            following: (instances == Instances::Several).then(Following::default),
+            acknowledgements: Acknowledgements::new(),
             connections_per_user_max: settings.limits.connections_per_user_max,
             room_members_max: settings.limits.room_members_max,
             counts: Counts::default(),
@@ -79,36 +121,51 @@ impl Route {
 
     /// Takes what happened and appends what is to be done.
     pub fn handle(&mut self, now: Now, input: Input<'_>, out: &mut Vec<Output>) {
+        let shards = match &input {
+            Input::Announce { shards }
+            | Input::Publish { shards, .. }
+            | Input::Disconnect { shards, .. }
+            | Input::Answered { shards, .. }
+            | Input::Heard { shards, .. }
+            | Input::Foreign { shards, .. }
+            | Input::Clock { shards }
+            | Input::Tick { shards } => shards,
+            _ => &[][..],
+        };
+        let turn = &mut Turn::new(now, shards, out);
         match input {
-            Input::Members { shard, address, count } => self.directory.set(shard, &address, count),
-            Input::Admit { conn, user, user_connections } => {
-                let output = self.admit(conn, user, user_connections);
-                out.push(output);
-            }
+            Input::Members { shard, address, count } => self.members(turn, shard, &address, count),
+            Input::Admit { conn, user, user_connections } => self.admit(turn, conn, user, user_connections),
             Input::Join { conn, attempt, room, members, newcomer } => {
-                let outcome = self.join(conn.shard(), room, members, newcomer);
-                out.push(Output::JoinDecided { conn, attempt, outcome });
+                self.join(turn, Join { conn, attempt, room, members, newcomer });
             }
             Input::Present { room, user, present, conn } => self.presence.set(&room, &user, present, conn),
-            Input::Announce { shards } => self.announce(now, shards, out),
-            Input::Publish { token, event, idempotency_key, shards } => {
-                let result = self.publish(now, event, idempotency_key, shards, out);
-                out.push(Output::Answer { token, result });
+            Input::Announce { .. } => self.announce(turn),
+            Input::Publish { token, event, idempotency_key, .. } => {
+                self.publish(turn, Publication { token: Some(token), event, idempotency_key });
             }
-            Input::Disconnect { token, user, shards } => {
-                let target = Target::User(user.clone());
-                let (targets, connections) = self.targets(&target, shards);
-                out.extend(targets.into_iter().map(|shard| Output::Disconnect { shard, user: user.clone() }));
-                out.push(Output::Disconnected { token, connections });
+            Input::Disconnect { token, user, .. } => self.disconnect(turn, token, &user),
+            Input::Answered { ticket, answer, .. } => {
+                if let Some(question) = self.questions.answered(ticket) {
+                    self.answered(turn, question, answer);
+                }
             }
-            Input::Tick { shards } => {
-                self.sequencer.expire(now);
-                let mut spare: Vec<usize> = shards.iter().map(|shard| shard.spare).collect();
-                self.directory.take_room_counts(&mut spare, |shard, room, others| {
-                    out.push(Output::RoomCount { shard, room, others });
-                });
+            Input::Up => {
+                if let Some(following) = &mut self.following {
+                    following.up = true;
+                }
             }
+            Input::Down => self.down(turn),
+            Input::Subscribed { address } => self.subscribed(turn, &address),
+            Input::Heard { event, .. } => self.heard(turn, event),
+            Input::Foreign { event, ingests, .. } => self.foreign(turn, event, ingests),
+            Input::Resume { conn, user, resume } => self.resume(turn, conn, user, resume),
+            Input::ReplayMore { conn, position } => self.replay(turn, conn, position),
+            Input::Acknowledge { position } => self.acknowledge(turn, position),
+            Input::Clock { .. } => self.look_after(turn),
+            Input::Tick { .. } => self.tick(turn),
         }
+        self.questions.start(turn.out);
     }
 
     /// Who is connected where.
@@ -126,7 +183,22 @@ impl Route {
         self.presence.iter()
     }
 
-    /// What is stored and remembered.
+    /// Whether somebody waits for the store's answer.
+    pub fn is_asking(&self) -> bool {
+        self.questions.open_count() > 0
+    }
+
+    /// What the store was asked and has not answered, and reads that wait for their turn.
+    pub fn asked(&self) -> (usize, usize) {
+        (self.questions.open_count(), self.questions.waiting_count())
+    }
+
+    /// Streams that other instances publish to and that are followed here.
+    pub fn followed_count(&self) -> usize {
+        self.following.as_ref().map_or(0, |following| following.cursors.len())
+    }
+
+    /// What is remembered.
     pub fn sequencer(&self) -> &Sequencer {
         &self.sequencer
     }
@@ -140,51 +212,31 @@ impl Route {
     pub fn check_invariants(&self) {
         self.directory.check_invariants();
         self.presence.check_invariants();
+        self.questions.check_invariants();
+        if let Some(following) = &self.following {
+            following.check_invariants();
+        }
     }
 
-    fn admit(&mut self, conn: ConnId, user: Arc<str>, user_connections: u32) -> Output {
-        let address = Address::User(user.clone());
-        self.directory.set(conn.shard(), &address, user_connections);
-        let total = self.directory.user_connections(&user);
-        if self.connections_per_user_max > 0 && total > self.connections_per_user_max {
-            // The refused connection is not one of the user's; the shard will say the same soon.
-            self.directory.set(conn.shard(), &address, user_connections.saturating_sub(1));
-            self.counts.denied += 1;
-            let retry_after_ms = TOO_MANY_CONNECTIONS_RETRY.as_millis() as u32;
-            return Output::Denied { conn, denial: Denial::TooManyConnections, retry_after_ms };
-        }
-        self.counts.admitted += 1;
-        Output::Admitted { conn, position: self.sequencer.user_head(&user) }
+    fn disconnect(&self, turn: &mut Turn<'_>, token: Token, user: &Arc<str>) {
+        let (targets, connections) = self.targets(&Target::User(user.clone()), turn.shards);
+        turn.out.extend(targets.into_iter().map(|shard| Output::Disconnect { shard, user: user.clone() }));
+        turn.out.push(Output::Disconnected { token, connections });
     }
 
-    /// Decides by what the shards told: each counts all whom it holds or waits for, so that members are never more than
-    /// the directory says.
-    fn join(
-        &mut self,
-        shard: ShardId,
-        room: Arc<str>,
-        members: u32,
-        newcomer: bool,
-    ) -> Result<RoomEntry, RoomDenial> {
-        let elsewhere = self.directory.room(&room).map_or(0, |held| held.total() - held.on(shard));
-        let position = self.sequencer.room_head(&room);
-        let address = Address::Room(room);
-        let total = elsewhere.saturating_add(members);
-        let max = if self.room_members_max > 0 { self.room_members_max } else { u32::MAX };
-        if newcomer && total > max {
-            // The shard will say the same when it knows.
-            self.directory.set(shard, &address, members.saturating_sub(1));
-            self.counts.rooms_full += 1;
-            return Err(RoomDenial::Full);
-        }
-        self.directory.set(shard, &address, members);
-        self.counts.joined += 1;
-        // Beyond the limit are only some that wait to hear that they are not let in.
-        Ok(RoomEntry { members: total.min(max), position })
+    fn tick(&mut self, turn: &mut Turn<'_>) {
+        self.sequencer.expire(turn.now);
+        let mut spare: Vec<usize> = turn.shards.iter().map(|shard| shard.spare).collect();
+        self.directory.take_room_counts(&mut spare, |shard, room, others| {
+            turn.sent(shard, 0);
+            turn.out.push(Output::RoomCount { shard, room, others });
+        });
+        self.ask_again(turn);
     }
 
     /// Tells members who came and went. What finds no room to spare stays due; larger rooms are told nothing.
-    fn announce(&mut self, now: Now, shards: &[ShardView], out: &mut Vec<Output>) {
+    fn announce(&mut self, turn: &mut Turn<'_>) {
+        let (now, shards) = (turn.now, turn.shards);
         let mut spare: Vec<usize> = shards.iter().map(|shard| shard.spare).collect();
         let mut presence = std::mem::take(&mut self.presence);
         presence.take_due(|announcement| {
@@ -200,57 +252,10 @@ impl Route {
             targets.iter().for_each(|shard| spare[shard.index()] -= 1);
             self.counts.accepted[event.class.index()] += 1;
             let event = Arc::new(event);
-            out.extend(targets.into_iter().map(|shard| Output::Deliver { shard, event: event.clone() }));
+            targets.into_iter().for_each(|shard| turn.deliver(shard, &event));
             true
         });
         self.presence = presence;
-    }
-
-    fn publish(
-        &mut self,
-        now: Now,
-        mut event: Event,
-        idempotency_key: Option<Arc<str>>,
-        shards: &[ShardView],
-        out: &mut Vec<Output>,
-    ) -> Result<Receipt, Refusal> {
-        event.target = classify::resolve(event.target);
-        let plan = match self.sequencer.judge(now, &mut event, idempotency_key) {
-            Verdict::Go(plan) => plan,
-            Verdict::Repeated(receipt) => {
-                self.counts.repeated += 1;
-                return Ok(receipt);
-            }
-            Verdict::Stale => {
-                self.counts.stale += 1;
-                return Ok(Receipt::default());
-            }
-            Verdict::KeyReused => {
-                self.counts.key_reused += 1;
-                return Err(Refusal::KeyReused);
-            }
-        };
-        let (targets, delivered_connections) = self.targets(&event.target, shards);
-        if !targets.iter().all(|shard| shards[shard.index()].takes(&event)) {
-            self.counts.overloaded += 1;
-            return Err(Refusal::Overloaded { retry_after_ms: OVERLOAD_RETRY.as_millis() as u32 });
-        }
-        self.counts.accepted[event.class.index()] += 1;
-        Ok(self.accept(now, event, plan, Routing { targets, delivered_connections }, out))
-    }
-
-    fn accept(
-        &mut self,
-        now: Now,
-        event: Event,
-        plan: Plan,
-        routing: Routing,
-        out: &mut Vec<Output>,
-    ) -> Receipt {
-        let delivered_connections = routing.delivered_connections;
-        let (event, receipt) = self.sequencer.commit(now, event, plan, delivered_connections);
-        out.extend(routing.targets.into_iter().map(|shard| Output::Deliver { shard, event: event.clone() }));
-        receipt
     }
 
     /// The shards that may hold the target, and the connections that they are known to hold of it.
@@ -285,12 +290,6 @@ fn announcing(now: Now, announcement: &Announcement<'_>) -> Event {
         except: Some(*conn),
         accepted_at_ns: now.mono_ns,
     }
-}
-
-/// Where an accepted event goes.
-struct Routing {
-    targets: Vec<ShardId>,
-    delivered_connections: u32,
 }
 
 #[cfg(test)]

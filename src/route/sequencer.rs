@@ -1,22 +1,20 @@
-//! What becomes of an event before it is sent: repeated, stale, stored, numbered.
+//! What becomes of an event before it is sent: repeated, stale, or to be stored first.
 //!
-//! Owns the streams, the idempotency memory and the versions of Latest values. Judging changes nothing: an event
-//! that turns out to have no room leaves no trace.
+//! Owns which streams are kept, the versions of Latest values, and the answers to calls with a key whose events are not
+//! stored: those that are stored have theirs in the store. Judging changes nothing: an event that turns out to have no
+//! room leaves no trace.
 
-use std::{
-    hash::{DefaultHasher, Hash, Hasher},
-    sync::Arc,
-};
+use std::sync::Arc;
 
 use crate::{
     clock::Now,
     config::settings::Streams,
-    event::{Class, Event, LatestKey, Position, Receipt, Target},
+    event::{Address, Class, Event, LatestKey, Receipt, Target},
     limits::{VERSION_AGE_MAX, VERSIONS_MAX},
     stream::{
         expiring::Expiring,
-        history::{Bounds, History},
         idempotency::{Earlier, Idempotency},
+        store::{Append, Memory},
     },
     wire::room::glob_matches,
 };
@@ -24,8 +22,8 @@ use crate::{
 /// The sequencer of one instance.
 #[derive(Debug)]
 pub struct Sequencer {
-    history: History,
-    idempotency: Idempotency,
+    /// Answers to calls with a key whose events are not stored.
+    calls: Idempotency<Receipt>,
     /// Highest version that a caller gave, by target and key.
     versions: Expiring<(Target, LatestKey), u64>,
     /// `ROOM_STREAMS`.
@@ -35,8 +33,10 @@ pub struct Sequencer {
 /// What is to become of an event.
 #[derive(Debug)]
 pub enum Verdict {
-    /// It may be sent; the plan is for [`Sequencer::commit`].
-    Go(Plan),
+    /// It is stored first.
+    Store(Append),
+    /// It may be sent, and is for [`Sequencer::commit`] then.
+    Send(Accepted),
     /// It was accepted before: this was the answer.
     Repeated(Receipt),
     /// A newer version was accepted before.
@@ -45,21 +45,15 @@ pub enum Verdict {
     KeyReused,
 }
 
-/// What accepting an event will change.
+/// Under which scope and key the answer to an accepted event is remembered.
 #[derive(Debug)]
-pub struct Plan {
-    /// The stream that stores it.
-    stream: Option<Arc<str>>,
-    /// Scope, key and body under which the answer is remembered.
-    memory: Option<(Arc<str>, Arc<str>, u64)>,
-}
+pub struct Accepted(Option<(Arc<str>, Memory)>);
 
 impl Sequencer {
-    /// Nothing stored yet. The seed must differ between starts.
-    pub fn new(settings: &Streams, seed: u64) -> Self {
+    /// Nothing accepted yet.
+    pub fn new(settings: &Streams) -> Self {
         Self {
-            history: History::new(Bounds::from(settings), seed),
-            idempotency: Idempotency::default(),
+            calls: Idempotency::default(),
             versions: Expiring::new(VERSION_AGE_MAX, VERSIONS_MAX),
             kept_rooms: settings.rooms.clone(),
         }
@@ -67,82 +61,83 @@ impl Sequencer {
 
     /// Judges an event whose target is resolved. A Critical one that no stream keeps becomes Ordered (03 §4a).
     pub fn judge(&self, now: Now, event: &mut Event, key: Option<Arc<str>>) -> Verdict {
-        let kept = match (&event.class, &event.target) {
-            (Class::Critical, Target::User(_)) => true,
-            (Class::Critical, Target::Room(room)) => self.keeps(room),
-            _ => false,
-        };
-        if event.class == Class::Critical && !kept {
+        if self.stores(event)
+            && let Some(stream) = scope_of(&event.target)
+        {
+            let memory = key.map(|key| Memory { key, body: body_of(event) });
+            return Verdict::Store(Append { stream, event: event.clone(), memory, known: None });
+        }
+        if event.class == Class::Critical {
             event.class = Class::Ordered;
         }
         if self.is_stale(now, event) {
             return Verdict::Stale;
         }
-        let stream = if kept || key.is_some() { stream_of(&event.target) } else { None };
         // Latest relies on versions; what may be dropped may be repeated.
-        let honoured = matches!(event.class, Class::Critical | Class::Ordered);
-        let memory = match (&stream, key) {
-            (Some(scope), Some(key)) if honoured => Some((scope.clone(), key, body_of(event))),
-            _ => None,
+        let key = key.filter(|_| event.class == Class::Ordered);
+        let Some((scope, key)) = key.and_then(|key| Some((scope_of(&event.target)?, key))) else {
+            return Verdict::Send(Accepted(None));
         };
-        if let Some((scope, key, body)) = &memory {
-            match self.idempotency.look(now, scope, key, *body) {
-                Earlier::Nothing => {}
-                Earlier::Same(receipt) => return Verdict::Repeated(receipt),
-                Earlier::Other => return Verdict::KeyReused,
-            }
+        let memory = Memory { key, body: body_of(event) };
+        match self.calls.look(now, &scope, &memory.key, memory.body) {
+            Earlier::Nothing => Verdict::Send(Accepted(Some((scope, memory)))),
+            Earlier::Same(receipt) => Verdict::Repeated(receipt),
+            Earlier::Other => Verdict::KeyReused,
         }
-        Verdict::Go(Plan { stream: stream.filter(|_| kept), memory })
     }
 
-    /// Stores what the plan says; what comes back is ready to be sent.
-    pub fn commit(
-        &mut self,
-        now: Now,
-        event: Event,
-        plan: Plan,
-        delivered_connections: u32,
-    ) -> (Arc<Event>, Receipt) {
+    /// Remembers what was accepted and is sent.
+    pub fn commit(&mut self, now: Now, event: &Event, accepted: Accepted, receipt: &Receipt) {
         if let (Class::Latest(key), Some(version)) = (&event.class, event.version) {
             // What makes room is the version not updated for longest: nothing else has to know.
             let _oldest = self.versions.put(now, (event.target.clone(), *key), version);
         }
-        let event = match &plan.stream {
-            Some(stream) => self.history.append(now, stream, event),
-            None => Arc::new(event),
-        };
-        let receipt = Receipt { delivered_connections, published: false, position: event.position.clone() };
-        if let Some((scope, key, body)) = plan.memory {
-            self.idempotency.remember(now, scope, key, body, receipt.clone());
+        if let Accepted(Some((scope, memory))) = accepted {
+            self.calls.remember(now, scope, memory.key, memory.body, receipt.clone());
         }
-        (event, receipt)
     }
 
-    /// Head of a user's stream.
-    pub fn user_head(&self, user: &str) -> Position {
-        self.history.head(&format!("user:{user}"))
+    /// Whether an event whose target is resolved is stored before it is sent.
+    pub fn stores(&self, event: &Event) -> bool {
+        event.class == Class::Critical
+            && match &event.target {
+                Target::User(_) => true,
+                Target::Room(room) => self.keeps(room),
+                Target::Connection(_) | Target::Everyone => false,
+            }
     }
 
-    /// Head of a room's stream; `None`: the room is not kept.
-    pub fn room_head(&self, room: &str) -> Option<Position> {
-        self.keeps(room).then(|| self.history.head(&format!("room:{room}")))
+    /// The stream of a room; `None`: the room is not kept.
+    pub fn room_stream(&self, room: &str) -> Option<Arc<str>> {
+        self.keeps(room).then(|| format!("room:{room}").into())
+    }
+
+    /// The stream of an address; `None`: it is not kept.
+    pub fn stream_of(&self, address: &Address) -> Option<Arc<str>> {
+        match address {
+            Address::User(user) => Some(format!("user:{user}").into()),
+            Address::Room(room) => self.room_stream(room),
+        }
+    }
+
+    /// Whether there is a stream of that name.
+    pub fn is_kept(&self, stream: &str) -> bool {
+        match stream.split_once(':') {
+            Some(("user", _)) => true,
+            Some(("room", room)) => self.keeps(room),
+            _ => false,
+        }
     }
 
     /// Lets go of what is too old.
     pub fn expire(&mut self, now: Now) {
-        self.history.expire(now);
-        self.idempotency.expire(now);
+        self.calls.expire(now);
         self.versions.expire(now, |_, _| ());
     }
 
-    /// What is stored.
-    pub fn history(&self) -> &History {
-        &self.history
-    }
-
-    /// Idempotency keys remembered.
+    /// Idempotency keys remembered, but for those of the store.
     pub fn key_count(&self) -> usize {
-        self.idempotency.len()
+        self.calls.len()
     }
 
     /// Versions remembered.
@@ -162,8 +157,8 @@ impl Sequencer {
     }
 }
 
-/// The stream of a target, whether it is kept or not; it is the scope of idempotency keys too.
-fn stream_of(target: &Target) -> Option<Arc<str>> {
+/// The stream of a target, whether it is kept or not: the scope of idempotency keys.
+fn scope_of(target: &Target) -> Option<Arc<str>> {
     match target {
         Target::User(user) => Some(format!("user:{user}").into()),
         Target::Room(room) => Some(format!("room:{room}").into()),
@@ -172,9 +167,8 @@ fn stream_of(target: &Target) -> Option<Arc<str>> {
     }
 }
 
+/// FNV-1a: callers are trusted with their own keys, and another build must come to the same.
 fn body_of(event: &Event) -> u64 {
-    // Callers are trusted with their own keys: a fixed hash will do.
-    let mut hasher = DefaultHasher::new();
-    (&event.kind, &event.payload).hash(&mut hasher);
-    hasher.finish()
+    let bytes = event.kind.bytes().chain([0xff]).chain(event.payload.iter().copied());
+    bytes.fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
 }

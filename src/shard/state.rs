@@ -143,6 +143,8 @@ impl Shard {
             ToShard::Disconnect { user } => Input::Disconnect { user },
             ToShard::JoinDecided { conn, attempt, outcome } => Input::JoinDecided { conn, attempt, outcome },
             ToShard::RoomCount { room, others } => Input::RoomCount { room, others },
+            // No hub asks for a replay, and one instance alone misses nothing.
+            ToShard::Replay { .. } | ToShard::Resync { .. } => return,
             ToShard::Certificate(config) => {
                 self.tls = Some(config);
                 return;

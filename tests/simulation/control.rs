@@ -8,7 +8,11 @@ use usher::{
     event::{Event, Position, Receipt, Refusal, RoomEntry},
     ids::{ConnId, ShardId},
     mesh::{Receiver, Sender, ToControl, ToShard},
-    route::{Input, Output, Route, ShardView, Token},
+    route::{Input, Instances, Output, Route, ShardView, Ticket, Token},
+    stream::{
+        history::{Bounds, History},
+        store::Ask,
+    },
     wire::command::RequestId,
 };
 
@@ -35,6 +39,8 @@ struct Link {
 
 pub struct Control {
     pub route: Route,
+    pub store: History,
+    asks: VecDeque<(Ticket, Ask)>,
     links: Vec<Link>,
     pub decisions: Vec<Decision>,
     /// While set, answers to joins are lost, as behind a list of what waits that is full.
@@ -49,7 +55,9 @@ impl Control {
     pub fn new(settings: &Settings, links: Vec<(Sender<ToShard>, Receiver<ToControl>)>, seed: u64) -> Self {
         let link = |(to, from)| Link { to, from, held_back: VecDeque::new(), drained: false };
         Self {
-            route: Route::new(settings, seed),
+            route: Route::new(settings, Instances::One),
+            store: History::new(Bounds::from(&settings.streams), seed),
+            asks: VecDeque::new(),
             links: links.into_iter().map(link).collect(),
             decisions: Vec::new(),
             loses_answers: false,
@@ -99,13 +107,14 @@ impl Control {
         let views = self.views(lagging);
         let input = Input::Disconnect { token: 0, user: user.into(), shards: &views };
         self.route.handle(now, input, &mut self.outputs);
-        self.apply();
+        self.settle(now, lagging);
     }
 
     pub fn tick(&mut self, now: Now, lagging: &[bool]) {
         let views = self.views(lagging);
+        self.store.expire(now);
         self.route.handle(now, Input::Tick { shards: &views }, &mut self.outputs);
-        self.apply();
+        self.settle(now, lagging);
         self.announce(now, lagging);
     }
 
@@ -113,7 +122,7 @@ impl Control {
         if self.route.has_announcements() {
             let views = self.views(lagging);
             self.route.handle(now, Input::Announce { shards: &views }, &mut self.outputs);
-            self.apply();
+            self.settle(now, lagging);
         }
     }
 
@@ -156,10 +165,17 @@ impl Control {
                 self.links[shard.index()].drained = true;
                 return;
             }
+            ToControl::Resume { conn, user, resume } => Input::Resume { conn, user, resume: *resume },
+            ToControl::ReplayMore { conn, stream, epoch, after } => {
+                Input::ReplayMore { conn, position: Position { stream, epoch, offset: after } }
+            }
+            ToControl::Acknowledge { stream, epoch, offset } => {
+                Input::Acknowledge { position: Position { stream, epoch, offset } }
+            }
             ToControl::UnknownKey | ToControl::Publish { .. } => return,
         };
         self.route.handle(now, input, &mut self.outputs);
-        self.apply();
+        self.settle(now, lagging);
         if announces {
             self.announce(now, lagging);
         }
@@ -181,7 +197,7 @@ impl Control {
         let input =
             Input::Publish { token: self.token, event: event.clone(), idempotency_key: key, shards: &views };
         self.route.handle(now, input, &mut self.outputs);
-        let result = self.apply().expect("every publication is answered");
+        let result = self.settle(now, lagging).expect("every publication is answered");
         self.decisions.push(Decision::Published(event, result.clone()));
         result
     }
@@ -200,13 +216,26 @@ impl Control {
         self.links.iter().zip(lagging).map(view).collect()
     }
 
+    /// Carries out what the router asked, until the store has answered everything.
+    fn settle(&mut self, now: Now, lagging: &[bool]) -> Option<Result<Receipt, Refusal>> {
+        let mut result = self.apply();
+        while let Some((ticket, ask)) = self.asks.pop_front() {
+            let answer = self.store.answer(now, ask);
+            let views = self.views(lagging);
+            self.route.handle(now, Input::Answered { ticket, answer, shards: &views }, &mut self.outputs);
+            result = self.apply().or(result);
+        }
+        result
+    }
+
     fn apply(&mut self) -> Option<Result<Receipt, Refusal>> {
         let mut answer = None;
         for output in std::mem::take(&mut self.outputs) {
             match output {
                 Output::Deliver { shard, event } => self.order(shard, ToShard::Deliver(event)),
                 Output::Admitted { conn, position } => {
-                    self.decisions.push(Decision::Admitted(conn, position.clone()));
+                    let head = position.clone().expect("the store always knows");
+                    self.decisions.push(Decision::Admitted(conn, head));
                     self.order(conn.shard(), ToShard::Admitted { conn, position });
                 }
                 Output::Denied { conn, denial, retry_after_ms } => {
@@ -232,6 +261,11 @@ impl Control {
                 }
                 Output::Disconnect { shard, user } => self.order(shard, ToShard::Disconnect { user }),
                 Output::Disconnected { .. } => {}
+                Output::Ask { ticket, ask } => self.asks.push_back((ticket, ask)),
+                Output::Replay { conn, page } => self.order(conn.shard(), ToShard::Replay { conn, page }),
+                Output::Interest { .. } | Output::Share { .. } | Output::Resync { .. } => {
+                    panic!("there is no other instance")
+                }
                 Output::RoomCount { shard, room, others } => {
                     self.order(shard, ToShard::RoomCount { room, others });
                 }

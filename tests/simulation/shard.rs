@@ -172,7 +172,9 @@ impl Shard {
                 self.draining = true;
                 Input::Drain { spread_ms: within.as_millis() as u32 }
             }
-            ToShard::Certificate(_) | ToShard::Keys(_) => return,
+            ToShard::Certificate(_) | ToShard::Keys(_) | ToShard::Replay { .. } | ToShard::Resync { .. } => {
+                return;
+            }
         };
         self.hub.handle(now, input, &mut self.outputs);
     }

@@ -355,6 +355,12 @@ const STREAMS: &[Knob] = &[
         "How long an event is kept",
     ),
     knob(
+        "LEDGER_MAX_AGE",
+        time(seconds(1), limits::STREAM_HEAD_AGE_MAX, |d, v| d.settings.streams.ledger_age_max = v),
+        "1d",
+        "How long an event is kept that its user did not acknowledge",
+    ),
+    knob(
         "ROOM_STREAMS",
         List(glob, |d, v| d.settings.streams.rooms = v),
         "(none)",

@@ -191,8 +191,12 @@ fn refusal(error: PublishError) -> tonic::Status {
     match error {
         PublishError::Invalid { .. } => tonic::Status::invalid_argument(message),
         PublishError::Refused(Refusal::KeyReused) => tonic::Status::already_exists(message),
-        PublishError::Refused(Refusal::Draining) => tonic::Status::unavailable(message),
-        PublishError::Refused(Refusal::Overloaded { retry_after_ms }) => {
+        PublishError::Refused(Refusal::Draining | Refusal::OutcomeUnknown) => {
+            tonic::Status::unavailable(message)
+        }
+        PublishError::Refused(
+            Refusal::Overloaded { retry_after_ms } | Refusal::NotStored { retry_after_ms },
+        ) => {
             let mut status = tonic::Status::resource_exhausted(message);
             // The delay under the name that gRPC libraries look for (gRFC A6).
             status.metadata_mut().insert("grpc-retry-pushback-ms", MetadataValue::from(retry_after_ms));
@@ -209,10 +213,13 @@ mod tests {
     #[test]
     fn every_refusal_has_its_status() {
         let overloaded = Refusal::Overloaded { retry_after_ms: 100 };
+        let not_stored = Refusal::NotStored { retry_after_ms: 100 };
         let table = [
             (PublishError::invalid("room", "is required"), Code::InvalidArgument, "`room` is required"),
             (Refusal::KeyReused.into(), Code::AlreadyExists, "idempotency key"),
             (Refusal::Draining.into(), Code::Unavailable, "shutting down"),
+            (Refusal::OutcomeUnknown.into(), Code::Unavailable, "the same idempotency key"),
+            (not_stored.into(), Code::ResourceExhausted, "try again in 100 ms"),
             (overloaded.into(), Code::ResourceExhausted, "try again in 100 ms"),
         ];
         for (error, code, message) in table {

@@ -52,7 +52,7 @@ async fn a_user_is_admitted_with_the_head_of_the_stream() {
     world.gateway.send_to_user("a", "booking:created", "{}").await.unwrap();
     let first = world.shards[0].admit(0, "a");
     match world.shards[0].next().await {
-        ToShard::Admitted { conn, position } => {
+        ToShard::Admitted { conn, position: Some(position) } => {
             assert_eq!((conn, &*position.stream, position.offset), (first, "user:a", 1));
         }
         other => panic!("{other:?}"),

@@ -94,7 +94,7 @@ impl Scene {
     }
 
     fn admit(&mut self, conn: ConnId) {
-        self.handle(Input::Admitted { conn, position: head(7) });
+        self.handle(Input::Admitted { conn, position: Some(head(7)) });
     }
 
     fn verified(&mut self, conn: ConnId, purpose: Purpose, result: Result<Identity, String>) {

@@ -203,7 +203,9 @@ impl World {
         self.now = self.now.after(Duration::from_secs(25 * 3_600));
         self.control.tick(self.now, &self.lagging());
         let sequencer = self.control.route.sequencer();
-        let left = [sequencer.history().stream_count(), sequencer.key_count(), sequencer.version_count()];
-        assert_eq!(left, [0; 3], "streams, keys and versions are let go");
+        let store = &self.control.store;
+        let left =
+            [store.stream_count(), store.key_count(), sequencer.key_count(), sequencer.version_count()];
+        assert_eq!(left, [0; 4], "streams, keys and versions are let go");
     }
 }

@@ -1,0 +1,154 @@
+//! What clients get that were here before: pages of stored events.
+//!
+//! Never keeps anything of a client: it asks for each page. Where a page cannot be had, since too many wait or the store
+//! is down, the client is told that not everything could be recovered: it is never left with a gap that it does not know.
+
+use std::{collections::HashMap, sync::Arc};
+
+use super::{
+    Output, Route,
+    questions::{Question, Read, Reader},
+    turn::Turn,
+};
+use crate::{
+    event::{Event, Position, ReplayEnd, ReplayPage, Resume},
+    ids::ConnId,
+    limits::{ACKNOWLEDGEMENTS_MAX, PAGE_EVENTS_MAX},
+    stream::store::{Answer, Ask, Head, Mark, Page},
+};
+
+/// Streams with an acknowledgement under way, each with the newest that came meanwhile.
+pub(super) type Acknowledgements = HashMap<Arc<str>, Option<Mark>>;
+
+impl Route {
+    pub(super) fn resume(
+        &mut self,
+        turn: &mut Turn<'_>,
+        conn: ConnId,
+        user: Option<Arc<str>>,
+        resume: Resume,
+    ) {
+        match (resume, user) {
+            (Resume::Streams(positions), _) => {
+                for position in positions {
+                    self.replay(turn, conn, position);
+                }
+            }
+            (Resume::Unacknowledged, Some(user)) => {
+                let reader = Reader::Unacknowledged(conn);
+                self.read(
+                    turn,
+                    Read { stream: format!("user:{user}").into(), epoch: "".into(), after: 0, reader },
+                );
+            }
+            // Who is nobody has no stream.
+            (Resume::Unacknowledged, None) => {}
+        }
+    }
+
+    /// The page after a position.
+    pub(super) fn replay(&mut self, turn: &mut Turn<'_>, conn: ConnId, position: Position) {
+        let Position { stream, epoch, offset } = position;
+        let read = Read { stream, epoch, after: offset, reader: Reader::Replay(conn) };
+        if self.sequencer.is_kept(&read.stream) {
+            self.read(turn, read);
+        } else {
+            self.cannot(turn, &read);
+        }
+    }
+
+    fn read(&mut self, turn: &mut Turn<'_>, read: Read) {
+        if let Err(read) = self.questions.put(read) {
+            self.counts.reads_refused += 1;
+            self.cannot(turn, &read);
+        }
+    }
+
+    /// The store answered a read; `None`: it could not.
+    pub(super) fn read_told(&mut self, turn: &mut Turn<'_>, read: Read, answer: Answer) {
+        self.counts.reads += 1;
+        match (read.reader, answer) {
+            (Reader::Cursor, Answer::Page(page)) => self.gap_read(turn, &read, Some(page)),
+            (Reader::Cursor, _) => self.gap_read(turn, &read, None),
+            (Reader::Replay(conn), Answer::Page(page)) => self.page_read(turn, conn, &read, page),
+            (Reader::Unacknowledged(conn), Answer::Head(head)) => {
+                let (epoch, offset) = (head.epoch, head.acknowledged);
+                self.replay(turn, conn, Position { stream: read.stream, epoch, offset });
+            }
+            (Reader::Replay(_) | Reader::Unacknowledged(_), _) => self.cannot(turn, &read),
+        }
+    }
+
+    fn page_read(&mut self, turn: &mut Turn<'_>, conn: ConnId, read: &Read, page: Page) {
+        let Page { head, events } = page;
+        let Some(events) = events else {
+            let end = ReplayEnd { recovered: false, from: read.after, to: head.offset };
+            return give(turn, conn, read, (&head, Vec::new(), Some(end)));
+        };
+        // Many come back at once with the same position: one read serves them all.
+        let to = read.after + events.len() as u64;
+        for other in self.questions.take_served(read, to) {
+            let Reader::Replay(conn) = other.reader else { continue };
+            let rest = events[(other.after - read.after) as usize..].to_vec();
+            self.serve(turn, conn, &other, (&head, rest, to));
+        }
+        self.serve(turn, conn, read, (&head, events, to));
+    }
+
+    fn serve(
+        &mut self,
+        turn: &mut Turn<'_>,
+        conn: ConnId,
+        read: &Read,
+        (head, events, to): (&Head, Vec<Arc<Event>>, u64),
+    ) {
+        self.counts.replayed += events.len() as u64;
+        let is_last = to >= head.offset;
+        let end = is_last.then_some(ReplayEnd { recovered: true, from: read.after, to });
+        debug_assert!(events.len() <= PAGE_EVENTS_MAX);
+        give(turn, conn, read, (head, events, end));
+    }
+
+    /// Ends a replay that cannot go on where this instance stands.
+    fn cannot(&self, turn: &mut Turn<'_>, read: &Read) {
+        let (Reader::Replay(conn) | Reader::Unacknowledged(conn)) = read.reader else { return };
+        let cursor = self.following.as_ref().and_then(|following| following.cursors.get(&read.stream));
+        let (epoch, offset) = match cursor.and_then(|cursor| cursor.at()) {
+            Some(at) => (at.epoch.clone(), at.offset),
+            None => (read.epoch.clone(), read.after),
+        };
+        let head = Head { epoch, offset, acknowledged: 0 };
+        let end = ReplayEnd { recovered: false, from: read.after, to: head.offset };
+        give(turn, conn, read, (&head, Vec::new(), Some(end)));
+    }
+
+    pub(super) fn acknowledge(&mut self, turn: &mut Turn<'_>, position: Position) {
+        let Position { stream, epoch, offset } = position;
+        if let Some(next) = self.acknowledgements.get_mut(&stream) {
+            *next = Some(Mark { epoch, offset });
+        } else if self.acknowledgements.len() < ACKNOWLEDGEMENTS_MAX && self.sequencer.is_kept(&stream) {
+            self.acknowledgements.insert(stream.clone(), None);
+            let question = Question::Acknowledge(stream.clone());
+            self.questions.ask(question, Ask::Acknowledge { stream, epoch, offset }, turn.out);
+        } else {
+            self.counts.acknowledgements_dropped += 1;
+        }
+    }
+
+    /// The store took an acknowledgement, or could not: the next one says more.
+    pub(super) fn acknowledged(&mut self, turn: &mut Turn<'_>, stream: Arc<str>) {
+        if let Some(Some(Mark { epoch, offset })) = self.acknowledgements.remove(&stream) {
+            self.acknowledge(turn, Position { stream, epoch, offset });
+        }
+    }
+}
+
+fn give(
+    turn: &mut Turn<'_>,
+    conn: ConnId,
+    read: &Read,
+    (head, events, end): (&Head, Vec<Arc<Event>>, Option<ReplayEnd>),
+) {
+    let page = ReplayPage { stream: read.stream.clone(), epoch: head.epoch.clone(), events, end };
+    turn.out.push(Output::Replay { conn, page: Box::new(page) });
+}
