@@ -34,6 +34,8 @@ pub(in crate::cli) struct Facts {
     pub(super) somaxconn: Option<u64>,
     /// `net.ipv4.tcp_max_syn_backlog`.
     pub(super) syn_backlog: Option<u64>,
+    /// `net.ipv4.tcp_migrate_req`; `None` before Linux 5.14.
+    pub(super) migrate_requests: Option<u64>,
     /// `net.ipv4.tcp_mem`, in pages.
     pub(super) tcp_pages: Option<[u64; 3]>,
     /// `net.ipv4.ip_local_port_range`.
@@ -85,6 +87,7 @@ impl Facts {
             memlock: memlock.current,
             somaxconn: number("/proc/sys/net/core/somaxconn"),
             syn_backlog: number("/proc/sys/net/ipv4/tcp_max_syn_backlog"),
+            migrate_requests: number("/proc/sys/net/ipv4/tcp_migrate_req"),
             tcp_pages: numbers("/proc/sys/net/ipv4/tcp_mem").try_into().ok(),
             ports: ports.first().copied().zip(ports.get(1).copied()),
             reserved_ports: ranges(&text("/proc/sys/net/ipv4/ip_local_reserved_ports")),

@@ -137,6 +137,14 @@ pub(super) fn syn_backlog(facts: &Facts) -> Finding {
         .setting(Setting::at_least("net.ipv4.tcp_max_syn_backlog", value, BACKLOG_WANTED))
 }
 
+pub(super) fn migration(facts: &Facts) -> Finding {
+    let Some(value) = facts.migrate_requests else { return Finding::new("migration", "unknown") };
+    let says = if value == 0 { "reset with the listener" } else { "go to another listener of the port" };
+    Finding::new("migration", format!("connections under way when a listener closes {says}"))
+        .wants("net.ipv4.tcp_migrate_req=1: a new process takes over without losing one (TAKE_OVER)")
+        .setting(Setting::at_least("net.ipv4.tcp_migrate_req", value, 1))
+}
+
 pub(super) fn tcp_memory(facts: &Facts, connections: u64) -> Finding {
     let Some([low, pressure, most]) = facts.tcp_pages else { return Finding::new("tcp_mem", "unknown") };
     let page = rustix::param::page_size() as u64;

@@ -38,6 +38,7 @@ pub(super) fn findings(facts: &Facts, settings: &Settings) -> Vec<Finding> {
         kernel::files(facts, connections, shards),
         kernel::backlog(facts),
         kernel::syn_backlog(facts),
+        kernel::migration(facts),
         kernel::tcp_memory(facts, connections),
         kernel::ports(facts, &settings.listen),
         machine::swap(facts),

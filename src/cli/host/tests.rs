@@ -12,6 +12,7 @@ fn good() -> Facts {
         file_max: Some(u64::MAX >> 1),
         somaxconn: Some(4_096),
         syn_backlog: Some(8_192),
+        migrate_requests: Some(1),
         tcp_pages: Some([1 << 20, 1 << 20, 2 << 20]),
         ports: Some((32_768, 60_999)),
         reserved_ports: vec![(50_050, 50_059)],
@@ -64,6 +65,7 @@ fn each_shortfall_has_its_command() {
         (Facts { nr_open: Some(40_000), ..good() }, "nr_open", "sysctl -w fs.nr_open=50960"),
         (Facts { file_max: Some(100_000), ..good() }, "file-max", "sysctl -w fs.file-max=165536"),
         (Facts { somaxconn: Some(128), ..good() }, "somaxconn", "sysctl -w net.core.somaxconn=4096"),
+        (Facts { migrate_requests: Some(0), ..good() }, "migration", "sysctl -w net.ipv4.tcp_migrate_req=1"),
         (
             Facts { syn_backlog: Some(512), ..good() },
             "syn backlog",
