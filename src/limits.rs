@@ -29,6 +29,10 @@ pub const FIRST_LOGIN_TIME_MAX: Duration = Duration::from_secs(5);
 pub const ADMISSION_TIME_MAX: Duration = Duration::from_secs(5);
 /// Our close frame → the peer's, before the socket is closed anyway.
 pub const CLOSE_TIME_MAX: Duration = Duration::from_secs(5);
+/// Clients that a drain sends away a second at least, unless told otherwise: any gateway takes so many back.
+pub const DRAIN_RATE_MIN: u32 = 100;
+/// Who is sent away at its turn comes back within; before its turn, later by as much.
+pub const DRAIN_RETURN_TIME: Duration = Duration::from_secs(1);
 /// As [`CLOSE_TIME_MAX`] while draining, for a connection that has everything it will get.
 pub const DRAIN_CLOSE_TIME_MAX: Duration = Duration::from_secs(1);
 

@@ -17,7 +17,7 @@ use crate::{
         CLOSE_CODES, Cell, ControlCells, DeflateCells, GRPC_CODES, GRPC_METHODS, Histogram, KINDS,
         LATENCY_BOUNDS_US, MailboxCells, ShardCells,
     },
-    status::Status,
+    status::{Phase, Status},
 };
 
 /// The media type of [`render`]'s text.
@@ -57,6 +57,11 @@ fn connections(text: &mut Text, status: &Status, rooms: &[(Arc<str>, u32)]) {
 
     let ready = u64::from(status.ready().0 == 200);
     text.one("usher_ready", Gauge, "1 while /ready says 200.", ready);
+    let name = "usher_phase";
+    text.family(name, Gauge, "1 for where the gateway is: serving, leaving (DRAIN_DELAY) or draining.");
+    for phase in Phase::ALL {
+        text.sample(name, &[("phase", phase.name())], u64::from(phase == status.phase()));
+    }
     let started_s = status.started().wall_ms as f64 / 1_000.0;
     text.one("process_start_time_seconds", Gauge, "When the gateway started, Unix time.", started_s);
 }

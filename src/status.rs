@@ -20,6 +20,31 @@ use crate::{
     metrics::{Cell, ControlCells, ShardCells},
 };
 
+/// Where the gateway is between its start and its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// Nobody asked it to stop.
+    Serving,
+    /// Not ready any more, and serving everybody until `DRAIN_DELAY` is over.
+    Leaving,
+    /// Nobody new is let in, clients are sent away.
+    Draining,
+}
+
+impl Phase {
+    /// All of them, in order.
+    pub const ALL: [Self; 3] = [Self::Serving, Self::Leaving, Self::Draining];
+
+    /// Its name in `/ready` and the metrics.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Serving => "serving",
+            Self::Leaving => "leaving",
+            Self::Draining => "draining",
+        }
+    }
+}
+
 /// The state of the whole gateway as any thread sees it.
 #[derive(Debug)]
 pub struct Status {
@@ -32,6 +57,8 @@ pub struct Status {
     accepting: AtomicUsize,
     /// Set once, by control.
     draining: AtomicBool,
+    /// Set once, by control, after `draining`: listeners close, and clients are sent away.
+    sending_away: AtomicBool,
     /// Of the process's logs; `None`: they are not ours.
     logs: Option<Dropped>,
 }
@@ -45,6 +72,7 @@ impl Status {
             started,
             accepting: AtomicUsize::new(0),
             draining: AtomicBool::new(false),
+            sending_away: AtomicBool::new(false),
             logs: None,
         }
     }
@@ -78,6 +106,20 @@ impl Status {
     /// Whether the gateway is on its way out.
     pub fn is_draining(&self) -> bool {
         self.draining.load(Ordering::Relaxed)
+    }
+
+    /// From now on clients are sent away.
+    pub fn begin_sending_away(&self) {
+        self.sending_away.store(true, Ordering::Relaxed);
+    }
+
+    /// Where the gateway is between its start and its end.
+    pub fn phase(&self) -> Phase {
+        match (self.is_draining(), self.sending_away.load(Ordering::Relaxed)) {
+            (false, _) => Phase::Serving,
+            (true, false) => Phase::Leaving,
+            (true, true) => Phase::Draining,
+        }
     }
 
     /// Open connections on all shards.
@@ -129,6 +171,8 @@ impl Status {
         let body = Ready {
             status: if reason.is_none() { "ready" } else { "not ready" },
             reason,
+            phase: self.phase().name(),
+            connections: self.connections(),
             shards: self.cells.len(),
             shards_accepting: self.accepting.load(Ordering::Relaxed),
             store: STORE,
@@ -179,6 +223,8 @@ struct Ready {
     status: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<&'static str>,
+    phase: &'static str,
+    connections: u64,
     shards: usize,
     shards_accepting: usize,
     store: &'static str,
@@ -246,10 +292,15 @@ mod tests {
         status.shard_accepts();
         let (code, body) = parsed(status.ready());
         assert_eq!((code, &body["store"]), (200, &json!("embedded (memory only)")));
-        assert_eq!(body.get("reason"), None);
+        assert_eq!((body.get("reason"), &body["phase"]), (None, &json!("serving")));
         status.begin_draining();
         let (code, body) = parsed(status.ready());
-        assert_eq!((code, &body["reason"]), (503, &json!("draining")));
+        assert_eq!((code, &body["reason"], &body["phase"]), (503, &json!("draining"), &json!("leaving")));
+        status.begin_sending_away();
+        status.cells[0].connections.set(3);
+        let (code, body) = parsed(status.ready());
+        assert_eq!((code, &body["reason"], &body["phase"]), (503, &json!("draining"), &json!("draining")));
+        assert_eq!(body["connections"], 3, "who is still here");
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Signals, certificates and keys: what changes while the gateway runs.
 //!
-//! Runs on the control core beside the control loop. SIGTERM or SIGINT: graceful stop; the second: at once. SIGHUP,
+//! Runs on the control core beside the control loop. SIGTERM or SIGINT: graceful stop; the second: faster; the third: at
+//! once. SIGHUP,
 //! or a change of the files: certificate and ticket keys are read again; bad ones are reported and the old ones stay.
 
 use std::{io, sync::Arc, time::Duration};
@@ -56,11 +57,11 @@ pub async fn run(parts: Parts, mut signals: Signals) {
     let Parts { status, gateway, mut certificate, keys, unknown_key } = parts;
     let mut keys = keys.watch(status.clone());
     let mut looks = tokio::time::interval(LOOK_EVERY);
-    let mut stopping = false;
+    let mut stops = 0;
     loop {
         tokio::select! {
-            _ = signals.terminate.recv() => stop(&gateway, &mut stopping),
-            _ = signals.interrupt.recv() => stop(&gateway, &mut stopping),
+            _ = signals.terminate.recv() => stop(&gateway, &mut stops),
+            _ = signals.interrupt.recv() => stop(&gateway, &mut stops),
             _ = signals.hang_up.recv() => reload(certificate.as_mut(), &gateway, &status).await,
             verifier = keys.changed() => gateway.use_keys(verifier).await,
             () = unknown_key.notified() => keys.unknown_key(),
@@ -72,13 +73,13 @@ pub async fn run(parts: Parts, mut signals: Signals) {
     }
 }
 
-fn stop(gateway: &Gateway, stopping: &mut bool) {
-    if *stopping {
-        tracing::warn!("stopping at once");
-        std::process::exit(130);
+fn stop(gateway: &Gateway, signals: &mut u32) {
+    *signals += 1;
+    match signals {
+        1 => tracing::info!("stopping; a second signal sends everybody away at once"),
+        2 => tracing::warn!("sending everybody away at once; a third signal waits for nobody"),
+        _ => tracing::warn!("stopping at once"),
     }
-    *stopping = true;
-    tracing::info!("stopping; a second signal stops at once");
     let gateway = gateway.clone();
     tokio::spawn(async move { gateway.shutdown().await });
 }

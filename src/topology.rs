@@ -10,8 +10,9 @@
 //! ```
 //!
 //! Owns the order of starting and stopping. Start: what wakes threads (the control runtime, the bells, the executors), the
-//! shards' descriptor tables, then addresses, keys, certificate, control, and the shards' listeners. Stop: a call of
-//! `Gateway::shutdown`, or a signal; shards end when nobody is left, control when all shards have.
+//! shards' descriptor tables, then addresses, keys, certificate, control, and the shards' listeners; whoever served in this
+//! place is told last. Stop: a call of `Gateway::shutdown`, a signal, or a process that took over; shards end when nobody is
+//! left, control when all shards have.
 
 use std::{
     io,
@@ -31,12 +32,7 @@ use tokio::sync::Notify;
 use crate::{
     clock::Now,
     config::{Settings, settings::Cores},
-    control::{
-        self, ControlError, ControlParts,
-        gateway::Gateway,
-        keys::{self, KeyRing},
-        link::ShardLink,
-    },
+    control::{self, ControlError, ControlParts, gateway::Gateway, keys, link::ShardLink},
     handler::Handlers,
     ids::ShardId,
     limits,
@@ -44,7 +40,8 @@ use crate::{
     mesh::Mailbox,
     net::{
         descriptors,
-        listener::{self, Reservation},
+        handover::Claim,
+        listener::{self, Company, Reservation},
         readiness::Bell,
         tls,
     },
@@ -85,10 +82,18 @@ pub struct Running {
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// A listener could not be opened.
-    #[error("cannot listen on {address} ({what}): {error}")]
+    #[error("cannot listen on {address} ({what}): {error}{}", advice(.error))]
     Listen {
         /// Which listener.
         what: &'static str,
+        /// Where.
+        address: SocketAddr,
+        /// Why not.
+        error: io::Error,
+    },
+    /// A gateway serves at the address of clients and does not make room.
+    #[error("cannot take over from the gateway at {address}: {error}")]
+    TakeOver {
         /// Where.
         address: SocketAddr,
         /// Why not.
@@ -111,6 +116,13 @@ pub enum StartError {
         /// Why not.
         error: String,
     },
+}
+
+fn advice(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::AddrInUse => "; --take-over replaces a gateway that runs there",
+        _ => "",
+    }
 }
 
 impl Running {
@@ -167,13 +179,12 @@ fn start_threads(
     let control_runtime = runtime()?;
     let bells = bells(settings.cores.shards.len())?;
     let crew = ShardThreads::start(&settings.cores)?;
-    let ports = Ports::open(&settings)?;
-    let keys = load_keys(&settings)?;
+    let runtime = runtime()?;
+    let claim = runtime.block_on(claim(&settings))?;
+    let ports = Ports::open(&settings, claim.is_some())?;
+    let keys = runtime.block_on(keys::load(&settings.auth))?;
     let verifier = keys.verifier();
-    let ticket_keys = settings.ticket_keys.clone();
-    let mut certificate =
-        settings.tls.clone().map(|source| tls::Certificate::new(source, ticket_keys)).transpose()?;
-    let tls = certificate.as_mut().map(tls::Certificate::load).transpose()?;
+    let (certificate, tls) = load_certificate(&settings)?;
 
     let shard_count = settings.cores.shards.len();
     let status = Arc::new(Status::new(shard_count, Now::read()).with_logs(logs));
@@ -218,6 +229,7 @@ fn start_threads(
         health,
         gateway: gateway.clone(),
         unknown_key: unknown_key.clone(),
+        place: Some(addresses.ws),
         seed,
     };
     let supervised = supervisor::Parts {
@@ -229,6 +241,7 @@ fn start_threads(
     };
     let control = start_control(control_runtime, settings.cores.control, control_parts, supervised)?;
     let shards = crew.serve(parts)?;
+    runtime.block_on(take_over(claim));
     gateway.started();
     Ok(Running { addresses, gateway, control, shards })
 }
@@ -243,14 +256,19 @@ struct Ports {
 }
 
 impl Ports {
-    fn open(settings: &Settings) -> Result<Self, StartError> {
+    fn open(settings: &Settings, beside_another: bool) -> Result<Self, StartError> {
         let listen = &settings.listen;
+        let company = if beside_another { Company::Expected } else { Company::Refused };
         let reserve = |what, port| {
             let address = SocketAddr::new(listen.host, port);
-            Reservation::take(address).map_err(|error| StartError::Listen { what, address, error })
+            Reservation::take(address, company).map_err(|error| StartError::Listen { what, address, error })
         };
         let open = |what, address| {
-            listener::listen_alone(address).map_err(|error| StartError::Listen { what, address, error })
+            listener::listen_alone(address, company).map_err(|error| StartError::Listen {
+                what,
+                address,
+                error,
+            })
         };
         Ok(Self {
             ws: reserve("HTTP_PORT", listen.http_port)?,
@@ -276,8 +294,34 @@ impl Ports {
     }
 }
 
-fn load_keys(settings: &Settings) -> Result<KeyRing, StartError> {
-    Ok(runtime()?.block_on(keys::load(&settings.auth))?)
+/// The certificate of client listeners and its first form, where there is one.
+fn load_certificate(
+    settings: &Settings,
+) -> Result<(Option<tls::Certificate>, Option<Arc<rustls::ServerConfig>>), StartError> {
+    let Some(source) = settings.tls.clone() else { return Ok((None, None)) };
+    let mut certificate = tls::Certificate::new(source, settings.ticket_keys.clone())?;
+    let config = certificate.load()?;
+    Ok((Some(certificate), Some(config)))
+}
+
+/// Asks the gateway that serves at the same address, if any, for its place, where that is wanted.
+async fn claim(settings: &Settings) -> Result<Option<Claim>, StartError> {
+    let address = SocketAddr::new(settings.listen.host, settings.listen.http_port);
+    if !settings.shutdown.take_over || address.port() == 0 {
+        return Ok(None);
+    }
+    Claim::make(address).await.map_err(|error| StartError::TakeOver { address, error })
+}
+
+/// Tells the gateway that served so far that this one does.
+async fn take_over(claim: Option<Claim>) {
+    let Some(claim) = claim else { return };
+    let process = claim.process.clone();
+    match claim.redeem().await {
+        Ok(()) => tracing::info!(process, "took over"),
+        // Both serve: better than none.
+        Err(error) => tracing::error!(%error, process, "the gateway that served here may not drain: stop it"),
+    }
 }
 
 fn runtime() -> Result<tokio::runtime::Runtime, StartError> {

@@ -235,13 +235,17 @@ pub struct Callers {
     pub client_ca: Option<PathBuf>,
 }
 
-/// Graceful stop.
+/// Graceful stop and hand-over.
 #[derive(Clone, Debug)]
 pub struct Shutdown {
     /// `SHUTDOWN_TIMEOUT`: SIGTERM → exit at the latest; 30 s.
     pub timeout: Duration,
     /// `DRAIN_DELAY`: not ready → first close, for load balancers to notice; 0 s.
     pub drain_delay: Duration,
+    /// `DRAIN_RATE`: clients sent away a second, on all shards together; 0: as few as the time-out allows.
+    pub rate: u32,
+    /// `TAKE_OVER`: replace the gateway that runs at the same address of clients; false.
+    pub take_over: bool,
 }
 
 /// Logs.
@@ -326,7 +330,12 @@ impl Default for Settings {
                 rooms: Vec::new(),
             },
             callers: Callers::default(),
-            shutdown: Shutdown { timeout: Duration::from_secs(30), drain_delay: Duration::ZERO },
+            shutdown: Shutdown {
+                timeout: Duration::from_secs(30),
+                drain_delay: Duration::ZERO,
+                rate: 0,
+                take_over: false,
+            },
             log: Log { level: "info".into(), format: LogFormat::Json },
         }
     }

@@ -16,14 +16,14 @@ use crate::{
     config::{Settings, settings::Shutdown},
     control::{
         gateway::{Call, Stats},
-        leaving::Phase,
+        leaving::{Order, Phase, ShardState},
         link::{Link, ShardLink},
     },
     event::{Class, Event, Position, Receipt, Refusal},
     ids::{ConnId, ShardId},
     limits::OVERLOAD_RETRY,
     mesh::{ToControl, ToShard},
-    metrics::Cell,
+    metrics::{Cell, ShardCells},
     net::listener,
     route::{Input, Instances, Output, Route, ShardView, Ticket, Token},
     status::Status,
@@ -54,6 +54,10 @@ pub(super) struct Desk {
     /// Scratch: empty between two calls into the router.
     outputs: Vec<Output>,
     phase: Phase,
+    /// Another process serves at the same addresses.
+    taken_over: bool,
+    /// Scratch: empty between two steps of the graceful stop.
+    orders: Vec<Order>,
     /// Whoever fetches keys is told here that one is missing.
     unknown_key: Arc<Notify>,
     /// When the running second ends, monotonic nanoseconds.
@@ -94,6 +98,8 @@ impl Desk {
             views: Vec::new(),
             outputs: Vec::new(),
             phase: Phase::Serving,
+            taken_over: false,
+            orders: Vec::new(),
             second_ends_ns: 0,
             messages_before: 0,
         }
@@ -106,6 +112,11 @@ impl Desk {
     /// Whether load balancers should send clients and callers here.
     pub(super) fn is_serving(&self) -> bool {
         self.phase == Phase::Serving && self.status.all_accept()
+    }
+
+    /// Whether another process serves at the same addresses.
+    pub(super) fn is_taken_over(&self) -> bool {
+        self.taken_over
     }
 
     /// Whether any shard is behind with what control has for it.
@@ -219,15 +230,20 @@ impl Desk {
             Call::Started { .. } => {}
             Call::Shutdown => {
                 self.status.begin_draining();
-                self.phase.ask(now, &self.shutdown);
+                self.phase.ask(now, &self.shutdown, &mut self.orders);
+            }
+            Call::TakenOver => {
+                self.status.begin_draining();
+                self.taken_over = true;
+                self.phase.taken_over(now, &self.shutdown);
             }
         }
     }
 
     fn publish(&mut self, now: Now, event: Event, idempotency_key: Option<Arc<str>>, reply: Option<ReplyTo>) {
         let token = self.token(reply);
-        if self.is_ending() {
-            // What is accepted now would be lost with the process.
+        if matches!(self.phase, Phase::Over { .. }) {
+            // Nobody is left that it could be sent to.
             self.answer(token, Err(Refusal::Draining));
             return;
         }
@@ -242,10 +258,6 @@ impl Desk {
         }
         let token = self.token(Some(ReplyTo::Disconnector(reply)));
         self.route_viewed(now, |shards| Input::Disconnect { token, user, shards });
-    }
-
-    fn is_ending(&self) -> bool {
-        matches!(self.phase, Phase::Draining { .. } | Phase::Over)
     }
 
     fn token(&mut self, reply: Option<ReplyTo>) -> Token {
@@ -364,9 +376,29 @@ impl Desk {
 
     /// Takes the next step of the graceful stop, if one is under way and due.
     pub(super) fn leave(&mut self, now: Now) {
-        let all_drained = self.links.iter().all(|link| link.drained);
-        if let Some(within) = self.phase.step(now, all_drained) {
-            self.links.iter_mut().for_each(|link| link.order(ToShard::Drain { within }));
+        if self.phase == Phase::Serving {
+            return;
+        }
+        let states = self.links.iter().zip(&self.status.cells);
+        let state = |(link, cells): (&Link, &Arc<ShardCells>)| ShardState {
+            connections: cells.connections.get() as u32,
+            drained: link.drained,
+        };
+        let states: Vec<ShardState> = states.map(state).collect();
+        self.phase.step(now, &self.shutdown, &states, &mut self.orders);
+        for order in std::mem::take(&mut self.orders) {
+            match order {
+                Order::Drain { within } => {
+                    self.status.begin_sending_away();
+                    if let Phase::Draining { pace, .. } = &self.phase {
+                        tracing::info!(time = ?pace.span(), "sending clients away");
+                    }
+                    self.links.iter_mut().for_each(|link| link.order(ToShard::Drain { within }));
+                }
+                Order::SendAway { shard, due } => {
+                    self.links[shard].order(ToShard::SendAway { count: due.count, return_ms: due.return_ms });
+                }
+            }
         }
     }
 

@@ -56,8 +56,10 @@ pub enum Call {
         /// Told when they know.
         reply: oneshot::Sender<()>,
     },
-    /// Begin the graceful stop; while it is under way: stop at once.
+    /// Begin the graceful stop; while it is under way: hurry; then: stop at once.
     Shutdown,
+    /// Another process serves at the same addresses: begin the graceful stop without delay.
+    TakenOver,
 }
 
 /// A handle on a running gateway.
@@ -254,10 +256,17 @@ impl Gateway {
         }
     }
 
-    /// Begins the graceful stop; called again: stops at once. Waits for room in the queue, not for the end.
+    /// Begins the graceful stop. Called again, it sends everybody away at once; a third time, it waits for nobody. Waits
+    /// for room in the queue, not for the end.
     pub async fn shutdown(&self) {
         // Without a control loop it has ended already.
         let _stopped = self.calls.send(Call::Shutdown).await;
+    }
+
+    /// Tells that another process serves at the same addresses. Waits for room in the queue.
+    pub(crate) async fn taken_over(&self) {
+        // As above.
+        let _stopped = self.calls.send(Call::TakenOver).await;
     }
 
     fn hand_over(&self, call: Call) -> Result<(), Refusal> {

@@ -98,9 +98,11 @@ impl Link {
         }
     }
 
-    /// Sends a message that must not be lost, now or later.
+    /// Sends a message that must not be lost, now or later. A shard that drained has nobody that it could be for.
     pub(super) fn order(&mut self, message: ToShard) {
-        if self.holds_back() {
+        if self.drained {
+            tracing::trace!("a message for a shard that drained");
+        } else if self.holds_back() {
             self.held_back.push_back(message);
         } else if let Err(message) = self.to.try_send(message) {
             self.held_back.push_back(message);

@@ -15,7 +15,15 @@ pub mod keys;
 mod leaving;
 pub mod link;
 
-use std::{future::poll_fn, net::TcpListener, pin::Pin, sync::Arc, task::Poll, time::Duration};
+use std::{
+    future::poll_fn,
+    mem,
+    net::{SocketAddr, TcpListener},
+    pin::Pin,
+    sync::Arc,
+    task::Poll,
+    time::Duration,
+};
 
 use tokio::{
     sync::{Notify, mpsc, watch},
@@ -32,6 +40,7 @@ use crate::{
         leaving::Phase,
         link::ShardLink,
     },
+    net::handover::Place,
     status::Status,
 };
 
@@ -56,6 +65,8 @@ pub struct ControlParts {
     pub health: Option<TcpListener>,
     /// Told when a token named a key that no shard knows.
     pub unknown_key: Arc<Notify>,
+    /// Where clients come, and so where another process may take over; `None`: nowhere.
+    pub place: Option<SocketAddr>,
     /// Names the epochs of streams; must differ between starts.
     pub seed: u64,
 }
@@ -84,13 +95,14 @@ pub enum ControlError {
 /// # Errors
 /// Only at the start, before anything is served.
 pub async fn run(parts: ControlParts) -> Result<(), ControlError> {
-    let (stop, stopped) = watch::channel(false);
+    let (stop_calls, calls_stopped) = watch::channel(false);
+    let (stop_pages, pages_stopped) = watch::channel(false);
     let mut servers = JoinSet::new();
     let (health, grpc) = grpc::serve(
         grpc::Callers { settings: &parts.settings.callers, listener: parts.grpc },
         parts.gateway.clone(),
         parts.status.clone(),
-        stopped.clone(),
+        calls_stopped,
     )?;
     // Of itself the health service begins with a yes.
     health.tell(false).await;
@@ -100,8 +112,8 @@ pub async fn run(parts: ControlParts) -> Result<(), ControlError> {
     {
         let Some(listener) = listener else { continue };
         let pages = pages(parts.gateway.clone(), parts.status.clone());
-        let incoming = accept::Incoming::new(listener, parts.status.clone())?;
-        servers.spawn(admin::serve(incoming, pages, stopped.clone()));
+        let incoming = accept::Incoming::new(listener, parts.status.clone(), pages_stopped.clone())?;
+        servers.spawn(admin::serve(incoming, pages));
     }
     let desk = Desk::new(DeskParts {
         settings: &parts.settings,
@@ -117,11 +129,13 @@ pub async fn run(parts: ControlParts) -> Result<(), ControlError> {
         wait: TICK,
         health,
         serving: false,
+        place: parts.place.map(|address| (address, parts.gateway)),
+        stop_calls,
+        stop_pages,
     };
-    control.run().await;
-    stop.send_replace(true);
+    let time = control.run().await.min(SERVERS_STOP_TIME_MAX);
     let all_ended = async { while servers.join_next().await.is_some() {} };
-    if timeout(SERVERS_STOP_TIME_MAX, all_ended).await.is_err() {
+    if timeout(time, all_ended).await.is_err() {
         tracing::debug!("callers kept their connections open to the end");
     }
     Ok(())
@@ -146,10 +160,17 @@ struct Control {
     health: grpc::Health,
     /// What `health` was told last.
     serving: bool,
+    /// Where another process may take over, from the moment that this one serves.
+    place: Option<(SocketAddr, Gateway)>,
+    /// Ends the gRPC listener.
+    stop_calls: watch::Sender<bool>,
+    /// Ends the listeners of pages.
+    stop_pages: watch::Sender<bool>,
 }
 
 impl Control {
-    async fn run(mut self) {
+    /// Returns how long callers may still take.
+    async fn run(mut self) -> Duration {
         loop {
             let event = self.next().await;
             let now = Now::read();
@@ -163,6 +184,7 @@ impl Control {
                 }
                 Event::Call(Call::Started { reply }) => {
                     self.tell_health().await;
+                    self.open_place();
                     // Nobody waits any more only where the start failed after all.
                     reply.send(()).ok();
                 }
@@ -173,8 +195,9 @@ impl Control {
             }
             self.desk.leave(now);
             self.tell_health().await;
-            if *self.desk.phase() == Phase::Over {
-                return;
+            self.stop_listeners();
+            if let Phase::Over { end_at_ns } = *self.desk.phase() {
+                return Duration::from_nanos(end_at_ns.saturating_sub(now.mono_ns));
             }
             self.arm();
         }
@@ -197,8 +220,40 @@ impl Control {
         .await
     }
 
+    /// From now on another process can take over.
+    fn open_place(&mut self) {
+        let Some((address, gateway)) = self.place.take() else { return };
+        match Place::open(address) {
+            Ok(place) => {
+                tokio::spawn(give_way(place, gateway));
+            }
+            Err(error) => tracing::warn!(%error, "no other process can take over from this one"),
+        }
+    }
+
+    /// Closes the listeners that the graceful stop is done with.
+    fn stop_listeners(&self) {
+        let phase = self.desk.phase();
+        let close = |listeners: &watch::Sender<bool>| {
+            listeners.send_if_modified(|stop| !mem::replace(stop, true));
+        };
+        if phase.drains() {
+            close(&self.stop_calls);
+        }
+        // Operators look at a gateway that drains, unless its successor answers them.
+        if matches!(phase, Phase::Over { .. }) || phase.drains() && self.desk.is_taken_over() {
+            close(&self.stop_pages);
+        }
+    }
+
     fn arm(&mut self) {
-        let wait = if self.desk.holds_back() { RETRY } else { TICK };
+        let wait = if self.desk.holds_back() {
+            RETRY
+        } else if self.desk.phase().drains() {
+            TURN
+        } else {
+            TICK
+        };
         if self.timer.is_elapsed() || wait < self.wait {
             self.timer.set(sleep(wait));
             self.wait = wait;
@@ -214,8 +269,19 @@ impl Control {
     }
 }
 
+/// Waits for another process to serve at the same addresses, then has this one drain.
+async fn give_way(place: Place, gateway: Gateway) {
+    let heir = place.heir().await;
+    drop(place);
+    tracing::info!(process = heir.process, "another process serves in this one's place");
+    gateway.taken_over().await;
+    heir.leave_to().await;
+}
+
 /// Between two looks at deadlines and gauges.
 const TICK: Duration = Duration::from_millis(100);
+/// Between two looks at whose turn it is to be sent away.
+const TURN: Duration = Duration::from_millis(10);
 /// Between two tries to send what waits for room in a mailbox.
 const RETRY: Duration = Duration::from_millis(2);
 /// How long answers under way to callers may take after the last client is gone.

@@ -220,7 +220,6 @@ impl Connections {
     }
 
     /// Slots that a look at all records goes through.
-    #[cfg(debug_assertions)]
     pub(super) fn slots(&self) -> usize {
         self.0.slots()
     }

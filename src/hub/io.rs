@@ -139,10 +139,12 @@ pub enum Input<'a> {
         /// How many.
         others: u32,
     },
-    /// Send everybody away: 1001, each told its own time to return, spread over this many milliseconds.
-    Drain {
-        /// `>= 1`.
-        spread_ms: u32,
+    /// Send clients away: 1001, each told its own time to return.
+    SendAway {
+        /// So many of those in service. `None`: everybody, and whoever comes later.
+        count: Option<u32>,
+        /// They return within so many milliseconds; `>= 1`.
+        return_ms: u32,
     },
     /// Time passed: deadlines. Call it at [`Hub::next_deadline`](super::Hub::next_deadline) or every 100 ms.
     Tick,
@@ -183,7 +185,7 @@ pub enum Output {
     Reject {
         /// The connection.
         conn: ConnId,
-        /// 429: too many connections of the user; 503: overloaded or draining.
+        /// 429: too many connections of the user; 503: overloaded.
         status: u16,
         /// Seconds, rounded up.
         retry_after_s: u32,
@@ -218,6 +220,11 @@ pub enum Output {
         request: Option<RequestId>,
         /// What.
         event: Event,
+    },
+    /// It was sent away: its close frame is queued, and it need not have the usual time to answer.
+    SentAway {
+        /// The connection.
+        conn: ConnId,
     },
     /// The close handshake is over, or there is nobody to have it with: flush what fits, then close the socket and
     /// tell `Gone`.

@@ -26,10 +26,6 @@ impl Hub {
         identity: Option<Identity>,
     ) {
         debug_assert_eq!(conn.shard(), self.shard, "a connection of another shard");
-        if let Some(retry_after_s) = self.retry_after_s {
-            turn.out.push(Output::Reject { conn, status: 503, retry_after_s });
-            return;
-        }
         if let Some(before) = self.connections.at(conn.slot() as u32).map(|record| record.id) {
             // The shell uses a slot again only when its socket is closed.
             self.gone(before);
@@ -44,6 +40,7 @@ impl Hub {
                 self.require_login(turn, conn);
                 self.upgrade(turn, conn);
                 self.greet(turn, conn, &[]);
+                self.send_late_away(turn, conn);
             }
         }
     }
@@ -109,6 +106,7 @@ impl Hub {
                 self.cells.connections_authenticated.add(1);
                 self.upgrade(turn, conn);
                 self.greet(turn, conn, streams);
+                self.send_late_away(turn, conn);
             }
             Stage::Open => {
                 record.awaits = Awaits::Nothing;
@@ -230,21 +228,6 @@ impl Hub {
         }
     }
 
-    pub(super) fn drain(&mut self, turn: &mut Turn<'_>, spread_ms: u32) {
-        let retry_after_s = spread_ms.div_ceil(1_000).max(1);
-        self.retry_after_s = Some(retry_after_s);
-        let conns: Vec<ConnId> = self.connections.iter().map(|record| record.id).collect();
-        for conn in conns {
-            if self.stage(conn) == Some(Stage::Pending) {
-                self.reject(turn, conn, 503, retry_after_s);
-                continue;
-            }
-            let reconnect_after_ms = 1 + self.spread(conn, spread_ms);
-            self.notice(turn, conn, &Notice::Draining { reconnect_after_ms }, None);
-            self.close(turn, conn, Close::GoingAway { reconnect_after_ms });
-        }
-    }
-
     pub(super) fn refuse_login(
         &mut self,
         turn: &mut Turn<'_>,
@@ -259,10 +242,6 @@ impl Hub {
             retry_after_ms: problem.retry_after_ms,
         };
         self.notice(turn, conn, &notice, request);
-    }
-
-    fn stage(&self, conn: ConnId) -> Option<Stage> {
-        self.connections.get(conn).map(|record| record.stage)
     }
 
     pub(super) fn push_control(&mut self, conn: ConnId, frame: Frame) {

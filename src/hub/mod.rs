@@ -7,7 +7,7 @@
 //! and [`Report`].
 //!
 //! Reading order: `io`, `connections`, `lifecycle`, `requests`, `rooms`, `joining`, `login`, `delivery`,
-//! `timers`.
+//! `timers`, `parting`.
 
 mod announce;
 mod connections;
@@ -23,6 +23,7 @@ mod limiter;
 mod login;
 mod outbox;
 mod pages;
+mod parting;
 mod presence;
 mod problem;
 mod requests;
@@ -44,6 +45,7 @@ use self::{
     frame::Frame,
     groups::Groups,
     outbox::Bounds,
+    parting::Parting,
     presence::Presence,
     timers::Spans,
 };
@@ -105,8 +107,7 @@ pub struct Hub {
     ping: Rc<Frame>,
     /// When the hub was last found to have been away: nobody's silence counts from before.
     resumed_at: Tick,
-    /// While draining: what newcomers are told, seconds.
-    retry_after_s: Option<u32>,
+    parting: Parting,
     #[cfg(debug_assertions)]
     handled: u64,
 }
@@ -147,7 +148,7 @@ impl Hub {
             deflater: settings.client.compression.then(Deflater::new),
             ping: Rc::new(Frame::ping()),
             resumed_at: Tick(0),
-            retry_after_s: None,
+            parting: Parting::default(),
             #[cfg(debug_assertions)]
             handled: 0,
             settings,
@@ -178,7 +179,7 @@ impl Hub {
             Input::Published { conn, request, outcome } => self.published(turn, conn, request, outcome),
             Input::Disconnect { user } => self.disconnect(turn, &user),
             Input::RoomCount { room, others } => self.rooms.set_others(&room, others),
-            Input::Drain { spread_ms } => self.drain(turn, spread_ms),
+            Input::SendAway { count, return_ms } => self.send_away(turn, count, return_ms),
             Input::Tick => self.tick(turn),
         }
         self.cells.users.set(self.users.populated() as u64);

@@ -23,7 +23,6 @@ impl<T> Pages<T> {
     }
 
     /// Places for values, taken or not.
-    #[cfg(debug_assertions)]
     pub(super) fn slots(&self) -> usize {
         self.pages.len() * PAGE_LEN
     }

@@ -94,11 +94,19 @@ pub enum ToShard {
     Certificate(Arc<rustls::ServerConfig>),
     /// Verify tokens with these keys from now on. If the mailbox is full: as `Admitted`.
     Keys(Arc<crate::auth::Verifier>),
-    /// Stop accepting, empty the accept queue, send everybody away within the time. If the mailbox is full: as
-    /// `Admitted`.
+    /// Empty the accept queues, close the listeners, and end when nobody is left. Sent again: the shorter time holds. If
+    /// the mailbox is full: as `Admitted`.
     Drain {
-        /// For all connections together; zero: at once.
+        /// Whoever is still here then is cut off; zero: at once.
         within: Duration,
+    },
+    /// Send clients away. Control sets the pace, so that what it accepted before stands before this in the mailbox, and
+    /// before the close on the wire. If the mailbox is full: as `Admitted`.
+    SendAway {
+        /// So many of those in service. `None`: everybody, and whoever comes later; sent once.
+        count: Option<u32>,
+        /// Each is told to return within so many milliseconds; `>= 1`.
+        return_ms: u32,
     },
 }
 

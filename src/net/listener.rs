@@ -17,6 +17,15 @@ const BACKLOG: i32 = 65_535;
 /// where it can still be conflated.
 const NOTSENT_LOWAT_BYTES: u32 = 16 * 1024;
 
+/// Whether another process may listen at the same address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Company {
+    /// No: SO_REUSEPORT alone would have two gateways share their clients.
+    Refused,
+    /// One whose place is taken over.
+    Expected,
+}
+
 /// Holds a port while the shards bind to it, so that port 0 means the same port to all of them.
 #[derive(Debug)]
 pub struct Reservation {
@@ -25,9 +34,9 @@ pub struct Reservation {
 }
 
 impl Reservation {
-    /// Takes the address without listening; fails where somebody listens there.
-    pub fn take(address: SocketAddr) -> io::Result<Self> {
-        refuse_company(address)?;
+    /// Takes the address without listening; fails where somebody listens there who is not expected to.
+    pub fn take(address: SocketAddr, company: Company) -> io::Result<Self> {
+        company.check(address)?;
         let socket = bound(address)?;
         let address = socket.local_addr()?.as_socket().ok_or(io::ErrorKind::AddrNotAvailable)?;
         Ok(Self { _socket: socket, address })
@@ -48,20 +57,22 @@ pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     Ok(socket.into())
 }
 
-/// A listener for one thread alone; fails where somebody listens there.
-pub fn listen_alone(address: SocketAddr) -> io::Result<TcpListener> {
-    refuse_company(address)?;
+/// A listener for one thread alone; fails where somebody listens there who is not expected to.
+pub fn listen_alone(address: SocketAddr, company: Company) -> io::Result<TcpListener> {
+    company.check(address)?;
     listen(address)
 }
 
-/// Fails where somebody listens: SO_REUSEPORT alone would have two gateways share their clients.
-fn refuse_company(address: SocketAddr) -> io::Result<()> {
-    if address.port() != 0 {
-        let socket = Socket::new(Domain::for_address(address), Type::STREAM.cloexec(), Some(Protocol::TCP))?;
-        socket.set_reuse_address(true)?;
-        socket.bind(&address.into())?;
+impl Company {
+    fn check(self, address: SocketAddr) -> io::Result<()> {
+        if self == Self::Refused && address.port() != 0 {
+            let socket =
+                Socket::new(Domain::for_address(address), Type::STREAM.cloexec(), Some(Protocol::TCP))?;
+            socket.set_reuse_address(true)?;
+            socket.bind(&address.into())?;
+        }
+        Ok(())
     }
-    Ok(())
 }
 
 fn bound(address: SocketAddr) -> io::Result<Socket> {
@@ -135,7 +146,7 @@ mod tests {
 
     #[test]
     fn two_listeners_share_a_reserved_port() {
-        let reservation = Reservation::take("127.0.0.1:0".parse().unwrap()).unwrap();
+        let reservation = Reservation::take("127.0.0.1:0".parse().unwrap(), Company::Refused).unwrap();
         let first = listen(reservation.address()).unwrap();
         let second = listen(reservation.address()).unwrap();
         assert_eq!(first.local_addr().unwrap(), second.local_addr().unwrap());
@@ -145,10 +156,14 @@ mod tests {
     fn an_address_where_somebody_listens_is_refused() {
         let listener = listen("127.0.0.1:0".parse().unwrap()).unwrap();
         let address = listener.local_addr().unwrap();
-        assert_eq!(Reservation::take(address).unwrap_err().kind(), io::ErrorKind::AddrInUse);
-        assert_eq!(listen_alone(address).unwrap_err().kind(), io::ErrorKind::AddrInUse);
+        let refused = Reservation::take(address, Company::Refused).unwrap_err();
+        assert_eq!(refused.kind(), io::ErrorKind::AddrInUse);
+        let refused = listen_alone(address, Company::Refused).unwrap_err();
+        assert_eq!(refused.kind(), io::ErrorKind::AddrInUse);
+        Reservation::take(address, Company::Expected).unwrap();
+        listen_alone(address, Company::Expected).unwrap();
         drop(listener);
-        listen_alone(address).unwrap();
+        listen_alone(address, Company::Refused).unwrap();
     }
 
     #[test]

@@ -5,6 +5,7 @@
 
 pub mod claim;
 pub mod descriptors;
+pub mod handover;
 pub mod http;
 pub mod listener;
 pub mod readiness;

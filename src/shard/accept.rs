@@ -120,8 +120,13 @@ impl Shard {
             return;
         }
         for listening in std::mem::take(&mut self.listeners.list) {
-            while let Accepted::Socket(socket) = listener::accept(&listening.socket) {
-                self.take_in(now, socket, listening.tls, readiness);
+            loop {
+                match listener::accept(&listening.socket) {
+                    Accepted::Socket(socket) => self.take_in(now, socket, listening.tls, readiness),
+                    Accepted::Lost => self.cells.accept_errors.add(1),
+                    Accepted::Nobody => break,
+                    Accepted::Exhausted(error) => break self.not_accepted("they are reset", &error),
+                }
             }
         }
         self.listeners.paused_until = None;

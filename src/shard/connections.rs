@@ -50,6 +50,8 @@ pub(super) struct Newcomer {
     pub(super) lane: Option<Lane>,
     /// Bytes that came and that no step has looked at: of the head, or in the TLS session.
     pub(super) held: bool,
+    /// The shard drains, and it had its time once.
+    pub(super) warned: bool,
 }
 
 /// How far a connection has come; it only moves forward.

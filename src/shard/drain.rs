@@ -1,9 +1,10 @@
-//! The end of a shard: everybody is sent away, and nobody who stays silent holds it up.
+//! The end of a shard: the listeners go first, clients at the pace of control, and nobody who stays silent holds it up.
 //!
-//! Handshakes under way are looked at once more, so that a request that has come is answered, then ended. Connections
-//! have [`DRAIN_CLOSE_TIME_MAX`](crate::limits::DRAIN_CLOSE_TIME_MAX) to answer our close once the kernel has all that
-//! they will get: it delivers that without us. Who still has something to take keeps the usual time. The drain's own
-//! deadline is above all.
+//! Newcomers who were accepted are let in and sent away in their turn. Who says nothing for
+//! [`DRAIN_CLOSE_TIME_MAX`](crate::limits::DRAIN_CLOSE_TIME_MAX) is ended; who began to speak has as long again, and is
+//! looked at once more, so that a request that has come is answered. Connections that were sent away have that time to
+//! answer our close once the kernel has all that they will get: it delivers that without us. Who still has something to
+//! take keeps the usual time. The drain's own deadline is above all.
 
 use std::time::Duration;
 
@@ -21,15 +22,19 @@ impl Shard {
         self.drained_told
     }
 
-    /// From now on: whoever is here leaves, whoever comes is answered and leaves too.
-    pub(super) fn begin_drain(&mut self, now: Now, within: Duration) {
-        self.drain_deadline = Some(now.mono_ns.saturating_add(within.as_nanos() as u64));
+    /// From now on nobody new is accepted, once the accept queues are empty; asked again: the shorter time holds.
+    pub(super) fn drain(&mut self, now: Now, within: Duration) {
+        let deadline = now.after(within).mono_ns;
+        if let Some(before) = self.drain_deadline {
+            self.drain_deadline = Some(before.min(deadline));
+            return;
+        }
+        self.drain_deadline = Some(deadline);
         self.listeners.drain();
         for conn in self.connections.ids() {
             let Some(connection) = self.connections.get_mut(conn) else { continue };
-            if matches!(connection.phase, Phase::Handshake(_)) {
-                self.lanes.look_last(conn);
-            } else {
+            // Clients leave when they are sent away.
+            if !matches!(connection.phase, Phase::Admission(_) | Phase::Open) {
                 self.parting_expiries.start(now.mono_ns, conn);
             }
         }
@@ -51,8 +56,15 @@ impl Shard {
     pub(super) fn expire_parting(&mut self, now: Now) {
         for conn in self.parting_expiries.take_due(now.mono_ns) {
             let Some(connection) = self.connections.get_mut(conn) else { continue };
-            match connection.phase {
-                Phase::Handshake(_) => self.end_handshake(now, conn),
+            match &mut connection.phase {
+                // It stands in line, or more of its bytes are on their way.
+                Phase::Handshake(newcomer)
+                    if newcomer.lane.is_some() && (newcomer.held || !newcomer.warned) =>
+                {
+                    newcomer.warned = true;
+                    self.parting_expiries.start(now.mono_ns, conn);
+                }
+                Phase::Handshake(_) => self.lanes.look_last(conn),
                 Phase::Open | Phase::Lingering if !connection.blocked => {
                     // Sends what TLS has to say at the end, where nothing was finished yet.
                     self.finish(now, conn);

@@ -249,9 +249,6 @@ impl Shard {
 
     /// Whether this upgrade may go on (03 §3), and as whom.
     fn judge(&mut self, now: Now, conn: ConnId, upgrade: &Upgrade<'_>) -> Step {
-        if self.is_draining() {
-            return Step::Answer(Answer::retry(503, "the gateway is shutting down", 1));
-        }
         let connections_max = self.settings.limits.connections_max;
         if connections_max > 0 && self.status.connections() >= connections_max {
             self.cells.newcomers_refused[2].add(1);

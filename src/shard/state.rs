@@ -56,7 +56,8 @@ pub(super) struct Shard {
     pub(super) message_expiries: Expiries<(ConnId, u32)>,
     /// Sockets that are finishing or lingering.
     pub(super) closing_expiries: Expiries,
-    /// As `closing_expiries` while draining; connections that cannot take what they should get are left out of it.
+    /// As `closing_expiries` while draining, and newcomers; connections that cannot take what they should get are left
+    /// out of it.
     pub(super) parting_expiries: Expiries,
     /// Sockets with more to read that no event will tell of.
     pub(super) unread: Vec<ConnId>,
@@ -153,10 +154,8 @@ impl Shard {
                 self.verifier = verifier;
                 return;
             }
-            ToShard::Drain { within } => {
-                self.begin_drain(now, within);
-                Input::Drain { spread_ms: u32::try_from(within.as_millis()).unwrap_or(u32::MAX).max(1) }
-            }
+            ToShard::Drain { within } => return self.drain(now, within),
+            ToShard::SendAway { count, return_ms } => Input::SendAway { count, return_ms },
         };
         self.hub.handle(now, input, &mut self.outputs);
     }
@@ -248,6 +247,7 @@ impl Shard {
                 self.run_handler(now, conn, user.as_deref(), request, &message);
             }
             Output::Publish { conn, request, event } => self.publish(now, conn, request, event),
+            Output::SentAway { conn } => self.parting_expiries.start(now.mono_ns, conn),
             Output::Shutdown { conn } => self.finish(now, conn),
         }
     }

@@ -122,13 +122,13 @@ fn who_stays_silent_does_not_hold_a_stop_up() {
 
 /// L2
 #[test]
-fn a_second_signal_ends_at_once() {
+fn a_second_signal_waits_for_nobody_who_stays_silent() {
     let mut server = Server::with(&[("DRAIN_DELAY", "1h"), ("SHUTDOWN_TIMEOUT", "1h")]);
     let _client = server.connect();
     server.signal(Signal::TERM);
     assert!((0..10_000).any(|_| server.admin("/ready").status == 503));
     server.signal(Signal::TERM);
-    server.wait();
+    assert_eq!(server.wait().code(), Some(0));
 }
 
 /// L2

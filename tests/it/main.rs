@@ -16,6 +16,8 @@ mod commands;
 mod compression;
 /// Descriptor tables of shards: their limit, and that nothing stays in them.
 mod descriptors;
+/// Clients that are sent away at a pace, and what they have had by then.
+mod drain;
 /// A program that embeds the gateway.
 mod embedding;
 /// Peers that end right behind their last bytes.
@@ -40,6 +42,8 @@ mod lifecycle;
 mod limits;
 /// Rooms: membership, messages, permission, presence.
 mod rooms;
+/// A new process in the place of one that serves.
+mod takeover;
 /// wss, and certificates that change.
 mod tls;
 

@@ -128,7 +128,10 @@ impl Control {
 
     pub fn drain(&mut self, within: std::time::Duration) {
         for index in 0..self.links.len() {
-            self.order(ShardId(index as u16), ToShard::Drain { within });
+            let shard = ShardId(index as u16);
+            self.order(shard, ToShard::Drain { within });
+            self.order(shard, ToShard::SendAway { count: Some(1), return_ms: 1 });
+            self.order(shard, ToShard::SendAway { count: None, return_ms: 1 });
         }
     }
 

@@ -169,8 +169,12 @@ impl Shard {
             }
             ToShard::RoomCount { room, others } => Input::RoomCount { room: room.clone(), others: *others },
             ToShard::Drain { within } => {
+                assert!(!within.is_zero(), "nobody is cut off here");
                 self.draining = true;
-                Input::Drain { spread_ms: within.as_millis() as u32 }
+                return;
+            }
+            ToShard::SendAway { count, return_ms } => {
+                Input::SendAway { count: *count, return_ms: *return_ms }
             }
             ToShard::Certificate(_) | ToShard::Keys(_) | ToShard::Replay { .. } | ToShard::Resync { .. } => {
                 return;
@@ -263,6 +267,8 @@ impl Shard {
                     self.flush(now, conn);
                 }
             }
+            // Nobody here waits for an answer to a close any longer than the hub does.
+            Output::SentAway { .. } => {}
             Output::Custom { .. } => panic!("no handler is registered"),
         }
     }

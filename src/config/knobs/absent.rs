@@ -36,7 +36,6 @@ pub(super) const OTHER: &[Knob] = &[
     other("PRESENCE_TIMEOUT", Later(NOT_YET), "Presence across instances"),
     other("PRESENCE_INTERVAL", Later(NOT_YET), "Presence across instances"),
     other("PRESENCE_CLEANUP_INTERVAL", Later(NOT_YET), "Presence across instances"),
-    other("DRAIN_RATE", Later(NOT_YET), "Connections closed a second while draining"),
     other("READY_REQUIRES_REDIS", Later(NOT_YET), "Redis"),
     other("REDIS_POOL_SIZE", Ignored("one connection serves all cores"), "Redis connections"),
     other("WEBSOCKET_ENABLED", Ignored("the gateway serves nothing else"), "Switch of the rooms module"),

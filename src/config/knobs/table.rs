@@ -425,6 +425,18 @@ const SHUTDOWN: &[Knob] = &[
         "0s",
         "From not ready to the first close, for load balancers to notice",
     ),
+    knob(
+        "DRAIN_RATE",
+        Integer(0, 1_000_000, |d, v| d.settings.shutdown.rate = v as u32),
+        "0",
+        "Clients sent away a second, on all shards together; 0 is as few as SHUTDOWN_TIMEOUT allows, 100 or more",
+    ),
+    knob(
+        "TAKE_OVER",
+        Bool(|d, v| d.settings.shutdown.take_over = v),
+        "false",
+        "Replace the gateway that runs at the same address: it drains once this one serves",
+    ),
 ];
 
 const LOG: &[Knob] = &[

@@ -6,21 +6,19 @@ mod page;
 
 use std::{future::Future, sync::Arc};
 
-use axum::{
-    Router,
-    extract::State,
-    http::{StatusCode, header::CONTENT_TYPE},
-    response::{IntoResponse, Response},
-    routing::get,
-};
-use tokio::sync::watch;
-
 use crate::{
     clock::Now,
     control::{accept::Incoming, gateway::Gateway},
     limits::{LABELLED_ROOMS_MAX, LISTED_ROOMS_MAX},
     prometheus,
     status::Status,
+};
+use axum::{
+    Router,
+    extract::State,
+    http::{StatusCode, header::CONTENT_TYPE},
+    response::{IntoResponse, Response},
+    routing::get,
 };
 
 /// What the pages are made of.
@@ -56,16 +54,11 @@ fn health_routes() -> Router<Source> {
     Router::new().route("/health", get(health)).route("/ready", get(ready))
 }
 
-/// Serves the pages until `stopped` turns true.
-pub(super) fn serve(
-    incoming: Incoming,
-    pages: Router,
-    mut stopped: watch::Receiver<bool>,
-) -> impl Future<Output = ()> + Send + 'static {
-    let stop = async move {
-        // An error means that the control core is gone: stop as well.
-        let _gone = stopped.wait_for(|stopped| *stopped).await;
-    };
+/// Serves the pages until nobody comes any more.
+pub(super) fn serve(mut incoming: Incoming, pages: Router) -> impl Future<Output = ()> + Send + 'static {
+    let ended = incoming.ended();
+    // Without it nobody comes either.
+    let stop = async { ended.await.unwrap_or_default() };
     async move {
         if let Err(error) = axum::serve(incoming, pages).with_graceful_shutdown(stop).await {
             tracing::error!(%error, "the admin pages ended");

@@ -7,7 +7,12 @@ mod events;
 mod notify;
 mod service;
 
-use std::{future::Future, net::TcpListener, sync::Arc, time::Duration};
+use std::{
+    future::{Future, pending},
+    net::TcpListener,
+    sync::Arc,
+    time::Duration,
+};
 
 use tokio::sync::watch;
 use tonic::{
@@ -52,14 +57,15 @@ impl Health {
     }
 }
 
-/// Makes the server; the future serves until `stopped` turns true.
+/// Makes the server; the future serves until `stopped` turns true. Callers are then told to go elsewhere (GOAWAY), and
+/// what they had called is answered.
 pub(super) fn serve(
     callers: Callers<'_>,
     gateway: Gateway,
     status: Arc<status::Status>,
     stopped: watch::Receiver<bool>,
 ) -> Result<(Health, impl Future<Output = ()> + Send + 'static), ControlError> {
-    let incoming = Incoming::new(callers.listener, status.clone())?;
+    let incoming = Incoming::new(callers.listener, status.clone(), stopped)?;
     let (health, health_service) = tonic_health::server::health_reporter();
     let realtime = Realtime::new(gateway, status, callers.settings.token.clone());
     let realtime = RealtimeServiceServer::new(realtime).max_decoding_message_size(GRPC_MESSAGE_BYTES_MAX);
@@ -67,7 +73,8 @@ pub(super) fn serve(
     let router = bounded(callers.settings)?.add_service(health_service).add_service(realtime);
     let router = with_reflection(router, callers.settings.token.clone());
     let served = async move {
-        if let Err(error) = router.serve_with_incoming_shutdown(incoming, stop(stopped)).await {
+        // It stops when nobody comes any more; that it can be told to stop has it do so in good order.
+        if let Err(error) = router.serve_with_incoming_shutdown(incoming, pending()).await {
             tracing::error!(%error, "the gRPC interface ended");
         }
     };
@@ -116,11 +123,6 @@ fn with_reflection(router: Router, token: Option<settings::Secret>) -> Router {
             builder().build_v1alpha().expect(made),
             check,
         ))
-}
-
-async fn stop(mut stopped: watch::Receiver<bool>) {
-    // An error means that the control core is gone: stop as well.
-    let _gone = stopped.wait_for(|stopped| *stopped).await;
 }
 
 /// A silent caller is pinged after.

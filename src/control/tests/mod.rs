@@ -109,6 +109,7 @@ impl World {
             admin: Some(admin_listener),
             health: Some(health_listener),
             unknown_key: Arc::default(),
+            place: None,
             seed: 7,
         };
         status.shard_accepts();

@@ -8,7 +8,7 @@ use tokio::{
 use super::*;
 
 /// Status line and body.
-async fn get(address: SocketAddr, path: &str) -> (String, String) {
+pub(super) async fn get(address: SocketAddr, path: &str) -> (String, String) {
     let mut socket = TcpStream::connect(address).await.unwrap();
     let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
     socket.write_all(request.as_bytes()).await.unwrap();

@@ -163,7 +163,7 @@ fn a_join_that_could_not_be_asked_is_refused_at_once() {
 #[test]
 fn who_closes_or_is_sent_away_waits_for_no_room() {
     let ends: [fn(&mut Scene, ConnId); 3] = [
-        |scene, _| scene.handle(Input::Drain { spread_ms: 10 }),
+        |scene, _| scene.handle(Input::SendAway { count: None, return_ms: 10 }),
         |scene, conn| scene.handle(Input::PeerClose { conn, code: None }),
         |scene, conn| scene.handle(Input::Gone { conn }),
     ];

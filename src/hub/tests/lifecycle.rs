@@ -172,33 +172,6 @@ fn a_disconnected_user_loses_the_connections_admitted_so_far() {
 }
 
 #[test]
-fn draining_sends_everybody_away_at_times_of_their_own() {
-    let mut scene = Scene::new();
-    let conns: Vec<ConnId> = (0..40).map(|slot| scene.anonymous(slot)).collect();
-    let waiting = scene.pending(50, identity("ann", &[]));
-    let raw = scene.raw(60);
-    scene.handle(Input::Drain { spread_ms: 2_500 });
-    assert_eq!(scene.take(), [Output::Reject { conn: waiting, status: 503, retry_after_s: 3 }]);
-    let mut times = std::collections::BTreeSet::new();
-    for conn in conns {
-        let frames = scene.read(conn);
-        let number = |text: &str| {
-            let digits: String = text.chars().filter(char::is_ascii_digit).collect();
-            digits.parse::<u32>().unwrap()
-        };
-        let told = number(&frames[0]);
-        assert!(frames[0].contains("system:draining") && (1..=2_500).contains(&told), "{frames:?}");
-        assert_eq!(frames[1], format!(r#"close 1001 {{"reconnect_after_ms":{told}}}"#));
-        times.insert(told);
-    }
-    assert!(times.len() > 30, "spread: {times:?}");
-    assert!(scene.read(raw)[0].starts_with("close 1001"));
-    let late = id(70);
-    scene.handle(Input::Open { conn: late, dialect: Dialect::Ticketing, identity: None });
-    assert_eq!(scene.take(), [Output::Reject { conn: late, status: 503, retry_after_s: 3 }]);
-}
-
-#[test]
 fn inputs_for_a_connection_that_is_gone_do_nothing() {
     let mut scene = Scene::new();
     let conn = scene.user(0, "ann");

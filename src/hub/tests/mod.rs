@@ -5,6 +5,7 @@ mod delivery;
 mod joining;
 mod lifecycle;
 mod login;
+mod parting;
 mod random;
 mod requests;
 mod rooms;
