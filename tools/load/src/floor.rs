@@ -370,7 +370,9 @@ mod tests {
             let ready = ready.clone();
             thread::spawn(move || serve(address, false, true, &ready));
         }
+        drop(ready);
         let controls: Vec<SocketAddr> = told.iter().take(2).collect();
+        assert_eq!(controls.len(), 2, "a thread ended before it listened");
         let connect = |address: &SocketAddr| std::net::TcpStream::connect(address).unwrap();
         let mut clients: Vec<_> = (0..64).map(|_| connect(&address)).collect();
         for client in &mut clients {
