@@ -7,6 +7,8 @@ use std::{
     time::Duration,
 };
 
+use rustix::thread::disable_transparent_huge_pages;
+
 use super::{
     complain, fail,
     jwt::{self, Wanted},
@@ -35,6 +37,9 @@ const ROOM: &str = "event:123";
 /// Serves until a signal or the gateway itself ends it.
 pub(super) fn execute(resolved: Resolved) -> ExitCode {
     let Resolved { mut settings, warnings, .. } = resolved;
+    // Where the kernel makes huge pages unasked: they keep whole what a burst touched in part. A kernel without them
+    // refuses.
+    disable_transparent_huge_pages(true).ok();
     let logs = match Logs::start(&settings.log) {
         Ok(logs) => logs,
         Err(error) => return fail(error, 1),

@@ -36,6 +36,20 @@ fn the_banner_names_every_address() {
     assert_eq!(server.admin("/ready").status, 200, "what is printed can be used");
 }
 
+#[test]
+fn the_process_takes_no_huge_pages_whatever_the_kernel_is_set_to() {
+    let server = Server::with(&[]);
+    let read = |file: &str| {
+        std::fs::read_to_string(format!("/proc/{}/{file}", server.pid())).expect("the gateway runs")
+    };
+    // Kernels without huge pages have no such line.
+    assert!(!read("status").contains("THP_enabled:\t1"));
+    let smaps = read("smaps");
+    let huge = smaps.lines().filter_map(|line| line.strip_prefix("AnonHugePages:"));
+    let kb: u64 = huge.map(|kb| kb.trim().trim_end_matches(" kB").parse::<u64>().expect("a number")).sum();
+    assert!(kb <= 2 << 10, "{kb} kB, of which one page may be from before the program began");
+}
+
 /// L1, L2
 #[test]
 fn a_stop_sends_everybody_away_with_a_time_to_return_and_exits_with_0() {
