@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-/// Messages that fit one shard's mailbox from control. Larger rides out longer stalls of a shard at 8 B a slot.
+/// Messages that fit one shard's mailbox from control. Larger rides out longer stalls of a shard, 88 B for each that waits.
 pub const TO_SHARD_MESSAGES_MAX: usize = 65_536;
 /// Bytes of payloads that wait in one shard's mailbox from control. Larger rides out longer stalls of a shard.
 pub const TO_SHARD_BYTES_MAX: usize = 64 * 1024 * 1024;

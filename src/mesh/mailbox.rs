@@ -1,8 +1,9 @@
 //! A bounded lock-free mailbox with a wake-up flag.
 //!
-//! Owns the queue and the receiver's waker. Never blocks and never grows. Invariant: a receiver that found the
-//! mailbox empty after it registered its waker is woken by the next send. Wake-ups are coalesced: senders wake
-//! only a receiver that sleeps.
+//! Owns the queue and the receiver's waker. Never blocks and never holds more than its capacity; its memory is that of
+//! what waits, in blocks of some dozens, so that the bound of a mailbox costs nothing until a receiver stalls.
+//! Invariant: a receiver that found the mailbox empty after it registered its waker is woken by the next send.
+//! Wake-ups are coalesced: senders wake only a receiver that sleeps.
 
 use std::{
     future::poll_fn,
@@ -14,7 +15,7 @@ use std::{
 };
 
 use atomic_waker::AtomicWaker;
-use crossbeam_queue::ArrayQueue;
+use crossbeam_queue::SegQueue;
 
 /// A message as a mailbox has to know it.
 pub trait Weigh {
@@ -27,14 +28,17 @@ pub trait Weigh {
 /// What both ends share.
 #[derive(Debug)]
 struct Shared<T> {
-    queue: ArrayQueue<T>,
+    queue: SegQueue<T>,
+    /// Of messages that wait.
+    capacity: usize,
+    /// Messages in the queue, at least: a sender counts before it puts a message in, the receiver after it took one out.
+    waiting: AtomicUsize,
     /// Set by a receiver that is about to sleep, taken by the sender that wakes it.
     asleep: AtomicBool,
     waker: AtomicWaker,
     /// Sends that found the queue full; for the metric.
     refused: AtomicU64,
-    /// Of the messages in the queue, at least: a sender adds before it puts a message in, the receiver subtracts after it
-    /// took one out.
+    /// Of the messages in the queue, at least; as `waiting`.
     bytes: AtomicUsize,
 }
 
@@ -46,7 +50,9 @@ impl Mailbox {
     /// A mailbox for `capacity >= 1` messages.
     pub fn bounded<T>(capacity: usize) -> (Sender<T>, Receiver<T>) {
         let shared = Arc::new(Shared {
-            queue: ArrayQueue::new(capacity),
+            queue: SegQueue::new(),
+            capacity,
+            waiting: AtomicUsize::new(0),
             asleep: AtomicBool::new(false),
             waker: AtomicWaker::new(),
             refused: AtomicU64::new(0),
@@ -71,22 +77,24 @@ impl<T> Clone for Sender<T> {
 impl<T: Weigh> Sender<T> {
     /// Puts the message in, or gives it back when the mailbox is full.
     pub fn try_send(&self, message: T) -> Result<(), T> {
+        let Shared { queue, capacity, waiting, refused, .. } = &*self.shared;
+        if waiting.fetch_add(1, Ordering::Relaxed) >= *capacity {
+            waiting.fetch_sub(1, Ordering::Relaxed);
+            refused.fetch_add(1, Ordering::Relaxed);
+            return Err(message);
+        }
         let bytes = message.bytes();
         if bytes > 0 {
             self.shared.bytes.fetch_add(bytes, Ordering::Relaxed);
         }
-        let sent = self.shared.queue.push(message);
-        if sent.is_err() {
-            self.shared.refused.fetch_add(1, Ordering::Relaxed);
-            self.shared.bytes.fetch_sub(bytes, Ordering::Relaxed);
-        }
+        queue.push(message);
         // Pairs with the fence of `Receiver::poll_ready`: either this load sees the flag, or the receiver's second
         // look sees the message.
         std::sync::atomic::fence(Ordering::SeqCst);
         if self.shared.asleep.load(Ordering::Relaxed) && self.shared.asleep.swap(false, Ordering::AcqRel) {
             self.shared.waker.wake();
         }
-        sent
+        Ok(())
     }
 
     /// Bytes that wait now. With one sender it can only shrink until that sender sends.
@@ -96,12 +104,12 @@ impl<T: Weigh> Sender<T> {
 
     /// Messages that fit now. With one sender it can only grow until that sender sends.
     pub fn free(&self) -> usize {
-        self.shared.queue.capacity() - self.shared.queue.len()
+        self.shared.capacity.saturating_sub(self.len())
     }
 
     /// Messages waiting now.
     pub fn len(&self) -> usize {
-        self.shared.queue.len()
+        self.shared.waiting.load(Ordering::Relaxed)
     }
 
     /// Whether nothing waits now.
@@ -125,6 +133,7 @@ impl<T: Weigh> Receiver<T> {
     /// The oldest message, if there is one.
     pub fn try_recv(&mut self) -> Option<T> {
         let message = self.shared.queue.pop()?;
+        self.shared.waiting.fetch_sub(1, Ordering::Relaxed);
         let bytes = message.bytes();
         if bytes > 0 {
             self.shared.bytes.fetch_sub(bytes, Ordering::Relaxed);
@@ -134,7 +143,7 @@ impl<T: Weigh> Receiver<T> {
 
     /// Messages waiting now.
     pub fn len(&self) -> usize {
-        self.shared.queue.len()
+        self.shared.waiting.load(Ordering::Relaxed)
     }
 
     /// Whether nothing waits now.
@@ -197,6 +206,13 @@ mod tests {
         assert_eq!((sender.try_send(1), sender.try_send(2), sender.try_send(3)), (Ok(()), Ok(()), Err(3)));
         assert_eq!((sender.free(), sender.refused()), (0, 1));
         assert_eq!((receiver.try_recv(), receiver.try_recv(), receiver.try_recv()), (Some(1), Some(2), None));
+    }
+
+    #[test]
+    fn room_for_messages_that_do_not_come_takes_no_memory() {
+        let (sender, mut receiver) = Mailbox::bounded(usize::MAX);
+        assert_eq!((sender.try_send(1), sender.free()), (Ok(()), usize::MAX - 1));
+        assert_eq!((receiver.try_recv(), sender.free()), (Some(1), usize::MAX));
     }
 
     #[test]

@@ -181,7 +181,7 @@ pub enum ToControl {
         conn: ConnId,
         /// Where the answer goes; `None`: nobody waits for one.
         request: Option<RequestId>,
-        /// What; boxed, since a mailbox has a slot of the largest message's size for each that it can hold.
+        /// What; boxed, since every message that waits takes the largest one's size.
         event: Box<Event>,
     },
     /// A client that was here before wants what it missed. If the mailbox is full: the client gets `system:error`
@@ -224,6 +224,6 @@ pub enum ToControl {
 
 impl Weigh for ToControl {}
 
-// Mailboxes are allocated whole at start: 65 536 slots of these.
+// Where a receiver stalls, 65 536 of these wait.
 const _: () = assert!(size_of::<ToShard>() <= 80);
 const _: () = assert!(size_of::<ToControl>() <= 56);
