@@ -28,8 +28,13 @@ pub struct Directory {
 #[derive(Debug)]
 pub struct Holding {
     first: (ShardId, u32),
-    others: Vec<(ShardId, u32)>,
+    /// `None`: nowhere else.
+    others: Option<Box<Others>>,
 }
+
+/// Never empty; boxed, so that the many who have none pay for a pointer alone.
+#[derive(Debug)]
+struct Others(Vec<(ShardId, u32)>);
 
 impl Holding {
     /// Connections on that shard.
@@ -44,37 +49,37 @@ impl Holding {
 
     /// Shards with at least one, in no order.
     pub fn iter(&self) -> impl Iterator<Item = (ShardId, u32)> + '_ {
-        std::iter::once(self.first).chain(self.others.iter().copied())
+        let others = self.others.iter().flat_map(|others| &others.0);
+        std::iter::once(self.first).chain(others.copied())
     }
 
     fn is_spread(&self) -> bool {
-        !self.others.is_empty()
+        self.others.is_some()
     }
 
     /// Sets a count above zero.
     fn set(&mut self, shard: ShardId, count: u32) {
         if self.first.0 == shard {
             self.first.1 = count;
-        } else if let Some(held) = self.others.iter_mut().find(|(held, _)| *held == shard) {
-            held.1 = count;
-        } else {
-            self.others.push((shard, count));
+            return;
+        }
+        let others = &mut self.others.get_or_insert_with(|| Box::new(Others(Vec::new()))).0;
+        match others.iter_mut().find(|(held, _)| *held == shard) {
+            Some(held) => held.1 = count,
+            None => others.push((shard, count)),
         }
     }
 
     /// Removes a shard; `false` when none is left.
     fn remove(&mut self, shard: ShardId) -> bool {
+        let Some(others) = &mut self.others else { return self.first.0 != shard };
         if self.first.0 != shard {
-            self.others.retain(|(held, _)| *held != shard);
-            return true;
+            others.0.retain(|(held, _)| *held != shard);
+        } else if let Some(other) = others.0.pop() {
+            self.first = other;
         }
-        match self.others.pop() {
-            Some(other) => {
-                self.first = other;
-                true
-            }
-            None => false,
-        }
+        self.others.take_if(|others| others.0.is_empty());
+        true
     }
 }
 
@@ -167,6 +172,10 @@ impl Directory {
     pub fn check_invariants(&self) {
         for (address, held) in self.users.iter().chain(&self.rooms) {
             assert!(held.iter().all(|(_, count)| count > 0), "{address} is held by nobody somewhere");
+            assert!(
+                held.others.as_ref().is_none_or(|others| !others.0.is_empty()),
+                "{address}: an empty list"
+            );
             let mut shards: Vec<ShardId> = held.iter().map(|(shard, _)| shard).collect();
             shards.sort_unstable();
             assert!(shards.windows(2).all(|pair| pair[0] < pair[1]), "{address} is twice on a shard");
@@ -189,7 +198,7 @@ fn set(table: &mut HashMap<Arc<str>, Holding>, shard: ShardId, name: &Arc<str>, 
     match table.entry(name.clone()) {
         Entry::Vacant(entry) => {
             if count > 0 {
-                entry.insert(Holding { first: (shard, count), others: Vec::new() });
+                entry.insert(Holding { first: (shard, count), others: None });
             }
             Change { before: 0, spread: false }
         }
@@ -220,7 +229,7 @@ mod tests {
 
     #[test]
     fn a_user_on_one_shard_is_small() {
-        assert!(size_of::<(Arc<str>, Holding)>() <= 48, "{}", size_of::<(Arc<str>, Holding)>());
+        assert!(size_of::<(Arc<str>, Holding)>() <= 32, "{}", size_of::<(Arc<str>, Holding)>());
     }
 
     fn told(directory: &mut Directory) -> Vec<(u16, String, u32)> {
