@@ -41,6 +41,20 @@ pub(super) struct Connection {
 #[derive(Debug, Default)]
 pub(super) struct Held(pub(super) Vec<u8>);
 
+impl Held {
+    /// What is left when the first `sent` bytes are gone.
+    fn after(mut self: Box<Self>, sent: usize) -> Option<Box<Self>> {
+        self.0.drain(..sent);
+        (!self.0.is_empty()).then_some(self)
+    }
+}
+
+/// The frames behind what waits.
+fn behind<'a>(unsent: &'a Option<Box<Held>>, frames: &'a [IoSlice<'a>]) -> Vec<IoSlice<'a>> {
+    let before = unsent.iter().map(|unsent| IoSlice::new(&unsent.0));
+    before.chain(frames.iter().map(|frame| IoSlice::new(frame))).collect()
+}
+
 /// What a handshake is made of beside TLS.
 #[derive(Debug, Default)]
 pub(super) struct Newcomer {
@@ -75,6 +89,40 @@ impl Connection {
         self.socket.as_fd()
     }
 
+    /// Sends frames in one call with what waits before them: the 101, and a TLS session's first records. How many bytes
+    /// of the frames were taken, 1 at least, and how many went through the socket or wait for it; `WouldBlock`: none.
+    pub(super) fn send(&mut self, frames: &[IoSlice<'_>], scratch: &mut [u8]) -> io::Result<(usize, usize)> {
+        let Self { socket, tls, unsent, .. } = self;
+        let fd = socket.as_fd();
+        let before = unsent.as_ref().map_or(0, |unsent| unsent.0.len());
+        match tls {
+            None if before == 0 => socket::write_together(fd, frames, scratch).map(|sent| (sent, sent)),
+            None => {
+                let sent = socket::write_together(fd, &behind(unsent, frames), scratch)?;
+                if sent <= before {
+                    *unsent = unsent.take().and_then(|unsent| unsent.after(sent));
+                    return Err(io::ErrorKind::WouldBlock.into());
+                }
+                *unsent = None;
+                Ok((sent - before, sent))
+            }
+            Some(tls) => {
+                if before == 0 && !write_records(tls, fd)? {
+                    return Err(io::ErrorKind::WouldBlock.into());
+                }
+                let taken = match before {
+                    0 => tls.encrypt(frames),
+                    _ => tls.encrypt(&behind(unsent, frames)),
+                };
+                let taken = taken.map_err(io::Error::other)?;
+                *unsent = None;
+                let records = tls.outgoing().len();
+                write_records(tls, fd)?;
+                Ok((taken - before, records))
+            }
+        }
+    }
+
     /// Writes TLS records and HTTP bytes that wait. `Ok(true)`: nothing waits any more.
     pub(super) fn write_pending(&mut self) -> io::Result<bool> {
         if let Some(unsent) = self.unsent.take() {
@@ -84,8 +132,8 @@ impl Connection {
                 }
                 None => {
                     let sent = write_all_that_fits(self.socket.as_fd(), &unsent.0)?;
-                    if sent < unsent.0.len() {
-                        self.unsent = Some(Box::new(Held(unsent.0[sent..].to_vec())));
+                    self.unsent = unsent.after(sent);
+                    if self.unsent.is_some() {
                         return Ok(false);
                     }
                 }
@@ -200,7 +248,12 @@ impl<T: Copy> Expiries<T> {
     pub(super) fn take_due(&mut self, now_ns: u64) -> Vec<T> {
         let turn = self.queue.iter().take(EXPIRIES_PER_TURN_MAX);
         let due = turn.take_while(|(due, _)| *due <= now_ns).count();
-        self.queue.drain(..due).map(|(_, what)| what).collect()
+        let over = self.queue.drain(..due).map(|(_, what)| what).collect();
+        if due > 0 && self.queue.is_empty() {
+            // A storm's worth of room is not kept for the next one.
+            self.queue = VecDeque::new();
+        }
+        over
     }
 
     pub(super) fn next(&self) -> Option<u64> {
@@ -210,7 +263,78 @@ impl<T: Copy> Expiries<T> {
 
 #[cfg(test)]
 mod tests {
+    use std::{io::Read, os::unix::net::UnixStream};
+
+    use rustix::net::{AddressFamily, RecvFlags, SocketFlags, SocketType, recv, socketpair};
+
     use super::*;
+
+    fn open(socket: OwnedFd, unsent: &[u8]) -> Connection {
+        Connection {
+            socket,
+            tls: None,
+            phase: Phase::Open,
+            decoder: Decoder::default(),
+            deflate: None,
+            partial_messages: 0,
+            unsent: Some(Box::new(Held(unsent.to_vec()))),
+            blocked: false,
+            ended: false,
+        }
+    }
+
+    #[test]
+    fn a_101_and_the_frames_behind_it_are_one_call() {
+        // Each call is a message of its own on such a socket.
+        let (ours, theirs) =
+            socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::empty(), None).unwrap();
+        let mut connection = open(ours, b"101;");
+        for (expected, taken) in [("101;frames", 6), ("frames", 6)] {
+            let frames = [IoSlice::new(b"fra"), IoSlice::new(b"mes")];
+            assert_eq!(connection.send(&frames, &mut [0; 64]).unwrap().0, taken);
+            let mut got = [0; 64];
+            let (size, _) = recv(&theirs, &mut got, RecvFlags::DONTWAIT).unwrap();
+            assert_eq!(&got[..size], expected.as_bytes());
+        }
+        assert!(connection.write_pending().unwrap());
+    }
+
+    #[test]
+    fn what_the_kernel_does_not_take_of_a_101_goes_before_the_frames_later() {
+        let (ours, mut theirs) = UnixStream::pair().unwrap();
+        let head: Vec<u8> = (0..1_000_000_u32).map(|n| n as u8).collect();
+        let mut connection = open(ours.into(), &head);
+        let mut got = Vec::new();
+        let mut blocked = 0;
+        let taken = loop {
+            match connection.send(&[IoSlice::new(b"frame")], &mut [0; 64]) {
+                Ok((taken, _)) => break taken,
+                Err(error) => assert_eq!(error.kind(), io::ErrorKind::WouldBlock),
+            }
+            blocked += 1;
+            let mut part = [0; 8_192];
+            let size = theirs.read(&mut part).unwrap();
+            got.extend_from_slice(&part[..size]);
+        };
+        drop(connection);
+        theirs.read_to_end(&mut got).unwrap();
+        assert!(blocked > 0 && got[..head.len()] == head);
+        assert_eq!(got[head.len()..], b"frame"[..taken]);
+    }
+
+    #[test]
+    fn deadlines_that_are_over_take_no_memory() {
+        let mut expiries = Expiries::new(Duration::from_nanos(10));
+        for what in 0..100 {
+            expiries.start(what, what);
+        }
+        let mut over = Vec::new();
+        while !expiries.queue.is_empty() {
+            over.extend(expiries.take_due(1_000));
+        }
+        assert_eq!((over, expiries.next()), ((0..100).collect(), None));
+        assert_eq!(expiries.queue.capacity(), 0);
+    }
 
     #[test]
     fn an_idle_socket_is_small() {

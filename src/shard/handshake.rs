@@ -186,7 +186,9 @@ impl Shard {
             Some(tls) => {
                 self.plain.clear();
                 let received = tls.receive(&mut self.scratch[..size], &mut self.plain);
-                let written = write_records(tls, connection.socket.as_fd());
+                // What comes after a request is answered with it, the session's tickets too.
+                let answered = received.is_ok() && !self.plain.is_empty();
+                let written = if answered { Ok(true) } else { write_records(tls, connection.socket.as_fd()) };
                 if matches!(written, Ok(false)) && !std::mem::replace(&mut connection.blocked, true) {
                     self.cells.blocked.add(1);
                 }

@@ -186,18 +186,24 @@ impl Shard {
             return;
         }
         let in_handshake = matches!(connection.phase, Phase::Handshake(_) | Phase::Admission(_));
-        let written = match connection.write_pending() {
-            Ok(true) if in_handshake => Flushed::Drained,
-            Ok(true) => {
-                let Self { hub, cells, scratch, .. } = self;
-                let deflate = connection.deflate;
-                flush_hub(connection, cells, scratch, |send| match deflate {
-                    None => hub.flush(now, conn, send),
-                    Some(window) => hub.flush_deflated(now, conn, window, send),
-                })
-            }
-            Ok(false) => Flushed::Blocked,
-            Err(error) => Flushed::Failed(error.kind()),
+        // Frames take along what waits before them, so they come first.
+        let flushed = if in_handshake {
+            Flushed::Drained
+        } else {
+            let Self { hub, cells, scratch, .. } = self;
+            let deflate = connection.deflate;
+            flush_hub(connection, cells, scratch, |send| match deflate {
+                None => hub.flush(now, conn, send),
+                Some(window) => hub.flush_deflated(now, conn, window, send),
+            })
+        };
+        let written = match flushed {
+            Flushed::Drained => match connection.write_pending() {
+                Ok(true) => Flushed::Drained,
+                Ok(false) => Flushed::Blocked,
+                Err(error) => Flushed::Failed(error.kind()),
+            },
+            other => other,
         };
         match written {
             Flushed::Drained if matches!(connection.phase, Phase::Finishing) => {
@@ -290,33 +296,16 @@ fn input(conn: ConnId, incoming: Incoming<'_>) -> Input<'_> {
     }
 }
 
-/// Has the hub write its frames, through TLS where there is any.
+/// Has the hub write its frames.
 fn flush_hub(
     connection: &mut Connection,
     cells: &ShardCells,
     scratch: &mut [u8],
     mut flush: impl FnMut(&mut dyn FnMut(&[IoSlice<'_>]) -> io::Result<usize>) -> Flushed,
 ) -> Flushed {
-    let Connection { socket, tls, .. } = connection;
-    let fd = socket.as_fd();
-    let flushed = match tls {
-        None => flush(&mut |slices| {
-            let sent = socket::write_together(fd, slices, scratch)?;
-            cells.bytes_out.add(sent as u64);
-            Ok(sent)
-        }),
-        Some(tls) => flush(&mut |slices| {
-            if tls.wants_write() {
-                return Err(io::ErrorKind::WouldBlock.into());
-            }
-            let taken = tls.encrypt(slices).map_err(io::Error::other)?;
-            cells.bytes_out.add(tls.outgoing().len() as u64);
-            write_records(tls, fd)?;
-            Ok(taken)
-        }),
-    };
-    match (&flushed, tls) {
-        (Flushed::Drained, Some(tls)) if tls.wants_write() => Flushed::Blocked,
-        _ => flushed,
-    }
+    flush(&mut |frames| {
+        let (taken, out) = connection.send(frames, scratch)?;
+        cells.bytes_out.add(out as u64);
+        Ok(taken)
+    })
 }
