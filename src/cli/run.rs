@@ -37,9 +37,7 @@ const ROOM: &str = "event:123";
 /// Serves until a signal or the gateway itself ends it.
 pub(super) fn execute(resolved: Resolved) -> ExitCode {
     let Resolved { mut settings, warnings, .. } = resolved;
-    // Where the kernel makes huge pages unasked: they keep whole what a burst touched in part. A kernel without them
-    // refuses.
-    disable_transparent_huge_pages(true).ok();
+    without_huge_pages();
     let logs = match Logs::start(&settings.log) {
         Ok(logs) => logs,
         Err(error) => return fail(error, 1),
@@ -53,7 +51,6 @@ pub(super) fn execute(resolved: Resolved) -> ExitCode {
     };
     // Every thread of this process is the gateway's own.
     settings.cores.private_descriptors = true;
-    without_huge_pages();
     let code = serve(settings, &credential, &logs);
     if logs.dropped_lines() > 0 {
         complain(format_args!("{} log lines were lost", logs.dropped_lines()));
@@ -61,13 +58,12 @@ pub(super) fn execute(resolved: Resolved) -> ExitCode {
     code
 }
 
-/// The allocator asks for huge pages where the host leaves the choice to programs. The kernel clears one, 2 MiB, when it
-/// is first touched, 0.1 ms and on virtual machines up to 6 ms, for as long as which a shard delivers nothing; connections
-/// of a storm touch several a second. Pages of 4 KiB cost a delivery no more that could be measured.
+/// Where the kernel makes huge pages unasked, it clears each, 2 MiB, when it is first touched, 0.1 ms and on virtual machines
+/// up to 6 ms, for as long as which a shard delivers nothing; and they keep whole what a burst touched in part. Pages of
+/// 4 KiB cost a delivery no more that could be measured.
 fn without_huge_pages() {
-    if let Err(error) = rustix::thread::disable_transparent_huge_pages(true) {
-        tracing::warn!(%error, "huge pages stay on: deliveries may wait some ms while memory grows");
-    }
+    // A kernel without them refuses.
+    disable_transparent_huge_pages(true).ok();
 }
 
 /// The one place that starts the gateway. Signals are the supervisor's.
