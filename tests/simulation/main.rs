@@ -18,13 +18,18 @@
 
 mod client;
 mod control;
+mod instances;
 mod oracle;
 mod rng;
 mod shard;
 mod world;
 
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::{
+    ops::Range,
+    panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
+};
 
+use instances::{Cluster, Seen};
 use world::{Totals, World};
 
 /// Seeds of a plain run.
@@ -34,25 +39,44 @@ const ACTIONS: usize = 300;
 
 #[test]
 fn every_seed_keeps_every_promise() {
-    let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
-    let seeds = match (number("USHER_SEED"), number("USHER_SEEDS")) {
-        (Some(seed), _) => seed..seed + 1,
-        (None, count) => 0..count.unwrap_or(SEEDS),
-    };
+    let seeds = seeds();
     let plain = seeds == (0..SEEDS);
     let mut totals = Totals::default();
     for seed in seeds {
-        let run = AssertUnwindSafe(|| World::new(seed).run(ACTIONS));
-        match catch_unwind(run) {
-            Ok(seen) => totals.add(&seen),
-            Err(panic) => {
-                eprintln!("replay with: USHER_SEED={seed} cargo test --test simulation");
-                resume_unwind(panic);
-            }
-        }
+        totals.add(&replayable(seed, || World::new(seed).run(ACTIONS)));
     }
     eprintln!("{totals:#?}");
     if plain {
         totals.check_that_everything_happened();
     }
+}
+
+#[test]
+fn streams_are_whole_on_every_instance() {
+    let seeds = seeds();
+    let plain = seeds == (0..SEEDS);
+    let mut seen = Seen::default();
+    for seed in seeds {
+        seen.add(&replayable(seed, || Cluster::new(seed).run(ACTIONS)));
+    }
+    eprintln!("{seen:#?}");
+    if plain {
+        seen.check_that_everything_happened();
+    }
+}
+
+fn seeds() -> Range<u64> {
+    let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
+    match (number("USHER_SEED"), number("USHER_SEEDS")) {
+        (Some(seed), _) => seed..seed + 1,
+        (None, count) => 0..count.unwrap_or(SEEDS),
+    }
+}
+
+/// Says which seed failed.
+fn replayable<T>(seed: u64, run: impl FnOnce() -> T) -> T {
+    catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|panic| {
+        eprintln!("replay with: USHER_SEED={seed} cargo test --test simulation");
+        resume_unwind(panic)
+    })
 }

@@ -1,0 +1,508 @@
+//! Several routers over one stream store and one bus that lose, delay, reorder and fail.
+//!
+//! What a connection gets of its stream follows the position that it was told, one by one, until it is told of another:
+//! that holds in every seed. Where nothing was lost for good, nobody who has a position is told that something was. In
+//! the end everybody stands where the stream does.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
+    sync::Arc,
+};
+
+use usher::{
+    clock::Now,
+    config::Settings,
+    event::{Address, Class, Event, Position, Resume, Target},
+    ids::{ConnId, ShardId},
+    route::{Input, Instances, Output, Route, ShardView, Ticket},
+    stream::{
+        history::{Bounds, History},
+        store::{Answer, Ask, Failure},
+    },
+};
+
+use crate::rng::Rng;
+
+const USERS: [&str; 3] = ["ann", "bob", "cleo"];
+const SHARDS: usize = 2;
+
+/// What happened; the test wants all of it to have happened.
+#[derive(Debug, Default)]
+pub struct Seen {
+    pub delivered: u64,
+    pub resyncs: u64,
+    pub filled: u64,
+    pub failed: u64,
+    pub nameless: u64,
+    pub heard: u64,
+    pub replayed: u64,
+    pub renewed: u64,
+}
+
+impl Seen {
+    pub fn add(&mut self, other: &Self) {
+        for (sum, one) in self.fields().into_iter().zip(Self { ..*other }.fields()) {
+            *sum += *one;
+        }
+    }
+
+    pub fn check_that_everything_happened(&mut self) {
+        assert!(self.fields().iter().all(|count| **count > 0), "something never happened");
+    }
+
+    fn fields(&mut self) -> [&mut u64; 8] {
+        let Self { delivered, resyncs, filled, failed, nameless, heard, replayed, renewed } = self;
+        [delivered, resyncs, filled, failed, nameless, heard, replayed, renewed]
+    }
+}
+
+enum FromBus {
+    Subscribed(Address),
+    Shared(Arc<Event>),
+}
+
+/// A connection of a user.
+struct Conn {
+    user: &'static str,
+    /// What it has; `None`: nothing is known yet.
+    mark: Option<(Arc<str>, u64)>,
+    admitted: bool,
+    /// What a replay under way brings next.
+    replay: Option<(Arc<str>, u64)>,
+}
+
+struct Instance {
+    route: Route,
+    up: bool,
+    lost: bool,
+    interest: BTreeSet<Address>,
+    /// What the bus has for it, once it is subscribed.
+    subscribed: BTreeSet<Address>,
+    bus: VecDeque<FromBus>,
+    asks: VecDeque<(Ticket, Ask)>,
+    answers: VecDeque<(Ticket, Answer)>,
+    mailboxes: [VecDeque<Output>; SHARDS],
+    conns: BTreeMap<ConnId, Conn>,
+    next_slot: u32,
+}
+
+pub struct Cluster {
+    now: Now,
+    rng: Rng,
+    settings: Settings,
+    store: History,
+    /// Nothing is lost for good: no store that forgets, mailboxes that hold everything.
+    calm: bool,
+    down: bool,
+    instances: Vec<Instance>,
+    truth: HashMap<(Arc<str>, Arc<str>, u64), Arc<Event>>,
+    token: u64,
+    seen: Seen,
+}
+
+impl Cluster {
+    pub fn new(seed: u64) -> Self {
+        let mut rng = Rng::new(seed);
+        let calm = seed.is_multiple_of(2);
+        let mut settings = Settings::default();
+        settings.streams.count_max = if calm { 10_000 } else { 8 };
+        settings.limits.connections_per_user_max = 0;
+        let instance = |_| Instance {
+            route: Route::new(&settings, Instances::Several),
+            up: false,
+            lost: false,
+            interest: BTreeSet::new(),
+            subscribed: BTreeSet::new(),
+            bus: VecDeque::new(),
+            asks: VecDeque::new(),
+            answers: VecDeque::new(),
+            mailboxes: [VecDeque::new(), VecDeque::new()],
+            conns: BTreeMap::new(),
+            next_slot: 0,
+        };
+        Self {
+            instances: (0..2 + rng.below(2)).map(instance).collect(),
+            store: History::new(Bounds::from(&settings.streams), seed),
+            now: Now { mono_ns: 1_000_000_000, wall_ms: 0 },
+            rng,
+            settings,
+            calm,
+            down: false,
+            truth: HashMap::new(),
+            token: 0,
+            seen: Seen::default(),
+        }
+    }
+
+    pub fn run(mut self, actions: usize) -> Seen {
+        for _ in 0..actions {
+            let at = self.rng.below(self.instances.len());
+            self.act(at);
+            for _ in 0..self.rng.below(6) {
+                let at = self.rng.below(self.instances.len());
+                self.step(at);
+            }
+        }
+        self.come_to_rest();
+        self.check();
+        self.seen
+    }
+
+    fn act(&mut self, at: usize) {
+        match self.rng.below(20) {
+            0..7 => self.publish(at, Class::Critical),
+            7 => self.publish(at, Class::Ordered),
+            8..11 => self.connect(at),
+            11 => self.leave(at),
+            12 => self.resume(at),
+            13 => self.set_up(at, true),
+            14 if self.rng.one_in(3) => self.set_up(at, false),
+            15 => self.down = self.rng.one_in(3),
+            16 if !self.calm && self.rng.one_in(8) => self.forget(),
+            17 => self.acknowledge(at),
+            _ => self.pass(at),
+        }
+    }
+
+    fn publish(&mut self, at: usize, class: Class) {
+        self.token += 1;
+        let event = Event {
+            target: Target::User((*self.rng.pick(&USERS)).into()),
+            kind: "booking:updated".into(),
+            payload: self.token.to_string().into(),
+            class,
+            version: None,
+            position: None,
+            except: None,
+            accepted_at_ns: 0,
+        };
+        let token = self.token;
+        self.tell_viewed(at, |shards| Input::Publish { token, event, idempotency_key: None, shards });
+    }
+
+    fn connect(&mut self, at: usize) {
+        let user = *self.rng.pick(&USERS);
+        let shard = ShardId(self.rng.below(SHARDS) as u16);
+        let instance = &mut self.instances[at];
+        instance.next_slot += 1;
+        let conn = ConnId::new(shard, 0, instance.next_slot);
+        instance.conns.insert(conn, Conn { user, mark: None, admitted: false, replay: None });
+        let user_connections = instance.count(shard, user);
+        self.tell(at, Input::Admit { conn, user: user.into(), user_connections });
+    }
+
+    fn leave(&mut self, at: usize) {
+        let Some(conn) = self.any_conn(at) else { return };
+        let instance = &mut self.instances[at];
+        let Some(gone) = instance.conns.remove(&conn) else { return };
+        let (address, count) = (Address::User(gone.user.into()), instance.count(conn.shard(), gone.user));
+        self.tell(at, Input::Members { shard: conn.shard(), address, count });
+    }
+
+    fn resume(&mut self, at: usize) {
+        let Some(conn) = self.any_conn(at) else { return };
+        let held = self.instances[at].conns.get_mut(&conn).expect("it was picked");
+        let Some((epoch, offset)) = held.mark.clone().filter(|_| held.replay.is_none()) else { return };
+        let from = offset.saturating_sub(self.rng.below(6) as u64);
+        held.replay = Some((epoch.clone(), from));
+        let user = held.user;
+        let position = Position { stream: format!("user:{user}").into(), epoch, offset: from };
+        let resume = Resume::Streams(vec![position]);
+        self.tell(at, Input::Resume { conn, user: Some(user.into()), resume });
+    }
+
+    fn acknowledge(&mut self, at: usize) {
+        let Some(conn) = self.any_conn(at) else { return };
+        let held = &self.instances[at].conns[&conn];
+        let Some((epoch, offset)) = held.mark.clone() else { return };
+        let stream = format!("user:{}", held.user).into();
+        self.tell(at, Input::Acknowledge { position: Position { stream, epoch, offset } });
+    }
+
+    fn any_conn(&mut self, at: usize) -> Option<ConnId> {
+        let conns: Vec<ConnId> = self.instances[at].conns.keys().copied().collect();
+        (!conns.is_empty()).then(|| *self.rng.pick(&conns))
+    }
+
+    /// The store comes back empty, and everybody lost the connection to it.
+    fn forget(&mut self) {
+        self.store = History::new(Bounds::from(&self.settings.streams), self.rng.next());
+        self.seen.renewed += 1;
+        for at in 0..self.instances.len() {
+            self.set_up(at, false);
+        }
+    }
+
+    /// The bus is reached again, or lost with everything that it had for the instance.
+    fn set_up(&mut self, at: usize, up: bool) {
+        let instance = &mut self.instances[at];
+        if instance.up == up {
+            return;
+        }
+        instance.up = up;
+        instance.lost = false;
+        instance.bus.clear();
+        instance.subscribed.clear();
+        self.tell(at, if up { Input::Up } else { Input::Down });
+    }
+
+    fn pass(&mut self, at: usize) {
+        self.now = self.now.after(std::time::Duration::from_millis(100));
+        self.tell_viewed(at, |shards| Input::Clock { shards });
+        if self.rng.one_in(4) {
+            self.tell_viewed(at, |shards| Input::Tick { shards });
+        }
+        // Who lost a message learns in the end that it did.
+        if self.instances[at].lost && self.rng.one_in(2) {
+            self.set_up(at, false);
+        }
+    }
+
+    /// Something that is under way arrives.
+    fn step(&mut self, at: usize) -> bool {
+        match self.rng.below(5) {
+            0 => self.subscribe(at),
+            1 => self.hear(at),
+            2 => self.ask(at),
+            3 => self.answer(at),
+            _ => self.read(at),
+        }
+    }
+
+    fn subscribe(&mut self, at: usize) -> bool {
+        let instance = &mut self.instances[at];
+        instance.subscribed.retain(|address| instance.interest.contains(address));
+        let missing = instance.interest.difference(&instance.subscribed).next().cloned();
+        let Some(address) = missing.filter(|_| instance.up) else { return false };
+        instance.subscribed.insert(address.clone());
+        instance.bus.push_back(FromBus::Subscribed(address));
+        true
+    }
+
+    fn hear(&mut self, at: usize) -> bool {
+        let (late, lost) = (self.rng.one_in(4), self.rng.one_in(16));
+        let instance = &mut self.instances[at];
+        let place = if late { self.rng.below(instance.bus.len().max(1)) } else { 0 };
+        match instance.bus.remove(place) {
+            None => return false,
+            Some(FromBus::Subscribed(address)) => self.tell(at, Input::Subscribed { address }),
+            Some(FromBus::Shared(_)) if lost => instance.lost = true,
+            Some(FromBus::Shared(event)) => self.tell_viewed(at, |shards| Input::Heard { event, shards }),
+        }
+        true
+    }
+
+    fn ask(&mut self, at: usize) -> bool {
+        let Some((ticket, ask)) = self.instances[at].asks.pop_front() else { return false };
+        let fails = self.down || self.rng.one_in(24);
+        let mut answer = Answer::Failed(Failure::Unavailable);
+        // What is not known to be done may be done.
+        if !fails || self.rng.one_in(3) {
+            let said = self.store.answer(self.now, ask);
+            if let Answer::Appended(event) = &said {
+                self.published(event.clone());
+            }
+            if !fails {
+                answer = said;
+            }
+        }
+        self.seen.failed += u64::from(fails);
+        self.instances[at].answers.push_back((ticket, answer));
+        true
+    }
+
+    fn published(&mut self, event: Arc<Event>) {
+        let Position { stream, epoch, offset } = event.position.clone().expect("it was stored");
+        self.truth.insert((stream, epoch, offset), event.clone());
+        for at in 0..self.instances.len() {
+            self.share(at, &event);
+        }
+    }
+
+    fn share(&mut self, at: usize, event: &Arc<Event>) {
+        let Target::User(user) = &event.target else { panic!("all is for users here") };
+        let instance = &mut self.instances[at];
+        if instance.subscribed.contains(&Address::User(user.clone())) {
+            instance.bus.push_back(FromBus::Shared(event.clone()));
+        }
+    }
+
+    fn answer(&mut self, at: usize) -> bool {
+        let Some((ticket, answer)) = self.instances[at].answers.pop_front() else { return false };
+        self.tell_viewed(at, |shards| Input::Answered { ticket, answer, shards });
+        true
+    }
+
+    /// A shard takes a message from its mailbox.
+    fn read(&mut self, at: usize) -> bool {
+        let shard = self.rng.below(SHARDS);
+        let Some(message) = self.instances[at].mailboxes[shard].pop_front() else { return false };
+        let (shard, mut more) = (ShardId(shard as u16), None);
+        for (id, conn) in &mut self.instances[at].conns {
+            let stream = format!("user:{}", conn.user);
+            match &message {
+                Output::Admitted { conn: of, position } if of == id => {
+                    conn.admitted = true;
+                    conn.mark = position.clone().map(|position| (position.epoch, position.offset));
+                    self.seen.nameless += u64::from(conn.mark.is_none());
+                }
+                Output::Deliver { event, .. } if id.shard() == shard && conn.admitted => {
+                    let Some(position) = event.position.as_ref().filter(|place| *place.stream == *stream)
+                    else {
+                        continue;
+                    };
+                    let (epoch, offset) = conn.mark.clone().expect("nothing comes before a position");
+                    assert_eq!(
+                        (&position.epoch, position.offset),
+                        (&epoch, offset + 1),
+                        "{stream} at {id:?}"
+                    );
+                    let key = (position.stream.clone(), epoch.clone(), offset + 1);
+                    assert_eq!(self.truth[&key].payload, event.payload);
+                    conn.mark = Some((epoch, offset + 1));
+                    self.seen.delivered += 1;
+                }
+                Output::Resync { position, .. } if id.shard() == shard && *position.stream == *stream => {
+                    assert!(!self.calm || conn.mark.is_none() || !conn.admitted, "nothing was lost for good");
+                    if conn.admitted {
+                        conn.mark = Some((position.epoch.clone(), position.offset));
+                        self.seen.resyncs += 1;
+                    }
+                }
+                Output::Replay { conn: of, page } if of == id => {
+                    let (epoch, mut offset) = conn.replay.take().expect("it was asked for");
+                    for event in &page.events {
+                        let position = event.position.as_ref().expect("it was stored");
+                        assert_eq!((&position.epoch, position.offset), (&epoch, offset + 1));
+                        offset += 1;
+                        self.seen.replayed += 1;
+                    }
+                    if let Some(end) = page.end {
+                        assert!(!end.recovered || end.to == offset, "a page ends where it says");
+                    } else {
+                        conn.replay = Some((epoch.clone(), offset));
+                        more = Some((*id, Position { stream: page.stream.clone(), epoch, offset }));
+                    }
+                }
+                _ => {}
+            }
+        }
+        if let Some((conn, position)) = more {
+            self.tell(at, Input::ReplayMore { conn, position });
+        }
+        true
+    }
+
+    fn tell(&mut self, at: usize, input: Input<'_>) {
+        let mut out = Vec::new();
+        self.instances[at].route.handle(self.now, input, &mut out);
+        self.apply(at, out);
+    }
+
+    fn tell_viewed(&mut self, at: usize, input: impl for<'v> FnOnce(&'v [ShardView]) -> Input<'v>) {
+        let capacity = if self.calm { 100_000 } else { 6 };
+        let instance = &mut self.instances[at];
+        let view = |mailbox: &VecDeque<Output>| {
+            let free = capacity - mailbox.len().min(capacity);
+            ShardView { free, free_bytes: usize::MAX, spare: free, lagging: false, connections: 0 }
+        };
+        let views = instance.mailboxes.each_ref().map(view);
+        let mut out = Vec::new();
+        instance.route.handle(self.now, input(&views), &mut out);
+        self.apply(at, out);
+    }
+
+    fn apply(&mut self, at: usize, out: Vec<Output>) {
+        self.instances[at].route.check_invariants();
+        for output in out {
+            let instance = &mut self.instances[at];
+            match output {
+                Output::Ask { ticket, ask } => instance.asks.push_back((ticket, ask)),
+                Output::Interest { address, on: true } => assert!(instance.interest.insert(address)),
+                Output::Interest { address, on: false } => assert!(instance.interest.remove(&address)),
+                Output::Share { event } => {
+                    for other in (0..self.instances.len()).filter(|other| *other != at) {
+                        self.share(other, &event);
+                    }
+                }
+                Output::Deliver { shard, .. } | Output::Resync { shard, .. } => {
+                    instance.mailboxes[shard.index()].push_back(output);
+                }
+                Output::Admitted { conn, .. } | Output::Replay { conn, .. } => {
+                    instance.mailboxes[conn.shard().index()].push_back(output);
+                }
+                Output::Answer { .. } => {}
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+
+    fn come_to_rest(&mut self) {
+        self.down = false;
+        for at in 0..self.instances.len() {
+            if self.instances[at].lost {
+                self.set_up(at, false);
+            }
+            self.set_up(at, true);
+        }
+        for _ in 0..100 {
+            for at in 0..self.instances.len() {
+                self.pass_quietly(at);
+                // Everything that is under way arrives, and nothing fails.
+                while self.subscribe(at)
+                    | self.hear_all(at)
+                    | self.ask_well(at)
+                    | self.answer(at)
+                    | self.read(at)
+                {}
+            }
+        }
+    }
+
+    fn pass_quietly(&mut self, at: usize) {
+        self.now = self.now.after(std::time::Duration::from_millis(100));
+        self.tell_viewed(at, |shards| Input::Clock { shards });
+        self.tell_viewed(at, |shards| Input::Tick { shards });
+    }
+
+    fn hear_all(&mut self, at: usize) -> bool {
+        match self.instances[at].bus.pop_front() {
+            None => return false,
+            Some(FromBus::Subscribed(address)) => self.tell(at, Input::Subscribed { address }),
+            Some(FromBus::Shared(event)) => self.tell_viewed(at, |shards| Input::Heard { event, shards }),
+        }
+        true
+    }
+
+    fn ask_well(&mut self, at: usize) -> bool {
+        let Some((ticket, ask)) = self.instances[at].asks.pop_front() else { return false };
+        let answer = self.store.answer(self.now, ask);
+        if let Answer::Appended(event) = &answer {
+            self.published(event.clone());
+        }
+        self.instances[at].answers.push_back((ticket, answer));
+        true
+    }
+
+    fn check(&mut self) {
+        for at in 0..self.instances.len() {
+            let instance = &self.instances[at];
+            assert_eq!(instance.route.asked(), (0, 0), "every question was answered");
+            let counts = instance.route.counts();
+            self.seen.filled += counts.filled;
+            self.seen.heard += counts.heard;
+            for (id, conn) in &instance.conns {
+                let ask = Ask::Head { stream: format!("user:{}", conn.user).into(), known: None };
+                let Answer::Head(head) = self.store.answer(self.now, ask) else { panic!("no head") };
+                assert!(conn.admitted && conn.replay.is_none(), "{id:?} was answered");
+                assert_eq!(conn.mark, Some((head.epoch, head.offset)), "{} at {id:?} of {at}", conn.user);
+            }
+        }
+    }
+}
+
+impl Instance {
+    fn count(&self, shard: ShardId, user: &str) -> u32 {
+        self.conns.iter().filter(|(id, conn)| id.shard() == shard && conn.user == user).count() as u32
+    }
+}
