@@ -438,3 +438,62 @@ fn large_rooms_announce_nothing() {
     bench.present(0, "bob", true);
     assert_eq!(bench.announced().len(), 1, "it does not make up for what it kept quiet");
 }
+
+#[test]
+fn what_is_being_stored_has_room_reserved() {
+    let mut bench = Bench::new();
+    bench.admit(0, "a", 1);
+    bench.shards[0].free = 2;
+    let shards = bench.shards.clone();
+    let mut begin = |token| {
+        let event = event(user("a"), Class::Critical);
+        bench
+            .handle_unanswered(Input::Publish { token, event, idempotency_key: None, shards: &shards })
+            .remove(0)
+    };
+    let (first, second, third) = (begin(1), begin(2), begin(3));
+    assert!(matches!((&first, &second), (Output::Ask { .. }, Output::Ask { .. })));
+    assert!(matches!(third, Output::Answer { token: 3, result: Err(Refusal::Overloaded { .. }) }));
+    let Output::Ask { ticket, ask } = first else { unreachable!() };
+    let answer = bench.store.answer(START, ask);
+    let out = bench.handle_unanswered(Input::Answered { ticket, answer, shards: &shards });
+    assert!(
+        matches!(&out[..], [Output::Deliver { .. }, Output::Answer { token: 1, result: Ok(_) }]),
+        "{out:?}"
+    );
+}
+
+#[test]
+fn a_store_that_fails_refuses_the_call() {
+    let mut bench = Bench::new();
+    let refused = [
+        (Failure::Unavailable, Refusal::OutcomeUnknown),
+        (Failure::Refused, Refusal::NotStored { retry_after_ms: 1_000 }),
+    ];
+    for (failure, refusal) in refused {
+        bench.failure = Some(failure);
+        let refused = bench.publish(event(user("a"), Class::Critical), None);
+        assert_eq!(refused, (vec![], Err(refusal)));
+    }
+    assert_eq!(bench.route.counts().appends_failed, 2);
+}
+
+#[test]
+fn nobody_waits_for_a_head_longer_than_a_quarter_of_a_second() {
+    let mut bench = Bench::new();
+    bench.route = Route::new(&Settings::default(), Instances::Several);
+    assert_eq!(bench.handle_unanswered(Input::Up), []);
+    let conn = ConnId::new(ShardId(0), 0, 1);
+    let out = bench.handle_unanswered(Input::Admit { conn, user: "a".into(), user_connections: 1 });
+    assert_eq!(out, [Output::Interest { address: Address::User("a".into()), on: true }]);
+    let shards = bench.shards.clone();
+    bench.now = START.after(Duration::from_millis(249));
+    assert_eq!(bench.handle_unanswered(Input::Clock { shards: &shards }), []);
+    bench.now = START.after(Duration::from_millis(250));
+    let mut out = bench.handle_unanswered(Input::Clock { shards: &shards });
+    assert_eq!(out.remove(0), Output::Admitted { conn, position: None });
+    let Output::Ask { ticket, ask } = out.remove(0) else { panic!("the head is asked for all the same") };
+    let answer = bench.store.answer(START, ask);
+    let out = bench.handle_unanswered(Input::Answered { ticket, answer, shards: &shards });
+    assert!(matches!(&out[..], [Output::Resync { position, .. }] if position.offset == 0), "{out:?}");
+}

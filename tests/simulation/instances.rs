@@ -94,6 +94,8 @@ pub struct Cluster {
     /// Nothing is lost for good: no store that forgets, mailboxes that hold everything.
     calm: bool,
     down: bool,
+    /// Nothing goes wrong any more.
+    quiet: bool,
     instances: Vec<Instance>,
     truth: HashMap<(Arc<str>, Arc<str>, u64), Arc<Event>>,
     token: u64,
@@ -128,6 +130,7 @@ impl Cluster {
             settings,
             calm,
             down: false,
+            quiet: false,
             truth: HashMap::new(),
             token: 0,
             seen: Seen::default(),
@@ -249,7 +252,7 @@ impl Cluster {
     fn pass(&mut self, at: usize) {
         self.now = self.now.after(std::time::Duration::from_millis(100));
         self.tell_viewed(at, |shards| Input::Clock { shards });
-        if self.rng.one_in(4) {
+        if self.quiet || self.rng.one_in(4) {
             self.tell_viewed(at, |shards| Input::Tick { shards });
         }
         // Who lost a message learns in the end that it did.
@@ -280,7 +283,7 @@ impl Cluster {
     }
 
     fn hear(&mut self, at: usize) -> bool {
-        let (late, lost) = (self.rng.one_in(4), self.rng.one_in(16));
+        let (late, lost) = (!self.quiet && self.rng.one_in(4), !self.quiet && self.rng.one_in(16));
         let instance = &mut self.instances[at];
         let place = if late { self.rng.below(instance.bus.len().max(1)) } else { 0 };
         match instance.bus.remove(place) {
@@ -294,7 +297,7 @@ impl Cluster {
 
     fn ask(&mut self, at: usize) -> bool {
         let Some((ticket, ask)) = self.instances[at].asks.pop_front() else { return false };
-        let fails = self.down || self.rng.one_in(24);
+        let fails = !self.quiet && (self.down || self.rng.one_in(24));
         let mut answer = Answer::Failed(Failure::Unavailable);
         // What is not known to be done may be done.
         if !fails || self.rng.one_in(3) {
@@ -438,7 +441,7 @@ impl Cluster {
     }
 
     fn come_to_rest(&mut self) {
-        self.down = false;
+        self.quiet = true;
         for at in 0..self.instances.len() {
             if self.instances[at].lost {
                 self.set_up(at, false);
@@ -447,41 +450,11 @@ impl Cluster {
         }
         for _ in 0..100 {
             for at in 0..self.instances.len() {
-                self.pass_quietly(at);
+                self.pass(at);
                 // Everything that is under way arrives, and nothing fails.
-                while self.subscribe(at)
-                    | self.hear_all(at)
-                    | self.ask_well(at)
-                    | self.answer(at)
-                    | self.read(at)
-                {}
+                while self.subscribe(at) | self.hear(at) | self.ask(at) | self.answer(at) | self.read(at) {}
             }
         }
-    }
-
-    fn pass_quietly(&mut self, at: usize) {
-        self.now = self.now.after(std::time::Duration::from_millis(100));
-        self.tell_viewed(at, |shards| Input::Clock { shards });
-        self.tell_viewed(at, |shards| Input::Tick { shards });
-    }
-
-    fn hear_all(&mut self, at: usize) -> bool {
-        match self.instances[at].bus.pop_front() {
-            None => return false,
-            Some(FromBus::Subscribed(address)) => self.tell(at, Input::Subscribed { address }),
-            Some(FromBus::Shared(event)) => self.tell_viewed(at, |shards| Input::Heard { event, shards }),
-        }
-        true
-    }
-
-    fn ask_well(&mut self, at: usize) -> bool {
-        let Some((ticket, ask)) = self.instances[at].asks.pop_front() else { return false };
-        let answer = self.store.answer(self.now, ask);
-        if let Answer::Appended(event) = &answer {
-            self.published(event.clone());
-        }
-        self.instances[at].answers.push_back((ticket, answer));
-        true
     }
 
     fn check(&mut self) {
