@@ -56,7 +56,12 @@ impl Shard {
         let conn = id(slot);
         let identity =
             Identity { user: user(slot), expires_at_ms: START.wall_ms + 3_600_000, rooms: Arc::new([]) };
-        self.handle(Input::Open { conn, dialect: Dialect::Ticketing, identity: Some(identity) });
+        self.handle(Input::Open {
+            conn,
+            dialect: Dialect::Ticketing,
+            identity: Some(identity),
+            resume_waits: false,
+        });
         let position = Position { stream: "user:u".into(), epoch: "e".into(), offset: 0 };
         self.handle(Input::Admitted { conn, position: Some(position) });
     }

@@ -97,6 +97,39 @@ pub struct Position {
     pub offset: u64,
 }
 
+/// What a client wants to have again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Resume {
+    /// What follows these positions, the last that the client has of each stream.
+    Streams(Vec<Position>),
+    /// What of its user's stream no connection of the user has acknowledged.
+    Unacknowledged,
+}
+
+/// A part of a stream, for one connection that has what stands before it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ReplayPage {
+    /// Which stream.
+    pub stream: Arc<str>,
+    /// Of all events, and of the offsets in `end`.
+    pub epoch: Arc<str>,
+    /// Without a hole; at most [`crate::limits::REPLAY_PAGE_EVENTS_MAX`].
+    pub events: Vec<Arc<Event>>,
+    /// Present in the last page alone.
+    pub end: Option<ReplayEnd>,
+}
+
+/// The last page of a stream: whether nothing is missing, the offset that the client named, and the one it has now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ReplayEnd {
+    /// `false`: what stood after `from` cannot be had any more; live goes on from `to`.
+    pub recovered: bool,
+    /// What the client named, or what was acknowledged.
+    pub from: u64,
+    /// Where the client is after this page.
+    pub to: u64,
+}
+
 /// What a caller is told about an accepted event.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Receipt {

@@ -39,6 +39,21 @@ pub const DRAIN_CLOSE_TIME_MAX: Duration = Duration::from_secs(1);
 /// A join that control decides → its answer; without one it is refused and may be tried again.
 pub const JOIN_TIME_MAX: Duration = Duration::from_secs(5);
 
+/// `?resume=wait`: admission → the first message; without one the held streams go on live.
+pub const RESUME_WAIT_MAX: Duration = Duration::from_secs(5);
+/// A page of a replay is asked for → it is here; without one the client is told.
+pub const REPLAY_TIME_MAX: Duration = Duration::from_secs(5);
+/// Events of one page of a replay.
+pub const REPLAY_PAGE_EVENTS_MAX: usize = 64;
+/// Live events of one stream that wait in the hub for a connection whose replay is under way.
+pub const REPLAY_PARKED_MAX: usize = 64;
+/// Streams that one `system:resume` may name: that of the user, and those of all rooms.
+pub const RESUME_STREAMS_MAX: usize = ROOMS_PER_CONNECTION_MAX + 1;
+/// Length of the epoch that a client names, bytes.
+pub const EPOCH_BYTES_MAX: usize = 64;
+/// The largest offset that every client can hold: 2^53 - 1 (RFC 8259 §6).
+pub const OFFSET_MAX: u64 = (1 << 53) - 1;
+
 /// Bytes read from one socket in one call; one such buffer per shard.
 pub const SCRATCH_BYTES: usize = 64 * 1024;
 /// Reads of one socket in a row before the others have their turn.

@@ -39,7 +39,7 @@ impl Cell {
 }
 
 /// Message types that have a label of their own (03 §4). What is not here is `other`.
-pub const KINDS: [&str; 46] = [
+pub const KINDS: [&str; 50] = [
     "other",
     "system:connected",
     "system:ping",
@@ -49,6 +49,10 @@ pub const KINDS: [&str; 46] = [
     "system:maintenance",
     "system:announcement",
     "system:draining",
+    "system:resume",
+    "system:resumed",
+    "system:ack",
+    "system:resync",
     "room:join",
     "room:leave",
     "room:joined",
@@ -225,6 +229,18 @@ pub struct ShardCells {
     pub rate_limited: Cell,
     /// Joins that control was asked for and did not answer in time.
     pub joins_unanswered: Cell,
+    /// Streams that clients wanted to resume, by [`RESUMES`].
+    pub resumes: [Cell; RESUMES.len()],
+    /// Events sent once more, or for the first time to who was away.
+    pub replayed: Cell,
+    /// Live events that did not wait for a replay's end and were read again instead.
+    pub parked_dropped: Cell,
+    /// Pages of replays that control was asked for and did not send in time.
+    pub replays_unanswered: Cell,
+    /// Connections told that a stream lost something (`system:resync`).
+    pub resyncs: Cell,
+    /// Acknowledgements dropped since the mailbox to control was full; the next one covers them.
+    pub acks_dropped: Cell,
     /// Connections whose socket does not take more at the moment (gauge).
     pub blocked: Cell,
     /// Turns of the driver: mailbox and readable sockets taken → everything flushed.
@@ -234,6 +250,9 @@ pub struct ShardCells {
     /// The longest turn of either within the last second or two, microseconds (gauge).
     pub loop_lag_us: Cell,
 }
+
+/// What becomes of a stream that a client wants to resume: all of it came, some is lost for ever, or it was refused.
+pub const RESUMES: [&str; 3] = ["recovered", "gap", "refused"];
 
 /// The lanes of handshakes.
 pub const LANES: [&str; 2] = ["returning", "new"];

@@ -15,7 +15,7 @@ use crate::{
     event::Class,
     metrics::{
         CLOSE_CODES, Cell, ControlCells, DeflateCells, GRPC_CODES, GRPC_METHODS, Histogram, KINDS,
-        LATENCY_BOUNDS_US, MailboxCells, ShardCells,
+        LATENCY_BOUNDS_US, MailboxCells, RESUMES, ShardCells,
     },
     status::{Phase, Status},
 };
@@ -33,6 +33,7 @@ pub fn render(status: &Status, rooms: &[(Arc<str>, u32)]) -> String {
     shards(&mut text, status);
     handshakes::render(&mut text, status);
     compression(&mut text, status);
+    resumes(&mut text, status);
     mailboxes(&mut text, &status.control);
     routing(&mut text, &status.control);
     text.0
@@ -187,6 +188,25 @@ fn shards(text: &mut Text, status: &Status) {
     for (index, code) in CLOSE_CODES.iter().enumerate() {
         text.sample(name, &[("code", &code.to_string())], status.sum(|shard| &shard.closed[index]));
     }
+}
+
+fn resumes(text: &mut Text, status: &Status) {
+    let results: Vec<(&str, u64)> = RESUMES
+        .into_iter()
+        .enumerate()
+        .map(|(index, result)| (result, status.sum(|shard| &shard.resumes[index])))
+        .collect();
+    text.by("usher_resumes_total", "Streams that clients wanted to resume.", "result", &results);
+    let help = "Events sent by replays.";
+    text.one("usher_replayed_events_total", Counter, help, status.sum(|shard| &shard.replayed));
+    let help = "Live events that did not wait for a replay's end; they were read again.";
+    text.one("usher_replay_dropped_total", Counter, help, status.sum(|shard| &shard.parked_dropped));
+    let help = "Pages of replays that control did not send in time.";
+    text.one("usher_replays_unanswered_total", Counter, help, status.sum(|shard| &shard.replays_unanswered));
+    let help = "Connections told that a stream lost something.";
+    text.one("usher_resyncs_total", Counter, help, status.sum(|shard| &shard.resyncs));
+    let help = "Acknowledgements dropped; the next one covers them.";
+    text.one("usher_acks_dropped_total", Counter, help, status.sum(|shard| &shard.acks_dropped));
 }
 
 fn compression(text: &mut Text, status: &Status) {

@@ -12,6 +12,7 @@ use super::{
     limiter::Strikes,
     outbox::Outbox,
     pages::Pages,
+    replay::Replays,
 };
 use crate::{
     config::settings::Dialect,
@@ -37,6 +38,8 @@ pub(super) struct Connection {
     pub(super) login_required: bool,
     /// Whether the client was told that its token expires.
     pub(super) expiry_announced: bool,
+    /// Whether `system:resume` is to come first (`?resume=wait`): streams are held for it.
+    pub(super) resume_waits: bool,
     /// Its place among the connections of its user; `None`: anonymous.
     pub(super) user: Option<Seat>,
     pub(super) rooms: Memberships,
@@ -90,8 +93,19 @@ pub(super) struct Rare {
     pub(super) typing: Vec<(GroupKey, Tick)>,
     /// Joins that wait for control.
     pub(super) joining: Vec<Joining>,
+    /// Streams that are held or replayed.
+    pub(super) replays: Option<Box<Replays>>,
     pub(super) bad_messages: Strikes<{ BAD_MESSAGES_MAX as usize - 1 }>,
     pub(super) rate_violations: Strikes<{ RATE_VIOLATIONS_MAX as usize - 1 }>,
+}
+
+impl Rare {
+    fn is_empty(&self) -> bool {
+        let Self { login, grants, muted, typing, joining, replays, bad_messages, rate_violations } = self;
+        let lists_empty = muted.is_empty() && typing.is_empty() && joining.is_empty();
+        let never_struck = bad_messages.is_unused() && rate_violations.is_unused();
+        lists_empty && never_struck && login.is_none() && grants.is_none() && replays.is_none()
+    }
 }
 
 /// A login whose token is good.
@@ -114,6 +128,7 @@ impl Connection {
             dirty: false,
             login_required: false,
             expiry_announced: false,
+            resume_waits: false,
             user: None,
             rooms: Memberships::default(),
             bucket: Bucket::default(),
@@ -126,6 +141,14 @@ impl Connection {
 
     pub(super) fn rare_mut(&mut self) -> &mut Rare {
         self.rare.get_or_insert_default()
+    }
+
+    /// Gives back what a replay needed: after a storm of them everybody is an idle connection again.
+    pub(super) fn trim_rare(&mut self) {
+        if let Some(rare) = &mut self.rare {
+            rare.replays.take_if(|replays| replays.is_empty());
+        }
+        self.rare.take_if(|rare| rare.is_empty());
     }
 
     /// When its login must have been admitted; never: none waits.

@@ -1,5 +1,7 @@
 //! Messages for handlers of the embedding program, and their answers (03 §9).
 
+use std::rc::Rc;
+
 use super::{CustomMessage, Hub, Output, Turn, frame::Frame, problem::Problem, requests::Asked};
 use crate::{
     config::settings::Dialect,
@@ -50,7 +52,7 @@ impl Hub {
             Reply::Text(text) => Frame::message(OpCode::Text, text.as_bytes()),
             Reply::Binary(bytes) => Frame::message(OpCode::Binary, &bytes),
         };
-        self.queue(turn, conn, frame);
+        self.queue(turn, conn, &Rc::new(frame));
     }
 
     fn typed_reply(
@@ -67,7 +69,8 @@ impl Hub {
         match self.connections.get(conn).map(|record| record.dialect) {
             Some(Dialect::Ticketing) => self.notice(turn, conn, &Notice::Custom { kind, payload }, request),
             Some(Dialect::Raw) => {
-                self.queue(turn, conn, Frame::message(OpCode::Text, payload.as_bytes()));
+                let frame = Frame::message(OpCode::Text, payload.as_bytes());
+                self.queue(turn, conn, &Rc::new(frame));
             }
             None => {}
         }

@@ -11,11 +11,12 @@ use super::{
     connections::{Connection, Stage},
     frame::Frame,
     outbox::{Bounds, Offered},
+    replay::Verdict,
 };
 use crate::{
     clock::Now,
     config::settings::Dialect,
-    event::{Event, Target},
+    event::{Event, Position, Target},
     ids::ConnId,
     metrics::ShardCells,
     wire::{command::RequestId, deflate::Window, ticketing::Notice},
@@ -61,6 +62,25 @@ impl Hub {
     }
 
     fn flush_as(
+        &mut self,
+        now: Now,
+        conn: ConnId,
+        window: Option<Window>,
+        send: &mut dyn FnMut(&[io::IoSlice<'_>]) -> io::Result<usize>,
+    ) -> Flushed {
+        loop {
+            match self.write(now, conn, window, send) {
+                // What a replay had no room for.
+                Flushed::Drained if self.pump(conn) => {}
+                flushed => {
+                    self.pump(conn);
+                    return flushed;
+                }
+            }
+        }
+    }
+
+    fn write(
         &mut self,
         now: Now,
         conn: ConnId,
@@ -133,13 +153,13 @@ impl Hub {
         request: Option<&RequestId>,
     ) {
         if self.connections.get(conn).is_some_and(|record| record.dialect == Dialect::Ticketing) {
-            self.queue(turn, conn, Frame::notice(notice, request));
+            self.queue(turn, conn, &Rc::new(Frame::notice(notice, request)));
         }
     }
 
     /// Queues something for one connection alone, Ordered. What was asked before a close may still be answered, in front
     /// of the close frame.
-    pub(super) fn queue(&mut self, turn: &mut Turn<'_>, conn: ConnId, frame: Frame) {
+    pub(super) fn queue(&mut self, turn: &mut Turn<'_>, conn: ConnId, frame: &Rc<Frame>) {
         let Some(record) = self.connections.get_mut(conn) else { return };
         let close = match record.stage {
             Stage::Pending => return,
@@ -149,7 +169,7 @@ impl Hub {
                 Some(close)
             }
         };
-        let offered = record.outbox.offer(&Rc::new(frame), self.bounds);
+        let offered = record.outbox.offer(frame, self.bounds);
         if let Some(close) = close {
             record.outbox.push_control(&close);
         }
@@ -181,15 +201,21 @@ impl FanOut<'_> {
         let Some(record) = record else { return };
         let event = self.event;
         let hears = record.stage == Stage::Open && !record.login_required;
-        if !hears || event.except == Some(record.id) || record.has_muted(&event.kind) {
+        if !hears {
             return;
         }
-        let encoded = match record.dialect {
-            Dialect::Ticketing => &mut self.ticketing,
-            Dialect::Raw => &mut self.raw,
-        };
-        let frame = encoded.get_or_insert_with(|| Rc::new(Frame::event(self.event, record.dialect)));
-        match record.outbox.offer(frame, self.bounds) {
+        let wanted = event.except != Some(record.id) && !record.has_muted(&event.kind);
+        if let Some(position) = &event.position
+            && record.rare.as_ref().is_some_and(|rare| rare.replays.is_some())
+            && self.is_withheld(record, position, wanted)
+        {
+            return;
+        }
+        if !wanted {
+            return;
+        }
+        let bounds = self.bounds;
+        match record.outbox.offer(self.frame(record.dialect), bounds) {
             Offered::Queued { evicted } => {
                 if evicted > 0 {
                     self.cells.dropped_ephemeral.add(evicted as u64);
@@ -200,6 +226,30 @@ impl FanOut<'_> {
             Offered::Dropped => self.cells.dropped_ephemeral.add(1),
             Offered::TooSlow => self.overflowed.push(record.id),
         }
+    }
+}
+
+impl FanOut<'_> {
+    fn frame(&mut self, dialect: Dialect) -> &Rc<Frame> {
+        let encoded = match dialect {
+            Dialect::Ticketing => &mut self.ticketing,
+            Dialect::Raw => &mut self.raw,
+        };
+        encoded.get_or_insert_with(|| Rc::new(Frame::event(self.event, dialect)))
+    }
+
+    /// Whether a replay of the event's stream keeps it back.
+    fn is_withheld(&mut self, record: &mut Connection, position: &Position, wanted: bool) -> bool {
+        let frame = wanted.then(|| Rc::clone(self.frame(record.dialect)));
+        let Some(replays) = record.rare.as_mut().and_then(|rare| rare.replays.as_mut()) else { return false };
+        let verdict = replays.take_live(position, frame, self.bounds.bytes_max);
+        if replays.is_empty() {
+            record.trim_rare();
+        }
+        if let Verdict::Withheld { dropped } = verdict {
+            self.cells.parked_dropped.add(dropped);
+        }
+        verdict != Verdict::Deliver
     }
 }
 

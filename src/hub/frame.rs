@@ -40,7 +40,7 @@ pub(super) enum Role {
     Pong,
     /// Outside the bounds; nothing follows it.
     Close,
-    /// The gateway's own words, Ordered.
+    /// The gateway's own words, Ordered; an event of a replay too, whose latency would be the client's absence.
     Notice,
     /// An event.
     Event {
@@ -57,6 +57,11 @@ impl Frame {
         let Event { class, version, accepted_at_ns, .. } = event;
         let role = Role::Event { class: class.clone(), version: *version, accepted_at_ns: *accepted_at_ns };
         Self::new(encode_event(event, dialect), role, kind_index(&event.kind) as u8)
+    }
+
+    /// A stored event for who was away.
+    pub(super) fn replayed(event: &Event, dialect: Dialect) -> Self {
+        Self { role: Role::Notice, ..Self::event(event, dialect) }
     }
 
     /// The gateway's own words.

@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::{Hub, connections::Stage};
+use super::{Hub, connections::Stage, replay};
 use crate::ids::ConnId;
 
 /// A hub whose table has this many slots or fewer, taken or not, is checked after every call.
@@ -49,6 +49,17 @@ impl Hub {
             }
             for waiting in record.joining() {
                 joining += usize::from(!record.rooms.contains(waiting.room));
+            }
+            for replay in record.rare.iter().flat_map(|rare| &rare.replays).flat_map(|replays| &replays.list)
+            {
+                replay.check_invariants();
+                let joining = record.joining().iter().any(|joining| Some(joining.room) == replay.room);
+                let theirs = match replay.room {
+                    Some(_) if replay.stage == replay::Stage::Joining => joining,
+                    Some(room) => record.rooms.contains(room),
+                    None => record.is_admitted(),
+                };
+                assert!(theirs, "{:?} replays {}", record.id, replay.stream);
             }
             for pair in record.rooms.iter().filter_map(|seat| self.presence_of(record.id, seat.group)) {
                 *present.entry(pair).or_default() += 1;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::{
     config::settings::Dialect,
-    event::{Address, Denial, Event, Position, Receipt, Refusal, RoomDenial, RoomEntry},
+    event::{Address, Denial, Event, Position, Receipt, Refusal, ReplayPage, Resume, RoomDenial, RoomEntry},
     handler::Reply,
     identity::Identity,
     ids::ConnId,
@@ -25,6 +25,8 @@ pub enum Input<'a> {
         dialect: Dialect,
         /// Whose it is; `None`: anonymous.
         identity: Option<Identity>,
+        /// Whether its streams are held until its first message (`?resume=wait`).
+        resume_waits: bool,
     },
     /// A whole text message.
     Text {
@@ -115,6 +117,18 @@ pub enum Input<'a> {
         attempt: u32,
         /// In, or not.
         outcome: Result<RoomEntry, RoomDenial>,
+    },
+    /// Control: a page of a stream, as [`ReplayAsk`] wanted it.
+    Replay {
+        /// The connection that asked.
+        conn: ConnId,
+        /// What.
+        page: Box<ReplayPage>,
+    },
+    /// Control: something of a stream is lost.
+    Resync {
+        /// What is delivered from now on follows it.
+        position: Position,
     },
     /// Control: deliver.
     Deliver(&'a Event),
@@ -226,6 +240,15 @@ pub enum Output {
         /// The connection.
         conn: ConnId,
     },
+    /// Tell control that the client has everything up to an offset. It may be dropped: the next one covers it.
+    Acknowledge {
+        /// Its user's stream, or that of a kept room that it is in.
+        stream: Arc<str>,
+        /// Empty: the client named none.
+        epoch: Arc<str>,
+        /// As it was sent.
+        offset: u64,
+    },
     /// The close handshake is over, or there is nobody to have it with: flush what fits, then close the socket and
     /// tell `Gone`.
     Shutdown {
@@ -255,6 +278,27 @@ pub enum Report {
         present: bool,
         /// The connection that came or went last.
         conn: ConnId,
+    },
+}
+
+/// What control should be asked for replays. See [`Hub::take_replay_asks`](super::Hub::take_replay_asks).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ReplayAsk {
+    /// The first page of a stream; who cannot be asked is told to try again.
+    Begin {
+        /// The connection.
+        conn: ConnId,
+        /// Its user.
+        user: Option<Arc<str>>,
+        /// One stream.
+        resume: Resume,
+    },
+    /// The next page; asked again until it is heard.
+    More {
+        /// The connection.
+        conn: ConnId,
+        /// The last event that it has.
+        after: Position,
     },
 }
 

@@ -30,8 +30,18 @@ pub(super) struct Joining {
     pub(super) room: GroupKey,
     attempt: u32,
     request: Option<RequestId>,
+    pub(super) why: Why,
     /// When it is given up.
     pub(super) until: Tick,
+}
+
+/// What a join is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Why {
+    /// `room:join`, which is answered.
+    Join,
+    /// The room's stream is resumed; that is answered instead.
+    Resume,
 }
 
 /// The type of the request, for the answer.
@@ -52,6 +62,7 @@ impl Hub {
         turn: &mut Turn<'_>,
         asked: &Asked<'_>,
         room: &Arc<str>,
+        why: Why,
     ) -> Result<(), Problem> {
         let conn = asked.conn;
         if self.joining(conn, room).is_some() {
@@ -69,7 +80,7 @@ impl Hub {
         let attempt = self.attempt;
         let until = turn.tick.plus(self.spans.join).plus(Span(1));
         if let Some(record) = self.connections.get_mut(conn) {
-            let joining = Joining { room: key, attempt, request: asked.id.clone(), until };
+            let joining = Joining { room: key, attempt, request: asked.id.clone(), why, until };
             record.rare_mut().joining.push(joining);
         }
         self.rooms.set_told(key);
@@ -144,6 +155,9 @@ impl Hub {
             }
             self.user_comes(conn, joining.room);
         }
+        if joining.why == Why::Resume {
+            return self.resume_seated(turn, conn, joining.room, entry.position.as_ref());
+        }
         let notice =
             Notice::Joined { room: &room, members: entry.members, position: entry.position.as_ref() };
         self.notice(turn, conn, &notice, joining.request.as_ref());
@@ -151,6 +165,9 @@ impl Hub {
 
     fn refuse_join(&mut self, turn: &mut Turn<'_>, conn: ConnId, joining: &Joining, problem: Problem) {
         self.give_back(conn, joining);
+        if joining.why == Why::Resume {
+            return self.end_replays(turn, conn, Some(joining.room), problem);
+        }
         self.send_problem(turn, conn, (joining.request.as_ref(), Some(KIND)), problem);
     }
 

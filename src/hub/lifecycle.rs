@@ -106,6 +106,7 @@ impl Hub {
                 self.cells.connections_authenticated.add(1);
                 self.upgrade(turn, conn);
                 self.greet(turn, conn, streams);
+                self.hold_user_stream(turn, conn, position);
                 self.send_late_away(turn, conn);
             }
             Stage::Open => {
@@ -115,6 +116,8 @@ impl Hub {
                     self.greet(turn, conn, streams);
                 }
                 self.logged_in(turn, conn);
+                self.hold_user_stream(turn, conn, position);
+                self.resume_waiting(turn, conn);
             }
             Stage::Closing | Stage::Ended => {}
         }
@@ -204,6 +207,9 @@ impl Hub {
         self.forget_joins(conn);
         self.release_user(conn);
         let Some(record) = self.connections.get_mut(conn) else { return };
+        if let Some(rare) = &mut record.rare {
+            rare.replays = None;
+        }
         let rooms = std::mem::take(&mut record.rooms);
         rooms.iter().for_each(|seat| self.vacate_room(*seat));
     }

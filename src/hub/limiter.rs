@@ -17,6 +17,11 @@ impl<const N: usize> Default for Strikes<N> {
 }
 
 impl<const N: usize> Strikes<N> {
+    /// Whether there never was a violation.
+    pub(super) fn is_unused(&self) -> bool {
+        self.at.iter().all(|at| *at == Tick(0))
+    }
+
     /// Notes a violation; `true` if `N` others lie within the window before it.
     pub(super) fn strike(&mut self, now: Tick, window: Span) -> bool {
         let oldest = std::mem::replace(&mut self.at[usize::from(self.next)], now);

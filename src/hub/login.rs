@@ -136,6 +136,7 @@ impl Hub {
         if self.connections.get(conn).is_some_and(|record| record.awaits != Awaits::Nothing) {
             return self.refuse(turn, asked, Problem::BUSY);
         }
+        self.end_replays(turn, conn, None, Problem::LEFT);
         self.release_user(conn);
         self.leave_forbidden_rooms(turn, conn);
         self.confirm(turn, conn, asked.id.as_ref());
@@ -151,6 +152,7 @@ impl Hub {
         identity: Identity,
         request: Option<RequestId>,
     ) {
+        self.end_replays(turn, conn, None, Problem::LEFT);
         self.release_user(conn);
         self.assume(turn, conn, identity);
         self.leave_forbidden_rooms(turn, conn);

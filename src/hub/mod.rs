@@ -7,7 +7,7 @@
 //! and [`Report`].
 //!
 //! Reading order: `io`, `connections`, `lifecycle`, `requests`, `rooms`, `joining`, `login`, `delivery`,
-//! `timers`, `parting`.
+//! `replay`, `resume`, `timers`, `parting`.
 
 mod announce;
 mod connections;
@@ -26,7 +26,9 @@ mod pages;
 mod parting;
 mod presence;
 mod problem;
+mod replay;
 mod requests;
+mod resume;
 mod rooms;
 mod timers;
 
@@ -51,7 +53,7 @@ use self::{
 };
 pub use self::{
     delivery::Flushed,
-    io::{CustomMessage, Input, Output, Purpose, Rejection, Report},
+    io::{CustomMessage, Input, Output, Purpose, Rejection, ReplayAsk, Report},
 };
 use crate::{
     clock::Now,
@@ -99,6 +101,8 @@ pub struct Hub {
     dirty: Vec<ConnId>,
     /// Connections whose outbox is over its bound, to be closed when the delivery is done.
     overflowed: Vec<ConnId>,
+    /// Connections with a replay that wants something of control.
+    asking: Vec<ConnId>,
     /// Slots of one tick; empty between ticks.
     due: Vec<u32>,
     /// Compresses for all who negotiated it; `None`: compression is off.
@@ -144,6 +148,7 @@ impl Hub {
             deadlines: Deadlines::new(),
             dirty: Vec::new(),
             overflowed: Vec::new(),
+            asking: Vec::new(),
             due: Vec::new(),
             deflater: settings.client.compression.then(Deflater::new),
             ping: Rc::new(Frame::ping()),
@@ -160,7 +165,10 @@ impl Hub {
     pub fn handle(&mut self, now: Now, input: Input<'_>, out: &mut Vec<Output>) {
         let turn = &mut Turn { now, tick: Tick::of(now), out };
         match input {
-            Input::Open { conn, dialect, identity } => self.open(turn, conn, dialect, identity),
+            Input::Open { conn, dialect, identity, resume_waits } => {
+                self.open(turn, conn, dialect, identity);
+                self.expect_resume(conn, resume_waits);
+            }
             Input::Text { conn, text } => self.text(turn, conn, text),
             Input::Binary { conn, bytes } => self.binary(turn, conn, bytes),
             Input::Ping { conn, payload } => self.ping(turn, conn, payload),
@@ -170,11 +178,14 @@ impl Hub {
             Input::Gone { conn } => self.gone(conn),
             Input::Verified { conn, purpose, request, result } => {
                 self.verified(turn, login::Answer { conn, purpose, request, result });
+                self.resume_waiting(turn, conn);
             }
             Input::Reply { conn, request, reply } => self.reply(turn, conn, request, reply),
             Input::Admitted { conn, position } => self.admitted(turn, conn, position.as_ref()),
             Input::Denied { conn, denial, retry_after_ms } => self.denied(turn, conn, denial, retry_after_ms),
             Input::JoinDecided { conn, attempt, outcome } => self.join_decided(turn, conn, attempt, outcome),
+            Input::Replay { conn, page } => self.replay(turn, conn, *page),
+            Input::Resync { position } => self.resync(turn, &position),
             Input::Deliver(event) => self.deliver(turn, event),
             Input::Published { conn, request, outcome } => self.published(turn, conn, request, outcome),
             Input::Disconnect { user } => self.disconnect(turn, &user),

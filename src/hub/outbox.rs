@@ -68,6 +68,13 @@ impl Outbox {
         self.head.is_none()
     }
 
+    /// Whether half of the bounds, or an empty outbox, would hold a frame of that length too.
+    pub(super) const fn is_below_half_with(&self, length: usize, bounds: Bounds) -> bool {
+        self.messages == 0
+            || ((self.messages as usize) < bounds.messages_max / 2
+                && self.bytes as usize + length <= bounds.bytes_max / 2)
+    }
+
     /// Queues an event or a notice as its class asks.
     #[inline]
     pub(super) fn offer(&mut self, frame: &Rc<Frame>, bounds: Bounds) -> Offered {

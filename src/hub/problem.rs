@@ -32,11 +32,14 @@ impl Problem {
     pub(super) const KEY_REUSED: Self = Self::new("key_reused", "the key was used for another message");
     pub(super) const LEFT: Self = Self::new("left", "the room was left before the join was decided");
     pub(super) const LOGIN_FIRST: Self = Self::new("unauthorised", "`auth:login` must come first");
+    pub(super) const NOT_ALLOWED: Self = Self::new("not_allowed", "the stream is not this connection's");
     pub(super) const NOT_IN_ROOM: Self = Self::new("not_in_room", "join the room first");
+    pub(super) const NOT_KEPT: Self = Self::new("not_kept", "nothing is kept of this room: join it");
     pub(super) const OTHER_USER: Self =
         Self::new("forbidden", "a refreshed token must be of the connection's own user");
     pub(super) const OVERLOADED: Self = Self::new("overloaded", "too much to do at the moment");
     pub(super) const RATE_LIMITED: Self = Self::new("rate_limited", "too many messages");
+    pub(super) const RESUMING: Self = Self::new("busy", "a resume is under way");
     pub(super) const ROOM_FULL: Self = Self::new("room_full", "the room has as many members as it may");
     pub(super) const TOO_MANY_CONNECTIONS: Self =
         Self::new("too_many_connections", "the user has as many connections as allowed");

@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use super::{Hub, Output, Purpose, Turn, connections::Stage, frame::Frame, problem::Problem};
+use super::{
+    Hub, Output, Purpose, Turn, connections::Stage, frame::Frame, problem::Problem, resume::Acknowledged,
+};
 use crate::{
     config::settings::Dialect,
     event::{Class, Event, Receipt, Refusal, Target},
@@ -34,7 +36,9 @@ impl Hub {
             let (id, kind) = request.map_or((None, None), |request| (request.id, Some(request.kind)));
             return self.over_rate(turn, conn, retry_after_ms, (id, kind));
         }
-        match parse(text) {
+        let parsed = parse(text);
+        self.first_message(turn, conn, parsed.as_ref().ok().map(|request| &request.command));
+        match parsed {
             Ok(request) => self.request(turn, conn, request),
             Err(bad) => self.bad_request(turn, conn, &bad),
         }
@@ -141,6 +145,10 @@ impl Hub {
             Command::Login(token) => self.verify(turn, asked, Purpose::Login, token),
             Command::TokenRefresh(token) => self.verify(turn, asked, Purpose::Refresh, token),
             Command::Logout => self.logout(turn, asked),
+            Command::Resume(resume) => self.resume(turn, asked, resume),
+            Command::Acknowledge { stream, epoch, offset } => {
+                self.acknowledge(turn, asked, Acknowledged { stream, epoch, offset });
+            }
             Command::Noted => {}
             Command::Other(payload) if self.custom.kinds.contains(kind) => {
                 self.custom_request(turn, asked, payload);

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::{
     Hub, Turn,
     groups::{GroupKey, Seat},
+    joining::Why,
     problem::Problem,
     requests::Asked,
 };
@@ -23,7 +24,7 @@ impl Hub {
             None => Err(Problem::INVALID_ROOM),
             Some(RoomKind::User(id)) => self.join_own(asked.conn, id),
             Some(RoomKind::Public | RoomKind::Private) if self.is_governed(room) => {
-                match self.ask_to_join(turn, asked, room) {
+                match self.ask_to_join(turn, asked, room, Why::Join) {
                     Ok(()) => return,
                     Err(problem) => Err(problem),
                 }
@@ -44,6 +45,7 @@ impl Hub {
         let gave_up = joining.is_some_and(|key| self.give_up_join(turn, asked.conn, key, Problem::LEFT));
         let member = self.membership(asked.conn, room);
         if let Some(key) = member {
+            self.end_replays(turn, asked.conn, Some(key), Problem::LEFT);
             self.leave_room(asked.conn, key);
         }
         if gave_up || member.is_some() {
@@ -74,6 +76,7 @@ impl Hub {
         }
         for key in rooms {
             let Some(name) = self.rooms.name(key).cloned() else { continue };
+            self.end_replays(turn, conn, Some(key), Problem::FORBIDDEN);
             self.leave_room(conn, key);
             self.notice(turn, conn, &Notice::Left { room: &name }, None);
         }
@@ -134,7 +137,7 @@ impl Hub {
     }
 
     /// Whether the room needs the claim `rooms`.
-    fn is_protected(&self, room: &str) -> bool {
+    pub(super) fn is_protected(&self, room: &str) -> bool {
         let globs = &self.settings.client.rooms_protected;
         classify(room) == Some(RoomKind::Private) || globs.iter().any(|glob| glob_matches(glob, room))
     }

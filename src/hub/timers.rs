@@ -13,7 +13,7 @@ use crate::{
     ids::ConnId,
     limits::{
         ADMISSION_TIME_MAX, BAD_MESSAGE_WINDOW, CLOSE_TIME_MAX, CONTROL_RETRY, FIRST_LOGIN_TIME_MAX,
-        JOIN_TIME_MAX, TICK_LATE_MAX,
+        JOIN_TIME_MAX, REPLAY_TIME_MAX, RESUME_WAIT_MAX, TICK_LATE_MAX,
     },
     wire::{close::Close, ticketing::Notice},
 };
@@ -30,6 +30,8 @@ pub(super) struct Spans {
     pub(super) close: Span,
     pub(super) first_login: Span,
     pub(super) admission: Span,
+    pub(super) resume_wait: Span,
+    pub(super) replay: Span,
     pub(super) violations: Span,
     late: Span,
 }
@@ -47,6 +49,8 @@ impl Spans {
             close: Span::of(CLOSE_TIME_MAX),
             first_login: Span::of(FIRST_LOGIN_TIME_MAX),
             admission: Span::of(ADMISSION_TIME_MAX),
+            resume_wait: Span::of(RESUME_WAIT_MAX),
+            replay: Span::of(REPLAY_TIME_MAX),
             violations: Span::of(BAD_MESSAGE_WINDOW),
             late: Span::of(TICK_LATE_MAX),
         }
@@ -88,6 +92,7 @@ impl Hub {
                 self.end_typing(turn, conn);
                 self.end_login(turn, conn);
                 self.give_up_late_joins(turn, conn);
+                self.end_waits_of_replays(turn, conn);
                 self.check_token(turn, conn);
             }
         }
@@ -145,9 +150,12 @@ impl Spans {
                 let typing = record.rare.iter().flat_map(|rare| &rare.typing);
                 let typing_ends = typing.map(|(_, until)| *until).min().unwrap_or(Tick::NEVER);
                 let joins_end = record.joining().iter().map(|joining| joining.until).min();
+                let replays = record.rare.iter().flat_map(|rare| &rare.replays);
+                let replays_end = replays.map(|replays| replays.until()).min().unwrap_or(Tick::NEVER);
                 let silence_ends = self.silence_ends(record, resumed_at);
                 let due = record.ping_at.min(silence_ends).min(self.token_due(record));
-                due.min(typing_ends).min(record.login_deadline()).min(joins_end.unwrap_or(Tick::NEVER))
+                let asked_ends = replays_end.min(joins_end.unwrap_or(Tick::NEVER));
+                due.min(typing_ends).min(record.login_deadline()).min(asked_ends)
             }
         }
     }

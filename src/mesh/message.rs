@@ -90,6 +90,21 @@ pub enum ToShard {
         /// Members on the other shards.
         others: u32,
     },
+    /// The answer to [`ToControl::Resume`], for each stream, and to [`ToControl::ReplayMore`].
+    ///
+    /// If the mailbox is full: as `JoinDecided`. Should it be lost: the hub gives up after
+    /// [`crate::limits::REPLAY_TIME_MAX`], and the client is told.
+    Replay {
+        /// The connection that asked.
+        conn: ConnId,
+        /// What follows the place that it named.
+        page: Box<ReplayPage>,
+    },
+    /// Who has this stream has missed something that cannot be had again. If the mailbox is full: as `Admitted`.
+    Resync {
+        /// Where the stream stands now: what is delivered from here on follows it.
+        position: Position,
+    },
     /// Use this certificate for handshakes from now on. If the mailbox is full: as `Admitted`.
     Certificate(Arc<rustls::ServerConfig>),
     /// Verify tokens with these keys from now on. If the mailbox is full: as `Admitted`.
@@ -184,34 +199,40 @@ pub enum ToControl {
         /// What; boxed, since every message that waits takes the largest one's size.
         event: Box<Event>,
     },
-    /// A client that was here before wants what it missed. If the mailbox is full: the client gets `system:error`
-    /// overloaded.
+    /// A client wants to have again what it missed. Answered by [`ToShard::Replay`], one page for each stream; comes after
+    /// the [`ToControl::Join`] of a room that it names.
+    ///
+    /// If the mailbox is full: the client gets `system:error` overloaded.
     Resume {
         /// The connection.
         conn: ConnId,
-        /// Its user; `None`: it has none.
+        /// Whose it is; `None`: anonymous.
         user: Option<Arc<str>>,
-        /// What; streams that it may have.
+        /// What; only streams that the connection may have.
         resume: Box<Resume>,
     },
-    /// The connection's outbox has room for the next page. If the mailbox is full: the shard tries again.
+    /// A connection can take the next page of a stream: its outbox has room again, or live events did not join the page
+    /// before. Answered by [`ToShard::Replay`]; the `from` of its end does not matter.
+    ///
+    /// State: tried again until it fits.
     ReplayMore {
         /// The connection.
         conn: ConnId,
         /// Which stream.
         stream: Arc<str>,
-        /// The history that the offset belongs to.
+        /// Of `after`.
         epoch: Arc<str>,
-        /// What it has already.
+        /// The last offset that the connection has.
         after: u64,
     },
-    /// A client has everything of a stream up to the offset. If the mailbox is full: dropped; the next one says more.
+    /// A client has everything of a stream up to the offset. If the mailbox is full: dropped and counted; the next one
+    /// covers it.
     Acknowledge {
-        /// Which stream.
+        /// Its user's stream, or that of a kept room that it is in.
         stream: Arc<str>,
-        /// The history that the offset belongs to.
+        /// As the client named it; empty: it named none, and the stream's present one is meant.
         epoch: Arc<str>,
-        /// Up to it.
+        /// `<= 2^53 - 1`; not yet compared with the stream's head.
         offset: u64,
     },
     /// Nothing is connected any more after [`ToShard::Drain`]. If the mailbox is full: tried again.

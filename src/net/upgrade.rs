@@ -50,6 +50,8 @@ pub struct Upgrade<'a> {
     pub subprotocol: Option<&'static str>,
     /// That permessage-deflate is accepted, where it was offered and is on.
     pub deflate: Option<Deflate>,
+    /// Whether the client will send `system:resume` first (`?resume=wait`).
+    pub resume_waits: bool,
     /// The value of `Sec-WebSocket-Accept`.
     pub accept: String,
 }
@@ -179,6 +181,7 @@ fn upgrade<'a>(head: &Head<'a>, path: Option<Dialect>, settings: &Settings) -> R
         subprotocol: offer.select(token.as_ref().map(|token| token.source)),
         deflate: settings.client.compression.then(|| extensions::deflate(head)).flatten(),
         token: token.or_else(|| query_token(head)),
+        resume_waits: resume_waits(head),
         accept,
     }))
 }
@@ -208,6 +211,11 @@ fn bearer<'a>(head: &Head<'a>) -> Result<Option<(&'a str, TokenSource)>, Answer>
         }
     }
     Ok(None)
+}
+
+fn resume_waits(head: &Head<'_>) -> bool {
+    let query = head.query.unwrap_or_default();
+    form_urlencoded::parse(query.as_bytes()).any(|(name, value)| name == "resume" && value == "wait")
 }
 
 fn query_token<'a>(head: &Head<'a>) -> Option<Token<'a>> {

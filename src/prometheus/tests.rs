@@ -56,6 +56,7 @@ fn cores_are_added_up_or_labelled() {
         shard.sent.count("booking:confirmed");
         shard.count_close(4413);
         shard.latency[0].record(50, 1);
+        shard.resumes[1].add(3);
         shard.latency[2].record(7_000_000, 1);
         shard.handshake_turns.record(30, core as u64);
         shard.deflated.bytes_before.set(100);
@@ -66,6 +67,7 @@ fn cores_are_added_up_or_labelled() {
     let text = render(&status, &[("event:1".into(), 5)]);
     for line in [
         "realtime_websocket_connections_total 7",
+        r#"usher_resumes_total{result="gap"} 6"#,
         r#"usher_connections{core="1"} 4"#,
         r#"usher_loop_turn_seconds_bucket{core="1",task="handshakes",le="0.000025"} 0"#,
         r#"usher_loop_turn_seconds_bucket{core="1",task="handshakes",le="0.00005"} 1"#,

@@ -34,7 +34,7 @@ use crate::{
         following::Following,
         presence::{Announcement, Presence},
         publishing::Publication,
-        questions::Questions,
+        questions::{Questions, Read},
         replay::Acknowledgements,
         sequencer::Sequencer,
         turn::Turn,
@@ -97,6 +97,8 @@ pub struct Route {
     /// `None`: there is no other instance.
     following: Option<Following>,
     acknowledgements: Acknowledgements,
+    /// Reads for clients that the store did not answer.
+    retries: Vec<Read>,
     connections_per_user_max: u32,
     /// 0: no limit.
     room_members_max: u32,
@@ -113,6 +115,7 @@ impl Route {
             questions: Questions::default(),
             following: (instances == Instances::Several).then(Following::default),
             acknowledgements: Acknowledgements::new(),
+            retries: Vec::new(),
             connections_per_user_max: settings.limits.connections_per_user_max,
             room_members_max: settings.limits.room_members_max,
             counts: Counts::default(),
@@ -232,6 +235,7 @@ impl Route {
             turn.out.push(Output::RoomCount { shard, room, others });
         });
         self.ask_again(turn);
+        self.read_again(turn);
     }
 
     /// Tells members who came and went. What finds no room to spare stays due; larger rooms are told nothing.

@@ -13,7 +13,7 @@ use super::{
 use crate::{
     event::{Event, Position, ReplayEnd, ReplayPage, Resume},
     ids::ConnId,
-    limits::{ACKNOWLEDGEMENTS_MAX, PAGE_EVENTS_MAX},
+    limits::{ACKNOWLEDGEMENTS_MAX, PAGE_EVENTS_MAX, READS_WAITING_MAX},
     stream::store::{Answer, Ask, Head, Mark, Page},
 };
 
@@ -75,7 +75,7 @@ impl Route {
                 let (epoch, offset) = (head.epoch, head.acknowledged);
                 self.replay(turn, conn, Position { stream: read.stream, epoch, offset });
             }
-            (Reader::Replay(_) | Reader::Unacknowledged(_), _) => self.cannot(turn, &read),
+            (Reader::Replay(_) | Reader::Unacknowledged(_), _) => self.retry(turn, read),
         }
     }
 
@@ -107,6 +107,23 @@ impl Route {
         let end = is_last.then_some(ReplayEnd { recovered: true, from: read.after, to });
         debug_assert!(events.len() <= PAGE_EVENTS_MAX);
         give(turn, conn, read, (head, events, end));
+    }
+
+    /// The store is down, or slow: the read is tried again each second. Whoever asked gives up by a time limit of its own.
+    fn retry(&mut self, turn: &mut Turn<'_>, read: Read) {
+        if self.retries.len() < READS_WAITING_MAX {
+            self.retries.push(read);
+        } else {
+            self.counts.reads_refused += 1;
+            self.cannot(turn, &read);
+        }
+    }
+
+    /// A second passed: what the store did not answer is asked again.
+    pub(super) fn read_again(&mut self, turn: &mut Turn<'_>) {
+        for read in std::mem::take(&mut self.retries) {
+            self.read(turn, read);
+        }
     }
 
     /// Ends a replay that cannot go on where this instance stands.

@@ -48,6 +48,7 @@ struct Opening {
     dialect: Dialect,
     identity: Option<Identity>,
     deflate: Option<Window>,
+    resume_waits: bool,
     response: Vec<u8>,
 }
 
@@ -272,18 +273,18 @@ impl Shard {
             }
         };
         self.cells.auth_accepted.add(u64::from(identity.is_some()));
-        let &Upgrade { dialect, subprotocol, deflate, .. } = upgrade;
+        let &Upgrade { dialect, subprotocol, deflate, resume_waits, .. } = upgrade;
         let response = upgrade::response(&upgrade.accept, subprotocol, deflate);
         let deflate = deflate.map(|accepted| accepted.window);
-        Step::Open(Opening { dialect, identity, deflate, response })
+        Step::Open(Opening { dialect, identity, deflate, resume_waits, response })
     }
 
     fn open(&mut self, now: Now, conn: ConnId, opening: Opening) {
         let Some(connection) = self.connections.get_mut(conn) else { return };
-        let Opening { dialect, identity, deflate, response } = opening;
+        let Opening { dialect, identity, deflate, resume_waits, response } = opening;
         connection.phase = Phase::Admission(Box::new(Held(response)));
         connection.deflate = deflate;
-        self.hub.handle(now, Input::Open { conn, dialect, identity }, &mut self.outputs);
+        self.hub.handle(now, Input::Open { conn, dialect, identity, resume_waits }, &mut self.outputs);
     }
 
     /// Sends an HTTP answer and ends the connection.

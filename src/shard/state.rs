@@ -21,9 +21,9 @@ use crate::{
     auth::{Failures, token::Verifier},
     clock::Now,
     config::{Settings, settings::KeepAlive},
-    event::{Class, Denial, Event, Refusal, RoomDenial},
+    event::{Class, Denial, Event, Position, Refusal, RoomDenial},
     handler::{Body, Handlers, Message, Replies},
-    hub::{CustomMessage, CustomTypes, Hub, Input, Output, Purpose, Rejection, Report},
+    hub::{CustomMessage, CustomTypes, Hub, Input, Output, Purpose, Rejection, ReplayAsk, Report},
     ids::ConnId,
     limits,
     mesh::{Receiver, Sender, ToControl, ToShard},
@@ -144,8 +144,8 @@ impl Shard {
             ToShard::Disconnect { user } => Input::Disconnect { user },
             ToShard::JoinDecided { conn, attempt, outcome } => Input::JoinDecided { conn, attempt, outcome },
             ToShard::RoomCount { room, others } => Input::RoomCount { room, others },
-            // No hub asks for a replay, and one instance alone misses nothing.
-            ToShard::Replay { .. } | ToShard::Resync { .. } => return,
+            ToShard::Replay { conn, page } => Input::Replay { conn, page },
+            ToShard::Resync { position } => Input::Resync { position },
             ToShard::Certificate(config) => {
                 self.tls = Some(config);
                 return;
@@ -164,6 +164,7 @@ impl Shard {
     pub(super) fn finish_turn(&mut self, now: Now) {
         loop {
             self.settle(now);
+            self.ask_replays(now);
             // Before anything is flushed: who reads "joined" may rely on control knowing it.
             self.report();
             self.hub.take_dirty(&mut self.dirty);
@@ -218,6 +219,11 @@ impl Shard {
         lagging.store(hub.reports_pending(), Ordering::Release);
     }
 
+    fn ask_replays(&mut self, now: Now) {
+        let Self { hub, control, outputs, .. } = self;
+        hub.take_replay_asks(now, outputs, &mut |ask| control.try_send(replay_message(ask)).is_ok());
+    }
+
     /// Carries out what the hub asked, until it asks no more.
     pub(super) fn settle(&mut self, now: Now) {
         while !self.outputs.is_empty() {
@@ -248,6 +254,10 @@ impl Shard {
             }
             Output::Publish { conn, request, event } => self.publish(now, conn, request, event),
             Output::SentAway { conn } => self.parting_expiries.start(now.mono_ns, conn),
+            Output::Acknowledge { stream, epoch, offset } => {
+                let lost = self.control.try_send(ToControl::Acknowledge { stream, epoch, offset }).is_err();
+                self.cells.acks_dropped.add(u64::from(lost));
+            }
             Output::Shutdown { conn } => self.finish(now, conn),
         }
     }
@@ -330,6 +340,15 @@ impl Shard {
         if request.is_some() || event.class != Class::Ephemeral {
             let outcome = Err(Refusal::Overloaded { retry_after_ms: RETRY_AFTER_MS });
             self.hub.handle(now, Input::Published { conn, request, outcome }, &mut self.outputs);
+        }
+    }
+}
+
+fn replay_message(ask: ReplayAsk) -> ToControl {
+    match ask {
+        ReplayAsk::Begin { conn, user, resume } => ToControl::Resume { conn, user, resume: Box::new(resume) },
+        ReplayAsk::More { conn, after: Position { stream, epoch, offset } } => {
+            ToControl::ReplayMore { conn, stream, epoch, after: offset }
         }
     }
 }

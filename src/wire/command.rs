@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use crate::event::Resume;
+
 /// The `id` of a request, as JSON text (`7`, `"a"`): its reply carries the same bytes. At most 128 bytes.
 pub type RequestId = Box<str>;
 
@@ -54,6 +56,17 @@ pub enum Command<'a> {
     TokenRefresh(&'a str),
     /// `auth:logout`.
     Logout,
+    /// `system:resume`; streams are named `user:<id>` or `room:<name>`, each once, the room's name valid.
+    Resume(Resume),
+    /// `system:ack`.
+    Acknowledge {
+        /// `user:<id>` or `room:<name>`.
+        stream: Arc<str>,
+        /// `None`: the client named none.
+        epoch: Option<Arc<str>>,
+        /// The last one that it has; `<=` [`crate::limits::OFFSET_MAX`].
+        offset: u64,
+    },
     /// `socket:connect`, `socket:disconnect`, `socket:reconnect`: accepted in silence.
     Noted,
     /// Any other type: a custom handler's, or unknown. The payload as JSON text, `null` where there was none.

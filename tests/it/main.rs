@@ -40,6 +40,8 @@ mod json;
 mod lifecycle;
 /// Every row of the limits table.
 mod limits;
+/// What is held for those who come back, and requests to resume that are refused.
+mod resume;
 /// Rooms: membership, messages, permission, presence.
 mod rooms;
 /// A new process in the place of one that serves.

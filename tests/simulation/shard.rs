@@ -11,8 +11,8 @@ use std::{
 use usher::{
     clock::Now,
     config::{Settings, settings::Dialect},
-    event::{Denial, Refusal, RoomDenial},
-    hub::{CustomTypes, Flushed, Hub, Input, Output, Purpose, Rejection, Report},
+    event::{Denial, Position, Refusal, RoomDenial},
+    hub::{CustomTypes, Flushed, Hub, Input, Output, Purpose, Rejection, ReplayAsk, Report},
     identity::Identity,
     ids::{ConnId, ShardId},
     limits::CLOSE_TIME_MAX,
@@ -103,7 +103,7 @@ impl Shard {
         let kernel = VecDeque::new();
         let socket = Socket { client, kernel, capacity, blocked: false, open: false, finishing_until: None };
         self.sockets.insert(conn, socket);
-        self.input(now, Input::Open { conn, dialect: Dialect::Ticketing, identity });
+        self.input(now, Input::Open { conn, dialect: Dialect::Ticketing, identity, resume_waits: false });
         conn
     }
 
@@ -168,6 +168,8 @@ impl Shard {
                 Input::JoinDecided { conn: *conn, attempt: *attempt, outcome: outcome.clone() }
             }
             ToShard::RoomCount { room, others } => Input::RoomCount { room: room.clone(), others: *others },
+            ToShard::Replay { conn, page } => Input::Replay { conn: *conn, page: page.clone() },
+            ToShard::Resync { position } => Input::Resync { position: position.clone() },
             ToShard::Drain { within } => {
                 assert!(!within.is_zero(), "nobody is cut off here");
                 self.draining = true;
@@ -191,7 +193,19 @@ impl Shard {
                     self.apply(now, output);
                 }
             }
-            let Self { hub, to_control, .. } = self;
+            let Self { hub, to_control, outputs, .. } = self;
+            hub.take_replay_asks(now, outputs, &mut |ask| {
+                let message = match ask {
+                    ReplayAsk::Begin { conn, user, resume } => {
+                        ToControl::Resume { conn, user, resume: Box::new(resume) }
+                    }
+                    ReplayAsk::More { conn, after } => {
+                        let Position { stream, epoch, offset: after } = after;
+                        ToControl::ReplayMore { conn, stream, epoch, after }
+                    }
+                };
+                to_control.try_send(message).is_ok()
+            });
             hub.take_reports(&mut |report| {
                 let message = match report {
                     Report::Members { address, count } => ToControl::Members { address, count },
@@ -269,6 +283,10 @@ impl Shard {
             }
             // Nobody here waits for an answer to a close any longer than the hub does.
             Output::SentAway { .. } => {}
+            Output::Acknowledge { stream, epoch, offset } => {
+                // The next one covers one that is dropped.
+                self.to_control.try_send(ToControl::Acknowledge { stream, epoch, offset }).ok();
+            }
             Output::Custom { .. } => panic!("no handler is registered"),
         }
     }

@@ -5,7 +5,7 @@ use crate::{event::Denial, handler::Reply, wire::close::Close};
 fn an_anonymous_connection_is_upgraded_and_greeted_at_once() {
     let mut scene = Scene::new();
     let conn = id(5);
-    scene.handle(Input::Open { conn, dialect: Dialect::Ticketing, identity: None });
+    scene.handle(Input::Open { conn, dialect: Dialect::Ticketing, identity: None, resume_waits: false });
     assert_eq!(scene.take(), [Output::Upgrade { conn }]);
     assert_eq!(scene.dirty(), [conn]);
     let wanted = ["system:connected", &conn.to_string(), r#""user_id":null"#, r#""ping_interval_ms":30000"#];
@@ -18,7 +18,12 @@ fn a_user_is_upgraded_when_control_admits_it() {
     let mut scene = Scene::new();
     let conn = id(5);
     let identity = identity("ann", &[]);
-    scene.handle(Input::Open { conn, dialect: Dialect::Ticketing, identity: Some(identity) });
+    scene.handle(Input::Open {
+        conn,
+        dialect: Dialect::Ticketing,
+        identity: Some(identity),
+        resume_waits: false,
+    });
     assert_eq!(scene.take(), [Output::Admit { conn, user: "ann".into(), user_connections: 1 }]);
     assert_eq!((scene.read(conn).len(), scene.cells.connections.get()), (0, 0));
     scene.admit(conn);
@@ -177,7 +182,12 @@ fn inputs_for_a_connection_that_is_gone_do_nothing() {
     let conn = scene.user(0, "ann");
     scene.handle(Input::Gone { conn });
     let next = ConnId::new(ShardId(3), 1, 0);
-    scene.handle(Input::Open { conn: next, dialect: Dialect::Ticketing, identity: None });
+    scene.handle(Input::Open {
+        conn: next,
+        dialect: Dialect::Ticketing,
+        identity: None,
+        resume_waits: false,
+    });
     scene.take();
     scene.read(next);
     scene.dirty();
@@ -198,7 +208,12 @@ fn a_slot_is_used_again_without_a_trace_of_before() {
     let mut scene = Scene::new();
     for generation in 0..3 {
         let conn = ConnId::new(ShardId(3), generation, 0);
-        scene.handle(Input::Open { conn, dialect: Dialect::Ticketing, identity: Some(identity("ann", &[])) });
+        scene.handle(Input::Open {
+            conn,
+            dialect: Dialect::Ticketing,
+            identity: Some(identity("ann", &[])),
+            resume_waits: false,
+        });
         scene.admit(conn);
         scene.join(conn, "event:1");
         scene.handle(Input::Ping { conn, payload: b"x" });

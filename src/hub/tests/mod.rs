@@ -7,7 +7,9 @@ mod lifecycle;
 mod login;
 mod parting;
 mod random;
+mod replaying;
 mod requests;
+mod resume;
 mod rooms;
 mod timers;
 
@@ -60,7 +62,7 @@ impl Scene {
     /// An upgraded connection without a user; its greeting is read.
     fn anonymous(&mut self, slot: u32) -> ConnId {
         let conn = id(slot);
-        self.handle(Input::Open { conn, dialect: Dialect::Ticketing, identity: None });
+        self.handle(Input::Open { conn, dialect: Dialect::Ticketing, identity: None, resume_waits: false });
         assert_eq!(self.take(), [Output::Upgrade { conn }]);
         self.read(conn);
         conn
@@ -82,14 +84,19 @@ impl Scene {
     /// A connection that waits for control.
     fn pending(&mut self, slot: u32, identity: Identity) -> ConnId {
         let conn = id(slot);
-        self.handle(Input::Open { conn, dialect: Dialect::Ticketing, identity: Some(identity) });
+        self.handle(Input::Open {
+            conn,
+            dialect: Dialect::Ticketing,
+            identity: Some(identity),
+            resume_waits: false,
+        });
         assert!(matches!(self.take()[..], [Output::Admit { .. }]));
         conn
     }
 
     fn raw(&mut self, slot: u32) -> ConnId {
         let conn = id(slot);
-        self.handle(Input::Open { conn, dialect: Dialect::Raw, identity: None });
+        self.handle(Input::Open { conn, dialect: Dialect::Raw, identity: None, resume_waits: false });
         assert_eq!(self.take(), [Output::Upgrade { conn }]);
         conn
     }

@@ -2,17 +2,20 @@
 //!
 //! Every step ends with the check that debug builds do; the seed is in the message of a failure.
 
-use super::*;
+use super::{
+    resume::{end, page, place, stored},
+    *,
+};
 use crate::{
     event::{Denial, RoomDenial},
     wire::close::Close,
 };
 
 /// A small generator of our own, so that a seed means the same run on every machine.
-struct Random(u64);
+pub(super) struct Random(pub(super) u64);
 
 impl Random {
-    fn below(&mut self, bound: u64) -> u64 {
+    pub(super) fn below(&mut self, bound: u64) -> u64 {
         self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         (self.0 >> 33) % bound
     }
@@ -39,17 +42,38 @@ fn decide(scene: &mut Scene, asked: &mut Vec<(ConnId, u32)>, random: &mut Random
     scene.handle(Input::JoinDecided { conn, attempt, outcome });
 }
 
+/// Something about a stream that the connection may have, or may not.
+fn resume_something(scene: &mut Scene, conn: ConnId, random: &mut Random) {
+    let stream = random.pick(&["user:ann", "user:bob", "room:private:a", "room:private:b"]);
+    let offset = 1 + random.below(6);
+    match random.below(6) {
+        0 => scene.deliver(&stored(stream, offset)),
+        1 => scene.handle(Input::Resync { position: place(stream, offset) }),
+        2 => scene.page(conn, page(stream, offset..=offset + random.below(3), None)),
+        3 => scene.page(conn, page(stream, offset + 1..=6, end(offset, 6))),
+        4 => {
+            let message = r#"{"type":"system:resume","payload":{"since":"unacknowledged"}}"#;
+            scene.say(conn, message);
+        }
+        _ => {
+            let place = format!(r#"{{"stream":"{stream}","epoch":"e","offset":{offset}}}"#);
+            let streams = format!(r#"{{"streams":[{place}]}}"#);
+            scene.say(conn, &format!(r#"{{"type":"system:resume","payload":{streams}}}"#));
+        }
+    }
+}
+
 fn step(scene: &mut Scene, generations: &mut [u32], random: &mut Random) {
     let slot = random.below(generations.len() as u64) as usize;
     let conn = ConnId::new(ShardId(3), generations[slot], slot as u32);
     let user = random.pick(&USERS);
     let name = random.pick(&ROOMS);
     let someone = identity(user, &["private:a"]);
-    match random.below(20) {
+    match random.below(24) {
         0..=2 if !scene.hub.contains(conn) => {
             let identity = (random.below(3) > 0).then_some(someone);
             let dialect = if random.below(8) == 0 { Dialect::Raw } else { Dialect::Ticketing };
-            scene.handle(Input::Open { conn, dialect, identity });
+            scene.handle(Input::Open { conn, dialect, identity, resume_waits: random.below(2) == 0 });
         }
         0..=2 => {
             scene.handle(Input::Gone { conn });
@@ -73,6 +97,8 @@ fn step(scene: &mut Scene, generations: &mut [u32], random: &mut Random) {
             2 => scene.handle(Input::Disconnect { user: user.into() }),
             _ => drop((scene.dirty(), scene.members())),
         },
+        19 | 20 => resume_something(scene, conn, random),
+        21 => drop(scene.asks()),
         _ => scene.pass(Duration::from_millis(random.below(9_000))),
     }
 }

@@ -254,6 +254,27 @@ fn a_connection_is_let_in_as_its_token_and_the_settings_say() {
 }
 
 #[test]
+fn who_will_resume_says_so_in_the_query() {
+    for (target, waits) in [
+        ("/ws", false),
+        ("/ws?resume=wait", true),
+        ("/ws?token=a&resume=wait", true),
+        ("/ws?resume=no&resume=wait", true),
+        ("/ws/ticketing?resume=wai%74", true),
+        ("/ws?resume", false),
+        ("/ws?resume=", false),
+        ("/ws?resume=waiting", false),
+        ("/ws?resume=WAIT", false),
+        ("/ws?presume=wait", false),
+    ] {
+        let request = good(target, &[]);
+        let head = parse_head(request.as_bytes()).unwrap().unwrap();
+        let Ok(Route::Upgrade(upgrade)) = route(&head, &settings()) else { panic!("{target}") };
+        assert_eq!(upgrade.resume_waits, waits, "{target}");
+    }
+}
+
+#[test]
 fn a_token_shows_in_no_debug_form() {
     let request = good("/ws?token=canary", &[]);
     let head = parse_head(request.as_bytes()).unwrap().unwrap();

@@ -140,6 +140,13 @@ fn notice_payload<'a>(notice: &Notice<'a>) -> Cow<'a, [u8]> {
             .text_if("epoch", position.map(|position| &*position.epoch))
             .number_if("offset", position.map(|position| position.offset)),
         Notice::Left { room } => Object::with_capacity(64).text("room", room),
+        Notice::Resumed { position, recovered, from } => Object::with_capacity(160)
+            .text("stream", &position.stream)
+            .json("recovered", if recovered { "true" } else { "false" })
+            .number("from", from)
+            .number("to", position.offset)
+            .text("epoch", &position.epoch),
+        Notice::Resync(position) => position_object(Object::with_capacity(128), position),
         Notice::AuthOk { user, expires_at_ms } => {
             Object::with_capacity(96).text_or_null("user_id", user).number_if("expires_at", expires_at_ms)
         }

@@ -5,6 +5,7 @@
 
 mod encode;
 mod parse;
+mod resume;
 #[cfg(test)]
 mod tests;
 
@@ -66,6 +67,17 @@ pub enum Notice<'a> {
         /// Which.
         room: &'a str,
     },
+    /// `system:resumed`.
+    Resumed {
+        /// Where the client is now: the last event that was replayed, or the stream's head.
+        position: &'a Position,
+        /// Whether it got everything after `from`.
+        recovered: bool,
+        /// The offset that it named, or had acknowledged.
+        from: u64,
+    },
+    /// `system:resync`: something of the stream was lost; what follows comes after this position.
+    Resync(&'a Position),
     /// `auth:ok`.
     AuthOk {
         /// Whose connection it is now; `None`: nobody's.
@@ -97,6 +109,8 @@ pub fn notice_kind<'a>(notice: &Notice<'a>) -> &'a str {
         Notice::Draining { .. } => "system:draining",
         Notice::Joined { .. } => "room:joined",
         Notice::Left { .. } => "room:left",
+        Notice::Resumed { .. } => "system:resumed",
+        Notice::Resync(_) => "system:resync",
         Notice::AuthOk { .. } => "auth:ok",
         Notice::TokenExpiring { .. } => "auth:token_expiring",
         Notice::Custom { kind, .. } => kind,

@@ -8,6 +8,7 @@ use std::{borrow::Cow, sync::Arc};
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
+use super::resume;
 use crate::{
     limits::{
         KIND_BYTES_MAX, MUTED_PATTERNS_MAX, PREFERENCES_BYTES_MAX, REQUEST_ID_BYTES_MAX, TOKEN_BYTES_MAX,
@@ -69,17 +70,17 @@ struct Fields<'a> {
 }
 
 /// Keeps `null` apart from an absent field.
-fn present<'de, D: Deserializer<'de>>(json: D) -> Result<Option<&'de RawValue>, D::Error> {
+pub(super) fn present<'de, D: Deserializer<'de>>(json: D) -> Result<Option<&'de RawValue>, D::Error> {
     <&RawValue>::deserialize(json).map(Some)
 }
 
 /// What is wrong with a payload.
-enum Fault {
+pub(super) enum Fault {
     Room,
     Payload(&'static str),
 }
 
-const NOT_AN_OBJECT: Fault = Fault::Payload("must be an object");
+pub(super) const NOT_AN_OBJECT: Fault = Fault::Payload("must be an object");
 
 fn command<'a>(kind: &str, payload: Option<&'a RawValue>) -> Result<Command<'a>, Fault> {
     Ok(match kind {
@@ -100,6 +101,8 @@ fn command<'a>(kind: &str, payload: Option<&'a RawValue>) -> Result<Command<'a>,
         "auth:login" => Command::Login(fields(payload)?.token()?),
         "auth:token_refresh" => Command::TokenRefresh(fields(payload)?.token()?),
         "auth:logout" => Command::Logout,
+        "system:resume" => Command::Resume(resume::resume(payload)?),
+        "system:ack" => resume::acknowledge(payload)?,
         "socket:connect" | "socket:disconnect" | "socket:reconnect" => Command::Noted,
         _ => Command::Other(payload.map_or("null", RawValue::get)),
     })
@@ -112,7 +115,7 @@ fn fields(payload: Option<&RawValue>) -> Result<Fields<'_>, Fault> {
 }
 
 /// The text of an object: serde would take an array for one.
-fn object(json: &RawValue) -> Result<&str, Fault> {
+pub(super) fn object(json: &RawValue) -> Result<&str, Fault> {
     if json.get().starts_with('{') { Ok(json.get()) } else { Err(NOT_AN_OBJECT) }
 }
 
@@ -187,7 +190,7 @@ fn plain_string(json: &RawValue) -> Option<&str> {
 }
 
 /// The contents of a JSON string.
-fn string(json: &RawValue) -> Option<Cow<'_, str>> {
+pub(super) fn string(json: &RawValue) -> Option<Cow<'_, str>> {
     match plain_string(json) {
         Some(text) => Some(Cow::Borrowed(text)),
         None => serde_json::from_str(json.get()).ok().map(Cow::Owned),

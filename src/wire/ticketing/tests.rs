@@ -271,6 +271,14 @@ fn each_notice_has_its_shape() {
         ),
         (Notice::Left { room: "event:1" }, r#"{"type":"room:left","payload":{"room":"event:1"}}"#),
         (
+            Notice::Resumed { position: &position, recovered: true, from: 1 },
+            r#"{"type":"system:resumed","payload":{"stream":"user:u\"1","recovered":true,"from":1,"to":9,"epoch":"e1"}}"#,
+        ),
+        (
+            Notice::Resync(&position),
+            r#"{"type":"system:resync","payload":{"stream":"user:u\"1","epoch":"e1","offset":9}}"#,
+        ),
+        (
             Notice::AuthOk { user: Some("u"), expires_at_ms: Some(4) },
             r#"{"type":"auth:ok","payload":{"user_id":"u","expires_at":4}}"#,
         ),
