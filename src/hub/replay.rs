@@ -3,11 +3,14 @@
 //! Owns the seam between the pages that control reads from the store and the events that come live. Live ones are parked
 //! from the first moment; where they join what was replayed they follow it, and where some did not fit, control reads
 //! on from there. Never asks control: `resume` does. Invariants: what is parked follows one another without a hole and is
-//! never more than [`REPLAY_PARKED_MAX`]; the client gets each offset of an epoch once, in order, or is told that some
+//! bounded; the client gets each offset of an epoch once, in order, or is told that some
 //! are lost.
+
+mod live;
 
 use std::{collections::VecDeque, rc::Rc, sync::Arc};
 
+use self::live::Live;
 use super::{
     connections::Connection,
     deadlines::Tick,
@@ -18,7 +21,6 @@ use super::{
 use crate::{
     event::{Event, Position, ReplayEnd, ReplayPage, Resume},
     ids::ConnId,
-    limits::REPLAY_PARKED_MAX,
     metrics::ShardCells,
     wire::{command::RequestId, ticketing::Notice},
 };
@@ -85,27 +87,6 @@ struct Owed {
     from: Option<u64>,
     /// Whether a page came.
     begun: bool,
-}
-
-/// What came live, all of one epoch.
-#[derive(Debug)]
-struct Live {
-    epoch: Arc<str>,
-    /// Everything after it was delivered while the stream was watched here.
-    base: u64,
-    /// The newest one; `base <= seen`.
-    seen: u64,
-    /// Ends with `seen`, unless that alone is too big.
-    parked: VecDeque<Parked>,
-    /// Of the parked frames.
-    bytes: usize,
-}
-
-#[derive(Debug)]
-struct Parked {
-    offset: u64,
-    /// `None`: the connection does not want it.
-    frame: Option<Rc<Frame>>,
 }
 
 /// What to ask control for.
@@ -249,7 +230,7 @@ impl Replay {
     /// Gives up the part that control did not send: what is parked follows, and the client is told.
     pub(super) fn skip(&mut self, cells: &ShardCells) {
         if let Some(live) = &self.live {
-            let last = live.parked.front().map_or(live.seen, |first| first.offset - 1);
+            let last = live.before_parked();
             self.at = Some(live.position(&self.stream, last));
         }
         self.until = Tick::NEVER;
@@ -431,31 +412,13 @@ impl Replay {
         }
     }
 
-    /// Keeps a live event; how many others made room for it, itself included where it alone is too big.
+    /// Keeps a live event; how many made room for it, itself included where it alone is too big.
     fn park(&mut self, position: &Position, frame: Option<Rc<Frame>>, room_bytes: usize) -> u64 {
-        let before = Position { offset: position.offset.saturating_sub(1), ..position.clone() };
         let live = match &mut self.live {
             Some(live) if live.epoch == position.epoch => live,
-            other => other.insert(Live::after(&before)),
+            other => other.insert(Live::before(position)),
         };
-        if position.offset <= live.seen {
-            return 0;
-        }
-        let mut dropped = 0;
-        let joins = position.offset == live.seen.saturating_add(1);
-        live.seen = position.offset;
-        let length = frame.as_ref().map_or(0, |frame| frame.bytes.len());
-        let fits = |live: &Live| live.parked.len() < REPLAY_PARKED_MAX && live.bytes + length <= room_bytes;
-        while !live.parked.is_empty() && !(joins && fits(live)) {
-            live.drop_oldest();
-            dropped += 1;
-        }
-        if !fits(live) {
-            return dropped + 1;
-        }
-        live.bytes += length;
-        live.parked.push_back(Parked { offset: position.offset, frame });
-        dropped
+        live.park(position.offset, frame, room_bytes)
     }
 
     fn parked_bytes(&self) -> usize {
@@ -466,32 +429,11 @@ impl Replay {
     #[cfg(debug_assertions)]
     pub(super) fn check_invariants(&self) {
         if let Some(live) = &self.live {
-            assert!(live.base <= live.seen && live.parked.len() <= REPLAY_PARKED_MAX);
-            let bytes = live.parked.iter().flat_map(|parked| &parked.frame).map(|frame| frame.bytes.len());
-            assert_eq!(live.bytes, bytes.sum::<usize>());
-            let newest = live.parked.iter().rev().zip((0..=live.seen).rev());
-            assert!(newest.into_iter().all(|(parked, offset)| parked.offset == offset), "a hole: {live:?}");
+            live.check_invariants();
         }
         assert!(self.page.is_empty() || self.stage == Stage::Paging);
         let timed = matches!(self.stage, Stage::Held | Stage::Refused | Stage::Asked);
         assert_eq!(self.until != Tick::NEVER, timed, "{self:?}");
-    }
-}
-
-impl Live {
-    fn after(position: &Position) -> Self {
-        let (epoch, base) = (Arc::clone(&position.epoch), position.offset);
-        Self { epoch, base, seen: base, parked: VecDeque::new(), bytes: 0 }
-    }
-
-    fn position(&self, stream: &Arc<str>, offset: u64) -> Position {
-        Position { stream: Arc::clone(stream), epoch: Arc::clone(&self.epoch), offset }
-    }
-
-    fn drop_oldest(&mut self) {
-        if let Some(Parked { frame: Some(frame), .. }) = self.parked.pop_front() {
-            self.bytes -= frame.bytes.len();
-        }
     }
 }
 

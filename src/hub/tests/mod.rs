@@ -10,6 +10,7 @@ mod random;
 mod replaying;
 mod requests;
 mod resume;
+mod resuming;
 mod rooms;
 mod timers;
 
