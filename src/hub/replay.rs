@@ -283,7 +283,8 @@ impl Replay {
         }
         if let Some(owed) = &mut self.owed {
             owed.begun = true;
-            owed.from = owed.from.or(page.end.filter(|end| !end.recovered).map(|end| end.from)).or(after);
+            let lost = page.end.filter(|end| !end.recovered);
+            owed.from = owed.from.or_else(|| lost.map_or(after, |end| Some(end.from)));
         }
         if let (true, Some(offset)) = (follows, after) {
             self.at = Some(Position { stream: self.stream.clone(), epoch: Arc::clone(&page.epoch), offset });

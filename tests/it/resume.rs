@@ -32,7 +32,7 @@ fn a_resume_that_makes_no_sense_is_answered() {
         (json!([{"stream": "user:ann", "epoch": "e", "offset": -1}]), "invalid_payload"),
         (json!([{"stream": "user:ann", "epoch": 7, "offset": 1}]), "invalid_payload"),
         (json!([{"stream": "user:ann", "epoch": "e", "offset": 1_u64 << 53}]), "invalid_payload"),
-        (json!(["user:ann"; 130]), "invalid_payload"),
+        (json!(vec!["user:ann"; 130]), "invalid_payload"),
         (json!([{"stream": "user:bob", "epoch": "e", "offset": 1}]), "not_allowed"),
         (json!([{"stream": "room:event:1", "epoch": "e", "offset": 1}]), "not_kept"),
     ] {

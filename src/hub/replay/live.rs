@@ -58,7 +58,8 @@ impl Live {
         self.seen = offset;
         let length = frame.as_ref().map_or(0, |frame| frame.bytes.len());
         let mut dropped = 0;
-        while !self.parked.is_empty() && !(follows && self.fits(length, room_bytes)) {
+        let in_the_way = |live: &Self| !follows || !live.fits(length, room_bytes);
+        while !self.parked.is_empty() && in_the_way(self) {
             self.drop_oldest();
             dropped += 1;
         }

@@ -7,6 +7,8 @@ use crate::{
     limits::{REPLAY_PARKED_MAX, RESUME_WAIT_MAX},
 };
 
+/// The offsets of a page without events.
+const NOTHING: [u64; 0] = [];
 pub(super) const ANN: &str = "user:ann";
 
 pub(super) fn place(stream: &str, offset: u64) -> Position {
@@ -28,10 +30,10 @@ pub(super) fn stored(stream: &str, offset: u64) -> Event {
 
 pub(super) fn page(
     stream: &str,
-    offsets: std::ops::RangeInclusive<u64>,
+    offsets: impl IntoIterator<Item = u64>,
     end: Option<ReplayEnd>,
 ) -> Box<ReplayPage> {
-    let events = offsets.map(|offset| Arc::new(stored(stream, offset))).collect();
+    let events = offsets.into_iter().map(|offset| Arc::new(stored(stream, offset))).collect();
     Box::new(ReplayPage { stream: stream.into(), epoch: "e".into(), events, end })
 }
 
@@ -103,7 +105,7 @@ impl Scene {
     pub(super) fn seen(&mut self, conn: ConnId) -> Vec<String> {
         self.read(conn)
             .iter()
-            .map(|frame| offset_of(frame).map_or(frame.clone(), |n| n.to_string()))
+            .map(|frame| offset_of(frame).map_or_else(|| frame.clone(), |n| n.to_string()))
             .collect()
     }
 
@@ -157,7 +159,7 @@ fn a_client_that_missed_nothing_is_told_so() {
     let conn = scene.waiting(0, "ann");
     scene.resume(conn, &[(ANN, 7)]);
     scene.asks();
-    scene.page(conn, page(ANN, 1..=0, end(7, 7)));
+    scene.page(conn, page(ANN, NOTHING, end(7, 7)));
     assert_eq!(scene.seen(conn), [resumed(ANN, true, 7, 7)]);
     assert!(!scene.has_rare(conn));
 }
@@ -323,7 +325,7 @@ fn what_cannot_be_had_again_is_said() {
     scene.asks();
     scene.live(ANN, 8);
     let lost = Some(ReplayEnd { recovered: false, from: 4_000, to: 8 });
-    scene.page(conn, page(ANN, 1..=0, lost));
+    scene.page(conn, page(ANN, NOTHING, lost));
     assert_eq!(scene.seen(conn), [resumed(ANN, false, 4_000, 8)]);
     scene.live(ANN, 9);
     assert_eq!(scene.seen(conn), ["9"]);
@@ -339,7 +341,7 @@ fn another_epoch_is_told_with_the_answer() {
     scene.say(conn, request);
     scene.asks();
     let lost = Some(ReplayEnd { recovered: false, from: 90, to: 7 });
-    scene.page(conn, page(ANN, 1..=0, lost));
+    scene.page(conn, page(ANN, NOTHING, lost));
     assert_one(&scene.read(conn), &[r#""recovered":false,"from":90,"to":7,"epoch":"e""#]);
     scene.live(ANN, 8);
     assert_eq!(scene.seen(conn), ["8"]);
@@ -355,10 +357,10 @@ fn a_page_that_does_not_follow_is_ignored() {
     scene.asks();
     let other_epoch = ReplayPage { epoch: "f".into(), ..*page(ANN, 5..=6, end(4, 6)) };
     let unnumbered =
-        ReplayPage { events: vec![Arc::new(event(Target::Everyone, "0"))], ..*page(ANN, 1..=0, None) };
+        ReplayPage { events: vec![Arc::new(event(Target::Everyone, "0"))], ..*page(ANN, NOTHING, None) };
     let others = [page("room:x", 5..=6, None), page(ANN, 6..=7, None), page(ANN, 4..=5, None)];
     let ends =
-        [page(ANN, 1..=0, None), page(ANN, 5..=6, end(4, 9)), Box::new(other_epoch), Box::new(unnumbered)];
+        [page(ANN, NOTHING, None), page(ANN, 5..=6, end(4, 9)), Box::new(other_epoch), Box::new(unnumbered)];
     for wrong in others.into_iter().chain(ends) {
         scene.page(conn, wrong);
         assert_eq!(scene.seen(conn), [""; 0]);

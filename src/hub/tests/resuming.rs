@@ -191,12 +191,12 @@ fn a_resync_reaches_all_who_have_the_stream() {
     scene.seen(plain);
     let position = Position { epoch: "f".into(), ..place(ANN, 2) };
     scene.handle(Input::Resync { position });
-    let expected = resync(ANN, "f", 2);
-    assert_eq!(scene.seen(plain), [expected.clone()]);
+    let expected = [resync(ANN, "f", 2)];
+    assert_eq!(scene.seen(plain), expected);
     let frames = scene.seen(replaying);
     assert!(frames[0].contains(r#""recovered":false,"from":4,"to":2,"epoch":"f""#), "{frames:?}");
-    assert_eq!(frames[1..], [expected.clone()]);
-    assert_eq!(scene.seen(held), [expected]);
+    assert_eq!(frames[1..], expected);
+    assert_eq!(scene.seen(held), expected);
     assert_eq!((scene.seen(raw), scene.seen(other), scene.seen(pending)), (vec![], vec![], vec![]));
     let live = Event { position: Some(Position { epoch: "f".into(), ..place(ANN, 3) }), ..stored(ANN, 3) };
     scene.deliver(&live);
