@@ -386,3 +386,20 @@ fn what_a_connection_does_not_want_is_not_replayed() {
         "{frames:?}"
     );
 }
+
+#[test]
+fn a_replay_ends_where_it_meets_what_is_live() {
+    let mut scene = Scene::new();
+    let conn = scene.waiting(0, "ann");
+    scene.resume(conn, &[(ANN, 6)]);
+    scene.asks();
+    let last = 8 + REPLAY_PARKED_MAX as u64;
+    (8..=last).for_each(|offset| scene.live(ANN, offset));
+    scene.page(conn, page(ANN, 7..=7, end(6, 7)));
+    assert_eq!(scene.seen(conn), ["7"], "one that was live had no room");
+    assert_eq!(scene.asks(), [ReplayAsk::More { conn, after: place(ANN, 7) }]);
+    scene.page(conn, page(ANN, 8..=10, end(7, 10)));
+    let frames = scene.seen(conn);
+    assert_eq!(frames[..5], ["8", "9", "10", &resumed(ANN, true, 6, 10), "11"]);
+    assert_eq!(frames.last(), Some(&last.to_string()));
+}
