@@ -35,7 +35,7 @@ pub enum Ask {
     Acknowledge {
         /// Which stream.
         stream: Arc<str>,
-        /// The history that the offset belongs to; another than the stream's: nothing changes.
+        /// The history that the offset belongs to, empty: whichever it is; another than the stream's: nothing changes.
         epoch: Arc<str>,
         /// Of the newest entry that it has.
         offset: u64,
