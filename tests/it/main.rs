@@ -10,6 +10,8 @@ mod admin;
 mod auth;
 /// Key files, key documents and their rotation.
 mod auth_keys;
+/// Redis: foreign channels, outages, TLS, passwords.
+mod bus;
 /// The commands beside the gateway itself: check, token, health, notify.
 mod commands;
 /// permessage-deflate: negotiation, messages both ways, bombs.
