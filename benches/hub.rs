@@ -15,7 +15,7 @@ use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_mai
 use usher::{
     clock::Now,
     config::settings::{Dialect, Settings},
-    event::{Class, Event, LatestKey, Position, Target},
+    event::{Class, Event, Form, LatestKey, Position, Target},
     hub::{CustomTypes, Hub, Input, Output},
     identity::Identity,
     ids::{ConnId, ShardId},
@@ -108,6 +108,7 @@ fn event(target: Target, class: Class) -> Event {
         target,
         kind: "ticket:availability".into(),
         payload: format!(r#"{{"event_id":"123","pad":"{}"}}"#, "x".repeat(80)).into(),
+        form: Form::Payload,
         class,
         version: None,
         position: None,

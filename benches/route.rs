@@ -17,7 +17,7 @@ use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use usher::{
     clock::Now,
     config::Settings,
-    event::{Address, Class, Event, LatestKey, Target},
+    event::{Address, Class, Event, Form, LatestKey, Target},
     ids::{ConnId, ShardId},
     mesh::{Mailbox, ToShard},
     route::{Input, Instances, Output, Route, ShardView, directory::Directory},
@@ -81,6 +81,7 @@ fn event(target: Target, class: Class) -> Event {
         target,
         kind: "booking:confirmed".into(),
         payload: vec![b'1'; 128].into(),
+        form: Form::Payload,
         class,
         version: None,
         position: None,

@@ -7,7 +7,7 @@ use std::hint::black_box;
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use usher::{
     config::settings::Dialect,
-    event::{Class, Event, Position, Target},
+    event::{Class, Event, Form, Position, Target},
     ids::{ConnId, ShardId},
     limits::FRAGMENTS_MAX,
     wire::{
@@ -198,6 +198,7 @@ fn events(c: &mut Criterion) {
         target: Target::User("u-1".into()),
         kind: "booking:confirmed".into(),
         payload: vec![b'1'; 128].into(),
+        form: Form::Payload,
         class: Class::Critical,
         version: None,
         position: None,

@@ -18,6 +18,8 @@ pub struct Event {
     pub kind: Arc<str>,
     /// One JSON value, validated where it entered, passed on byte for byte.
     pub payload: Bytes,
+    /// How the payload becomes a message.
+    pub form: Form,
     /// How it is queued, conflated, stored or dropped.
     pub class: Class,
     /// The caller's version of a Latest value: an older one never replaces a newer one. `None`: the newest
@@ -51,6 +53,20 @@ pub enum Address {
     User(Arc<str>),
     /// A room with at least one member.
     Room(Arc<str>),
+}
+
+/// What clients get of a payload, by dialect. What is stored carries its position in the ticketing dialect, never in
+/// the raw one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Form {
+    /// `{"type","payload"}` in both dialects.
+    #[default]
+    Payload,
+    /// An object: raw connections get it byte for byte, ticketing ones `{"type","payload"}`.
+    Object,
+    /// An object with the key `type`, which is [`Event::kind`]: the whole message in both dialects. The position follows
+    /// its own fields.
+    Message,
 }
 
 /// How an event is treated between acceptance and the socket.

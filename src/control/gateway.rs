@@ -11,7 +11,7 @@ use tokio::sync::{mpsc, oneshot};
 use crate::{
     auth::Verifier,
     clock::Now,
-    event::{Class, Event, Receipt, Refusal, Target},
+    event::{Class, Event, Form, Receipt, Refusal, Target},
     identity::is_user_id,
     limits::{
         CALLS_MAX, EVENT_BYTES_MAX, IDEMPOTENCY_KEY_BYTES_MAX, KIND_BYTES_MAX, LISTED_ROOMS_MAX,
@@ -115,6 +115,7 @@ impl Publication {
             target,
             kind: self.kind.into(),
             payload: self.payload,
+            form: Form::Payload,
             class,
             version: self.version,
             position: None,

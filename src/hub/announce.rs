@@ -9,7 +9,7 @@ use serde::Deserialize;
 
 use super::{Hub, Output, Turn, deadlines::Tick, groups::GroupKey, problem::Problem, requests::Asked};
 use crate::{
-    event::{Class, Event, Target},
+    event::{Class, Event, Form, Target},
     ids::ConnId,
     limits::ANNOUNCED_ROOM_MEMBERS_MAX,
     wire::ticketing::{room_user_payload, status_change_payload},
@@ -95,6 +95,7 @@ impl Hub {
             target: Target::Room(Arc::clone(name)),
             kind: kind.into(),
             payload: payload.into(),
+            form: Form::Payload,
             class: Class::Ephemeral,
             version: None,
             position: None,

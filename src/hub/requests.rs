@@ -7,7 +7,7 @@ use super::{
 };
 use crate::{
     config::settings::Dialect,
-    event::{Class, Event, Receipt, Refusal, Target},
+    event::{Class, Event, Form, Receipt, Refusal, Target},
     ids::ConnId,
     wire::{
         close::Close,
@@ -170,6 +170,7 @@ impl Hub {
             target: Target::Room(room),
             kind: "room:message".into(),
             payload: payload.into(),
+            form: Form::Payload,
             class: Class::Ordered,
             version: None,
             position: None,

@@ -25,7 +25,7 @@ pub use self::io::{Input, Instances, Output, ShardView, Ticket, Token};
 use crate::{
     clock::Now,
     config::Settings,
-    event::{Class, Event, Target},
+    event::{Class, Event, Form, Target},
     ids::ShardId,
     limits::ANNOUNCED_ROOM_MEMBERS_MAX,
     route::{
@@ -288,6 +288,7 @@ fn announcing(now: Now, announcement: &Announcement<'_>) -> Event {
         target: Target::Room(Arc::clone(room)),
         kind: if *joined { "room:user_joined" } else { "room:user_left" }.into(),
         payload: room_user_payload(room, user, None).into(),
+        form: Form::Payload,
         class: Class::Ephemeral,
         version: None,
         position: None,

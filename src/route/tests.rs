@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use super::*;
 use crate::{
-    event::{Address, Denial, LatestKey, Receipt, Refusal, RoomDenial, RoomEntry},
+    event::{Address, Denial, Form, LatestKey, Receipt, Refusal, RoomDenial, RoomEntry},
     ids::ConnId,
     stream::{
         history::{Bounds, History},
@@ -151,6 +151,7 @@ fn event(target: Target, class: Class) -> Event {
         target,
         kind: "test".into(),
         payload: Bytes::from_static(b"{}"),
+        form: Form::Payload,
         class,
         version: None,
         position: None,

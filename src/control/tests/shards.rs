@@ -7,7 +7,7 @@ use bytes::Bytes;
 use super::*;
 use crate::{
     control::gateway::{Publication, PublishError, Stats},
-    event::{Class, Denial, Refusal, Target},
+    event::{Class, Denial, Form, Refusal, Target},
     limits::{EVENT_BYTES_MAX, TO_SHARD_BYTES_MAX},
 };
 
@@ -77,6 +77,7 @@ async fn a_message_of_a_client_is_routed_and_answered_where_asked() {
             target: event.target.clone(),
             kind: event.kind.as_str().into(),
             payload: event.payload.clone(),
+            form: Form::Payload,
             class: Class::Ordered,
             version: None,
             position: None,
@@ -276,6 +277,7 @@ async fn a_client_whose_message_is_refused_learns_of_it_without_an_id_too() {
             target: Target::Room("chat".into()),
             kind: "room:message".into(),
             payload: Bytes::from_static(b"{}"),
+            form: Form::Payload,
             class,
             version: None,
             position: None,

@@ -20,7 +20,7 @@ use super::{CustomTypes, Flushed, Hub, Input, Output, Purpose, Rejection, Report
 use crate::{
     clock::Now,
     config::settings::{Dialect, Settings},
-    event::{Class, Event, LatestKey, Position, RoomEntry, Target},
+    event::{Class, Event, Form, LatestKey, Position, RoomEntry, Target},
     identity::Identity,
     ids::{ConnId, ShardId},
     metrics::ShardCells,
@@ -230,6 +230,7 @@ fn event(target: Target, payload: &str) -> Event {
         target,
         kind: "ticket:sold".into(),
         payload: payload.to_owned().into(),
+        form: Form::Payload,
         class: Class::Ordered,
         version: None,
         position: None,

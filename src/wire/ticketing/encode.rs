@@ -7,7 +7,7 @@ use std::{borrow::Cow, sync::Arc};
 use super::{Notice, notice_kind};
 use crate::{
     config::settings::Dialect,
-    event::{Event, Position},
+    event::{Event, Form, Position},
     ids::ConnId,
     wire::{
         command::RequestId,
@@ -26,7 +26,7 @@ pub fn encode_notice(notice: &Notice<'_>, id: Option<&RequestId>) -> Vec<u8> {
     envelope(notice_kind(notice), &payload, [id_key.as_bytes(), id])
 }
 
-/// One whole WebSocket text frame with the event, in the given dialect.
+/// One whole WebSocket text frame with the event, in the given dialect and as its form says.
 ///
 /// The ticketing dialect adds `stream`, `epoch` and `offset` to an event that has a position; the raw one never.
 pub fn encode_event(event: &Event, dialect: Dialect) -> Vec<u8> {
@@ -34,7 +34,19 @@ pub fn encode_event(event: &Event, dialect: Dialect) -> Vec<u8> {
         (Dialect::Ticketing, Some(position)) => position_fields(position),
         _ => Vec::new(),
     };
-    envelope(&event.kind, &event.payload, [&position, &[]])
+    match (event.form, dialect) {
+        (Form::Payload, _) | (Form::Object, Dialect::Ticketing) => {
+            envelope(&event.kind, &event.payload, [&position, &[]])
+        }
+        (Form::Object, Dialect::Raw) | (Form::Message, _) => whole(&event.payload, &position),
+    }
+}
+
+/// A frame with the object itself, and further fields behind its own.
+fn whole(object: &[u8], fields: &[u8]) -> Vec<u8> {
+    let end = object.iter().rposition(|byte| *byte == b'}').unwrap_or(object.len());
+    let (inside, end) = if fields.is_empty() { (object, &[][..]) } else { object.split_at(end) };
+    text_frame(&[inside, fields, end])
 }
 
 /// The payload of a client's `room:message` as other members get it:
@@ -78,6 +90,11 @@ pub fn status_change_payload(user: &str, status: &str, text: Option<&str>) -> Ve
 fn envelope(kind: &str, payload: &[u8], tail: [&[u8]; 2]) -> Vec<u8> {
     let kind = quoted_inner(kind);
     let parts = [br#"{"type":""#, kind.as_bytes(), br#"","payload":"#, payload, tail[0], tail[1], b"}"];
+    text_frame(&parts)
+}
+
+/// A text frame of all the parts.
+fn text_frame(parts: &[&[u8]]) -> Vec<u8> {
     let length = parts.iter().map(|part| part.len()).sum();
     let mut frame = Vec::with_capacity(header_bytes(length) + length);
     encode_header(OpCode::Text, length, &mut frame);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::*;
 use crate::{
     config::settings::Dialect,
-    event::{Class, Event, Target},
+    event::{Class, Event, Form, Target},
     ids::ShardId,
     wire::{
         command::{BadRequest, Command, Request, RequestId},
@@ -312,6 +312,7 @@ fn event(kind: &str, payload: &str, position: Option<Position>) -> Event {
         target: Target::Everyone,
         kind: kind.into(),
         payload: payload.to_owned().into(),
+        form: Form::Payload,
         class: Class::Critical,
         version: None,
         position,
@@ -330,6 +331,33 @@ fn an_event_carries_its_payload_byte_for_byte_and_its_place() {
     assert_eq!(text_of(&encode_event(&stored, Dialect::Raw)), plain);
     let passing = event("booking:confirmed", payload, None);
     assert_eq!(text_of(&encode_event(&passing, Dialect::Ticketing)), plain);
+}
+
+#[test]
+fn an_object_goes_to_raw_connections_as_it_is() {
+    let payload = "{\"title\": \"Hi\" , \"n\":1.00}\n";
+    let object = |position| Event { form: Form::Object, ..event("notification:new", payload, position) };
+    let typed = format!(r#"{{"type":"notification:new","payload":{payload}"#);
+    let placed = format!(r#"{typed},"stream":"user:u\"1","epoch":"e1","offset":9}}"#);
+    for position in [None, Some(position())] {
+        assert_eq!(text_of(&encode_event(&object(position), Dialect::Raw)), payload);
+    }
+    assert_eq!(text_of(&encode_event(&object(None), Dialect::Ticketing)), typed + "}");
+    assert_eq!(text_of(&encode_event(&object(Some(position())), Dialect::Ticketing)), placed);
+}
+
+#[test]
+fn a_message_is_sent_as_it_is_with_its_place_behind_its_own_fields() {
+    let payload = "{ \"type\":\"order:paid\", \"a\":{} }\n";
+    let message = |position| Event { form: Form::Message, ..event("order:paid", payload, position) };
+    for position in [None, Some(position())] {
+        assert_eq!(text_of(&encode_event(&message(position), Dialect::Raw)), payload);
+    }
+    assert_eq!(text_of(&encode_event(&message(None), Dialect::Ticketing)), payload);
+    let frame = encode_event(&message(Some(position())), Dialect::Ticketing);
+    let placed = r#"{ "type":"order:paid", "a":{} ,"stream":"user:u\"1","epoch":"e1","offset":9}"#;
+    assert_eq!(text_of(&frame), format!("{placed}\n"));
+    assert_eq!(frame.capacity(), frame.len());
 }
 
 #[test]

@@ -13,7 +13,7 @@ pub use totals::Totals;
 use usher::{
     clock::Now,
     config::Settings,
-    event::{Class, Event, Receipt, Refusal, RoomEntry, Target},
+    event::{Class, Event, Form, Receipt, Refusal, RoomEntry, Target},
     hub::Input,
     ids::{ConnId, ShardId},
     mesh::Mailbox,
@@ -455,6 +455,7 @@ fn event_of(kind: &str, target: Target, payload: String, version: Option<u64>) -
         target,
         kind: kind.into(),
         payload: payload.into(),
+        form: Form::Payload,
         class,
         version,
         position: None,
