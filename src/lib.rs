@@ -1,7 +1,7 @@
 //! Usher: a thread-per-core real-time gateway for ticket on-sales.
 //!
 //! ```text
-//!   clients (wss, ws)                                     services (gRPC, HTTP)
+//!   clients (wss, ws)                                     services (gRPC, HTTP, Redis)
 //!        │ one listener per core                                  │
 //!  ┌─────┴───────────────────┐   bounded mailboxes    ┌───────────┴───────────┐
 //!  │ shard 0 │ shard 1 │ …   │◄──────────────────────►│ control core          │
@@ -15,7 +15,7 @@
 //! |---:|---|---|
 //! | 5 | `main`, `cli`, `topology`, `supervisor` | threads, queues, the command |
 //! | 4 | `shard`, `control` | shells: they do I/O and nothing else |
-//! | 3 | `net`, `generated` | sockets, TLS, HTTP heads; gRPC code |
+//! | 3 | `net`, `bus`, `generated` | sockets, TLS, HTTP heads; Redis; gRPC code |
 //! | 2 | `hub`, `route`, `mesh` | connections of one shard; where events go; mailboxes |
 //! | 1 | `wire`, `auth`, `stream` | bytes ↔ commands, tokens → identities, offsets: pure |
 //! | 0 | `ids`, `clock`, `limits`, `config`, `event`, `identity`, `handler`, `metrics`, `rate`, `status`, `prometheus`, `log` | the words |
@@ -26,6 +26,7 @@
 //! Programs use what is re-exported here; the modules are public for simulations and benchmarks, and may change.
 
 pub mod auth;
+pub mod bus;
 pub mod cli;
 pub mod clock;
 pub mod config;

@@ -198,6 +198,39 @@ pub const ANNOUNCEMENTS_MAX: usize = 4_096;
 /// Room in a shard's mailbox that member counts and announcements leave to deliveries and answers, messages.
 pub const DELIVERIES_RESERVE: usize = 4_096;
 
+/// Messages of the bus that wait for the control loop.
+pub const HEARD_MAX: usize = 16_384;
+/// Bytes of payloads among them.
+pub const HEARD_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// Room among them that messages of other services leave to what instances share, messages.
+pub const HEARD_RESERVE: usize = 4_096;
+/// Events that wait to be shared with other instances.
+pub const SHARES_MAX: usize = 16_384;
+/// Bytes of payloads among them.
+pub const SHARED_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// Events shared by one pipeline.
+pub const SHARES_BATCH_MAX: usize = 256;
+/// Batches of changed interests that wait for the bus; what changes meanwhile is kept as one more.
+pub const INTEREST_BATCHES_MAX: usize = 4;
+/// Channels of one `SUBSCRIBE`.
+pub const INTERESTS_BATCH_MAX: usize = 512;
+/// Bytes of one message that Redis pushes; a larger one ends the connection.
+pub const PUSH_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// A command to Redis → its answer.
+pub const REDIS_COMMAND_TIME_MAX: Duration = Duration::from_millis(250);
+/// Subscriptions → their confirmation.
+pub const REDIS_SUBSCRIBE_TIME_MAX: Duration = Duration::from_secs(5);
+/// Name looked up → both connections answered. Long, since a Redis that stands still answers the moment it goes on.
+pub const REDIS_CONNECT_TIME_MAX: Duration = Duration::from_secs(10);
+/// Between two questions whether Redis is there.
+pub const REDIS_PING_INTERVAL: Duration = Duration::from_millis(500);
+/// Such a question → its answer, before Redis counts as away.
+pub const REDIS_PING_TIME_MAX: Duration = Duration::from_secs(1);
+/// The first pause between two tries to reach Redis, at most.
+pub const REDIS_RETRY_MIN: Duration = Duration::from_millis(100);
+/// The longest such pause.
+pub const REDIS_RETRY_MAX: Duration = Duration::from_secs(10);
+
 /// Length of one gRPC message, bytes.
 pub const GRPC_MESSAGE_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Calls under way on one gRPC connection.
@@ -212,6 +245,8 @@ const _: () = assert!(DELIVERIES_RESERVE < TO_SHARD_MESSAGES_MAX, "what may wait
 const _: () =
     assert!(EVENT_BYTES_MAX < GRPC_MESSAGE_BYTES_MAX, "too big a payload is told from too big a call");
 const _: () = assert!(EVENT_BYTES_MAX < TO_SHARD_BYTES_MAX, "every event fits a mailbox that is empty");
+const _: () = assert!(EVENT_BYTES_MAX < PUSH_BYTES_MAX && EVENT_BYTES_MAX < HEARD_BYTES_MAX);
+const _: () = assert!(HEARD_RESERVE < HEARD_MAX, "other services are heard at all");
 const _: () = assert!(TARGET_BYTES_MAX < HEAD_BYTES_MAX, "a long target must be told from a long head");
 const _: () = assert!(FIRST_BYTES_MAX <= TLS_PENDING_BYTES_MAX && FIRST_BYTES_MAX <= HEAD_BYTES_MAX);
 const _: () = assert!(HEAD_BYTES_MAX <= SCRATCH_BYTES, "a head is parsed from the scratch buffer");

@@ -5,6 +5,7 @@
 //! [`KINDS`], rooms from a list of limited length, the rest is `other`.
 
 mod handshakes;
+mod redis;
 
 use std::{
     fmt::{Display, Write},
@@ -36,6 +37,7 @@ pub fn render(status: &Status, rooms: &[(Arc<str>, u32)]) -> String {
     resumes(&mut text, status);
     mailboxes(&mut text, &status.control);
     routing(&mut text, &status.control);
+    redis::render(&mut text, &status.control.redis);
     text.0
 }
 
@@ -130,6 +132,7 @@ fn errors(text: &mut Text, status: &Status) {
         ("slow_consumer", closed(4413)),
         ("internal", closed(1011)),
         ("overloaded", status.control.overloaded.get()),
+        ("redis", redis::errors(&status.control.redis)),
     ];
     let name = "realtime_errors_total";
     text.family(name, Counter, "What went wrong, by kind.");

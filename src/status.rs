@@ -61,6 +61,19 @@ pub struct Status {
     sending_away: AtomicBool,
     /// Of the process's logs; `None`: they are not ours.
     logs: Option<Dropped>,
+    redis: RedisRole,
+}
+
+/// What Redis is to this gateway.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum RedisRole {
+    /// There is none.
+    #[default]
+    Absent,
+    /// Without it the gateway goes on, and says that it is ready.
+    Optional,
+    /// Without it the gateway goes on, and says that it is not ready.
+    Required,
 }
 
 impl Status {
@@ -74,6 +87,7 @@ impl Status {
             draining: AtomicBool::new(false),
             sending_away: AtomicBool::new(false),
             logs: None,
+            redis: RedisRole::Absent,
         }
     }
 
@@ -81,6 +95,12 @@ impl Status {
     #[must_use]
     pub fn with_logs(self, logs: Option<Dropped>) -> Self {
         Self { logs, ..self }
+    }
+
+    /// Tells of Redis, too.
+    #[must_use]
+    pub fn with_redis(self, redis: RedisRole) -> Self {
+        Self { redis, ..self }
     }
 
     /// Log lines lost so far; `None`: the program around the gateway keeps the logs.
@@ -154,20 +174,15 @@ impl Status {
             clients: self.connections(),
             rooms: self.control.rooms.get(),
             uptime_seconds: self.uptime_seconds(now),
-            redis: REDIS,
+            redis: self.redis(),
         };
         (200, json(&body))
     }
 
-    /// `/ready`: HTTP status and JSON body. 503 while draining and before every shard accepts; the body says which.
+    /// `/ready`: HTTP status and JSON body. 503 while draining, before every shard accepts, and while Redis is needed and
+    /// cannot be reached; the body says which.
     pub fn ready(&self) -> (u16, String) {
-        let reason = if self.is_draining() {
-            Some("draining")
-        } else if !self.all_accept() {
-            Some("not every shard accepts yet")
-        } else {
-            None
-        };
+        let reason = self.why_not_ready();
         let body = Ready {
             status: if reason.is_none() { "ready" } else { "not ready" },
             reason,
@@ -176,9 +191,34 @@ impl Status {
             shards: self.cells.len(),
             shards_accepting: self.accepting.load(Ordering::Relaxed),
             store: STORE,
-            redis: REDIS,
+            redis: self.redis(),
         };
         (if reason.is_none() { 200 } else { 503 }, json(&body))
+    }
+
+    /// Whether clients and callers should come here.
+    pub fn is_ready(&self) -> bool {
+        self.why_not_ready().is_none()
+    }
+
+    fn why_not_ready(&self) -> Option<&'static str> {
+        if self.is_draining() {
+            Some("draining")
+        } else if !self.all_accept() {
+            Some("not every shard accepts yet")
+        } else if self.redis == RedisRole::Required && self.control.redis.up.get() == 0 {
+            Some("Redis cannot be reached")
+        } else {
+            None
+        }
+    }
+
+    fn redis(&self) -> &'static str {
+        match (self.redis, self.control.redis.up.get()) {
+            (RedisRole::Absent, _) => "disabled",
+            (RedisRole::Optional | RedisRole::Required, 0) => "disconnected",
+            (RedisRole::Optional | RedisRole::Required, _) => "connected",
+        }
     }
 
     /// `/stats`: JSON body.
@@ -207,7 +247,6 @@ impl Status {
 }
 
 const STORE: &str = "embedded (memory only)";
-const REDIS: &str = "disabled";
 
 #[derive(Serialize)]
 struct Health {
@@ -301,6 +340,24 @@ mod tests {
         let (code, body) = parsed(status.ready());
         assert_eq!((code, &body["reason"], &body["phase"]), (503, &json!("draining"), &json!("draining")));
         assert_eq!(body["connections"], 3, "who is still here");
+    }
+
+    #[test]
+    fn a_redis_that_is_needed_and_away_makes_it_not_ready() {
+        let rows = [
+            (RedisRole::Absent, 0, 200, "disabled"),
+            (RedisRole::Optional, 0, 200, "disconnected"),
+            (RedisRole::Required, 0, 503, "disconnected"),
+            (RedisRole::Required, 1, 200, "connected"),
+        ];
+        for (role, up, code, redis) in rows {
+            let status = Status::new(0, START).with_redis(role);
+            status.control.redis.up.set(up);
+            let (found, body) = parsed(status.ready());
+            assert_eq!((found, &body["redis"]), (code, &json!(redis)), "{role:?}");
+            assert_eq!(parsed(status.health(START)).1["redis"], redis);
+            assert_eq!(status.is_ready(), code == 200);
+        }
     }
 
     #[test]

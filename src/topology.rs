@@ -5,8 +5,9 @@
 //!      │ SO_REUSEPORT, one listener per shard                          │ gRPC, HTTP
 //!  ┌───┴─────┬─────────┬─────────┐   ToShard (65 536 each)    ┌────────┴────────┐
 //!  │ shard 0 │ shard 1 │ shard n │◄───────────────────────────┤     control     │◄── Gateway (calls, 16 384)
-//!  │ glommio │ glommio │ glommio ├───────────────────────────►│ tokio, 1 thread │
-//!  └─────────┴─────────┴─────────┘   ToControl (65 536 each)  └─────────────────┘
+//!  │ glommio │ glommio │ glommio ├───────────────────────────►│ tokio, 1 thread │◄── Ear (heard, 16 384) ◄─┐
+//!  └─────────┴─────────┴─────────┘   ToControl (65 536 each)  │  with the bus   ├──► Bus (shares, 16 384) ──┴─ Redis
+//!                                                             └─────────────────┘
 //! ```
 //!
 //! Owns the order of starting and stopping. Start: what wakes threads (the control runtime, the bells, the executors), the
@@ -30,6 +31,7 @@ use rustix::thread::{CpuSet, sched_setaffinity};
 use tokio::sync::Notify;
 
 use crate::{
+    bus,
     clock::Now,
     config::{Settings, settings::Cores},
     control::{self, ControlError, ControlParts, gateway::Gateway, keys, link::ShardLink},
@@ -46,7 +48,7 @@ use crate::{
         tls,
     },
     shard::{self, ShardParts},
-    status::Status,
+    status::{RedisRole, Status},
     supervisor,
 };
 
@@ -187,7 +189,7 @@ fn start_threads(
     let (certificate, tls) = load_certificate(&settings)?;
 
     let shard_count = settings.cores.shards.len();
-    let status = Arc::new(Status::new(shard_count, Now::read()).with_logs(logs));
+    let status = Arc::new(status(&settings, logs));
     let seed = seed();
     let (gateway, calls) = Gateway::channel();
     let unknown_key = Arc::new(Notify::new());
@@ -231,6 +233,7 @@ fn start_threads(
         unknown_key: unknown_key.clone(),
         place: Some(addresses.ws),
         seed,
+        bus: settings.redis.as_ref().map(|redis| bus::new(redis, status.clone(), seed)),
     };
     let supervised = supervisor::Parts {
         status: status.clone(),
@@ -292,6 +295,15 @@ impl Ports {
             health: self.health.as_ref().and_then(local),
         }
     }
+}
+
+fn status(settings: &Settings, logs: Option<Dropped>) -> Status {
+    let redis = match &settings.redis {
+        None => RedisRole::Absent,
+        Some(redis) if redis.ready_required => RedisRole::Required,
+        Some(_) => RedisRole::Optional,
+    };
+    Status::new(settings.cores.shards.len(), Now::read()).with_logs(logs).with_redis(redis)
 }
 
 /// The certificate of client listeners and its first form, where there is one.

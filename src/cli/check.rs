@@ -9,11 +9,15 @@ use super::{
     host::{self, Facts, Finding, Setting},
     say, tell_errors,
 };
-use crate::config::{
-    error::ConfigError,
-    knobs,
-    raw::Origin,
-    resolve::{Entry, Resolved},
+use crate::{
+    bus::connection,
+    config::{
+        error::ConfigError,
+        knobs,
+        raw::Origin,
+        resolve::{Entry, Resolved},
+        settings::Redis,
+    },
 };
 
 /// Prints the report; shortfalls of the host are told and do not fail, errors of the configuration do.
@@ -21,11 +25,31 @@ pub(super) fn execute(matches: &ArgMatches, configuration: Result<Resolved, Vec<
     match configuration {
         Err(errors) => tell_errors(&errors, 1),
         Ok(resolved) => {
-            let findings = host::findings(&Facts::read(), &resolved.settings);
+            let mut findings = host::findings(&Facts::read(), &resolved.settings);
             let only_settings = matches.get_flag(command::SETTINGS);
+            if !only_settings {
+                findings.extend(resolved.settings.redis.as_ref().map(redis));
+            }
             say(&if only_settings { settings(&findings) } else { report(&resolved, &findings) });
             ExitCode::SUCCESS
         }
+    }
+}
+
+/// Whether Redis can be used from here.
+fn redis(settings: &Redis) -> Finding {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let probed = match runtime {
+        Ok(runtime) => runtime.block_on(connection::probe(settings)).map_err(|error| error.to_string()),
+        Err(error) => Err(error.to_string()),
+    };
+    let nodes = settings.nodes.iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
+    let tls = if settings.tls { "TLS" } else { "no TLS" };
+    match probed {
+        Ok(version) => Finding::new("redis", format!("{nodes}: version {version}, {tls}")),
+        Err(error) => Finding::new("redis", format!("{nodes}: {error}"))
+            .wants("an answer: until then nothing is heard of other services and instances")
+            .advice(Some(format!("start it, or see REDIS_URL ({tls}, user, password, port)"))),
     }
 }
 
@@ -137,7 +161,8 @@ mod tests {
         assert_eq!(line("HTTPS_PORT"), "HTTPS_PORT off default");
         assert_eq!(line("SHARD_CORES"), "SHARD_CORES 0-1 default");
         assert_eq!(line("NODE_ENV"), "NODE_ENV production environment NODE_ENV");
-        assert_eq!(line("REDIS_URL"), "");
+        assert_eq!(line("RABBITMQ_URL"), "");
+        assert_eq!(line("STORE"), "STORE embedded default");
         assert!(text.contains("Development: no key source"));
         assert!(text.contains("short") && text.contains("mend: sysctl -w net.core.somaxconn=4096"), "{text}");
     }
@@ -149,6 +174,7 @@ mod tests {
         let accepted = secrets.iter().filter(|knob| knob.name != "REDIS_URL");
         let mut pairs: Vec<_> =
             accepted.map(|knob| (knob.name, "canary-canary-canary-canary-canary")).collect();
+        pairs.push(("REDIS_URL", "redis://:canary@cache,redis://:canary@other"));
         pairs.push(("JWT_JWKS_URL", "https://me:canary@keys.example/jwks?key=canary"));
         let text = checked(&pairs);
         assert!(!text.contains("canary"), "{text}");

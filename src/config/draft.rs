@@ -6,7 +6,10 @@ use std::{
     time::Duration,
 };
 
-use crate::config::settings::{LogFormat, Secret, Settings};
+use crate::config::{
+    redis::RedisDraft,
+    settings::{LogFormat, Secret, Settings, Store},
+};
 
 /// Settings with the values that only together make one. `None`: not given.
 #[derive(Clone, Debug)]
@@ -51,6 +54,10 @@ pub struct Draft {
     pub control_core: Option<usize>,
     /// `LOG_FORMAT`.
     pub log_format: Option<LogFormat>,
+    /// Everything about Redis.
+    pub redis: RedisDraft,
+    /// `STORE`.
+    pub store: Option<Store>,
 }
 
 impl Default for Draft {
@@ -76,6 +83,8 @@ impl Default for Draft {
             shards: None,
             control_core: None,
             log_format: None,
+            redis: RedisDraft::default(),
+            store: None,
         }
     }
 }

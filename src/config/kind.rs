@@ -41,8 +41,6 @@ pub enum Kind {
     Ignored(&'static str),
     /// Its feature is not in this version: accepted with a warning.
     Later(&'static str),
-    /// Its feature is not in this version, and running without it would lose messages: an error.
-    Refused(&'static str),
 }
 
 /// Why a value was not taken.
@@ -101,13 +99,13 @@ impl Kind {
             Self::Text(check, set) => apply_text(quoted(typed)?, check, set, draft),
             Self::List(check, set) => apply_list(typed, check, set, draft),
             Self::Choice(allowed, later, set) => apply_choice(text()?, (allowed, later), set, draft),
-            Self::Ignored(_) | Self::Later(_) | Self::Refused(_) => Ok(all_texts(typed).join(",")),
+            Self::Ignored(_) | Self::Later(_) => Ok(all_texts(typed).join(",")),
         }
     }
 
     /// Whether the gateway does anything with it, and so whether it is a flag too.
     pub fn has_effect(&self) -> bool {
-        !matches!(self, Self::Ignored(_) | Self::Later(_) | Self::Refused(_))
+        !matches!(self, Self::Ignored(_) | Self::Later(_))
     }
 
     /// What stands for the value in help texts.
@@ -121,9 +119,7 @@ impl Kind {
             Self::Path(_) => "FILE",
             Self::Address(_) => "ADDRESS",
             Self::Cores(_) => "CORES",
-            Self::Text(..) | Self::Choice(..) | Self::Ignored(_) | Self::Later(_) | Self::Refused(_) => {
-                "TEXT"
-            }
+            Self::Text(..) | Self::Choice(..) | Self::Ignored(_) | Self::Later(_) => "TEXT",
         }
     }
 }

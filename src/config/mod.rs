@@ -13,6 +13,7 @@ pub mod file;
 pub mod kind;
 pub mod knobs;
 pub mod raw;
+pub mod redis;
 pub mod reference;
 pub mod resolve;
 pub mod settings;

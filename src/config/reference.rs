@@ -37,7 +37,6 @@ fn working_row(knob: &Knob) -> String {
 fn other_row(knob: &Knob) -> String {
     let names = knob.names().map(code).collect::<Vec<_>>().join(", ");
     let here = match knob.kind {
-        Kind::Refused(why) => format!("an error: {why}"),
         Kind::Later(why) => format!("a warning: {why}"),
         Kind::Ignored(why) => why.to_owned(),
         _ => default_of(knob),

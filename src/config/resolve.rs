@@ -14,7 +14,7 @@ use crate::config::{
     kind::{Kind, Refusal, show_cores},
     knobs::{self, Knob},
     raw::{Given, Origin, Raw, Typed},
-    settings::{Cores, KeySource, LogFormat, Secret, Settings, TlsSource},
+    settings::{Cores, KeySource, LogFormat, Redis, Secret, Settings, Store, TlsSource},
 };
 
 /// What defaults depend on.
@@ -110,7 +110,6 @@ impl Work {
             Ok(shown) => {
                 let told = told(&shown);
                 match knob.kind {
-                    Kind::Refused(why) => self.errors.push(ConfigError::Refused { given: told, why }),
                     Kind::Later(why) => self.warnings.push(format!("{told}: {why}")),
                     Kind::Ignored(why) => self.notes.push(format!("{told}: without effect: {why}")),
                     _ if knob.secret && matches!(origin, Origin::Flag(_)) => self.warnings.push(format!(
@@ -183,6 +182,18 @@ impl Work {
                 "the first needs the second",
             ),
             (
+                !draft.redis.urls.is_empty() && draft.redis.host.is_some(),
+                "REDIS_URL",
+                "REDIS_HOST",
+                "choose one",
+            ),
+            (
+                draft.store == Some(Store::Redis) && !draft.redis.is_configured(),
+                "STORE",
+                "REDIS_URL",
+                "the first needs the second, or REDIS_HOST",
+            ),
+            (
                 only_secret(draft) && no_shared_algorithm(&settings.auth.algorithms),
                 "JWT_ALGORITHMS",
                 "JWT_SECRET",
@@ -219,10 +230,24 @@ impl Work {
         settings.listen.admin =
             draft.metrics_enabled.then(|| SocketAddr::new(draft.admin_host, draft.metrics_port));
         settings.listen.health = draft.health_port.map(|port| SocketAddr::new(draft.admin_host, port));
+        settings.redis = self.redis(&draft);
+        let by_redis = if settings.redis.is_some() { Store::Redis } else { Store::Embedded };
+        settings.streams.store = draft.store.unwrap_or(by_redis);
+        self.set_default("STORE", settings.streams.store.name().into());
         settings.callers.tls = draft.grpc_cert.zip(draft.grpc_key);
         settings.log.format = format;
         settings.cores = cores;
         settings
+    }
+
+    fn redis(&mut self, draft: &Draft) -> Option<Redis> {
+        match draft.redis.finish() {
+            Ok(redis) => redis,
+            Err(rule) => {
+                self.conflict("REDIS_URL", "REDIS_TLS", rule);
+                None
+            }
+        }
     }
 
     fn cores(&mut self, draft: &Draft, host: &Host) -> Cores {

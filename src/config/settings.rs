@@ -27,6 +27,8 @@ pub struct Settings {
     pub keep_alive: KeepAlive,
     /// Bounds per connection, user, room and gateway.
     pub limits: Limits,
+    /// The bus between instances and to backends; `None`: this instance is alone.
+    pub redis: Option<Redis>,
     /// What is kept for resume.
     pub streams: Streams,
     /// Callers of the gRPC interface.
@@ -211,9 +213,73 @@ pub struct Limits {
     pub outbox_bytes_max: usize,
 }
 
+/// How Redis is reached (03 §8).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Redis {
+    /// `REDIS_URL`, or `REDIS_HOST` and `REDIS_PORT`: one server, or two and more nodes of one cluster.
+    pub nodes: Vec<RedisNode>,
+    /// `REDIS_USERNAME`; none: the default user.
+    pub username: Option<String>,
+    /// `REDIS_PASSWORD`; none.
+    pub password: Option<Secret>,
+    /// `REDIS_DB`; 0.
+    pub db: u32,
+    /// `REDIS_TLS`, `rediss://`; false.
+    pub tls: bool,
+    /// `REDIS_TLS_CA`: authorities, PEM; none: the system's.
+    pub ca: Option<PathBuf>,
+    /// `REDIS_PREFIX`: begins all channels and keys of our own; `usher:`.
+    pub prefix: String,
+    /// `READY_REQUIRES_REDIS`; true.
+    pub ready_required: bool,
+}
+
+impl Redis {
+    /// Whether the nodes are of a cluster.
+    pub fn is_cluster(&self) -> bool {
+        self.nodes.len() > 1
+    }
+}
+
+/// Where one Redis server listens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RedisNode {
+    /// Name or address.
+    pub host: String,
+    /// 1 to 65 535.
+    pub port: u16,
+}
+
+impl std::fmt::Display for RedisNode {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}:{}", self.host, self.port)
+    }
+}
+
+/// Where streams are kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Store {
+    /// In memory, gone at exit.
+    Embedded,
+    /// In Redis, shared by all instances.
+    Redis,
+}
+
+impl Store {
+    /// As `STORE` has it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Embedded => "embedded",
+            Self::Redis => "redis",
+        }
+    }
+}
+
 /// What is kept for resume.
 #[derive(Clone, Debug)]
 pub struct Streams {
+    /// `STORE`; redis when Redis is configured, else embedded.
+    pub store: Store,
     /// `STREAM_MAX_COUNT`: entries of one stream; 1 000.
     pub count_max: usize,
     /// `STREAM_MAX_AGE`: of an entry; 10 minutes.
@@ -323,7 +389,9 @@ impl Default for Settings {
                 outbox_messages_max: 256,
                 outbox_bytes_max: 262_144,
             },
+            redis: None,
             streams: Streams {
+                store: Store::Embedded,
                 count_max: 1_000,
                 age_max: Duration::from_secs(600),
                 ledger_age_max: Duration::from_secs(24 * 3_600),

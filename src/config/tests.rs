@@ -9,7 +9,7 @@ use super::{
     raw::{Environment, Raw},
     reference,
     resolve::{Host, Resolved, resolve},
-    settings::{KeySource, LogFormat, TlsSource},
+    settings::{KeySource, LogFormat, Store, TlsSource},
 };
 
 /// Everything that can be typed, on a machine of eight cores.
@@ -218,8 +218,9 @@ fn a_value_that_is_not_allowed_is_told_with_what_is() {
         ("CONTROL_CORE", "8", "there is no core 8 here; this process may use 0-7".into()),
         ("WS_DIALECT", "rooms", "is not in this version".into()),
         ("WS_DIALECT", "morse", "must be ticketing or raw".into()),
-        ("STORE", "redis", "is not in this version".into()),
-        ("REDIS_HOST", "localhost", "Redis is not supported in this version".into()),
+        ("STORE", "disk", "must be embedded or redis".into()),
+        ("REDIS_HOST", "cache:6379/0", "must be a host name or an IP address, without a port".into()),
+        ("REDIS_PREFIX", "{a}", "must be 1 to 64 characters of A-Z a-z 0-9 _ . : - /".into()),
         ("WS_ALLOWED_ORIGINS", "https://shop.example/", ORIGINS.into()),
         ("JWT_JWKS_URL", "keys.example", "must be a URL that starts with http:// or https://".into()),
         ("LOG_LEVEL", "inof", LEVELS.into()),
@@ -244,7 +245,19 @@ fn values_that_do_not_go_together_are_told_with_both_origins() {
     let longer = "the first must be longer";
     let together = "one needs the other";
     type Row<'a> = (&'a [(&'a str, &'a str)], String, String, &'a str);
-    let rows: [Row<'_>; 9] = [
+    let rows: [Row<'_>; 11] = [
+        (
+            &[("REDIS_URL", "redis://a"), ("REDIS_HOST", "b")],
+            set("REDIS_URL", "***"),
+            set("REDIS_HOST", "b"),
+            "choose one",
+        ),
+        (
+            &[("STORE", "redis")],
+            set("STORE", "redis"),
+            none("REDIS_URL"),
+            "the first needs the second, or REDIS_HOST",
+        ),
         (
             &[("WS_PING_INTERVAL", "2m")],
             default("WS_PONG_TIMEOUT", "1m"),
@@ -332,7 +345,7 @@ fn a_broken_file_is_told_in_one_line_without_its_text() {
 #[test]
 fn all_mistakes_are_told_together() {
     let mut typed = file("u.toml", "curtains = 1\nhttp_port = 'x'");
-    typed.environment = &[("GRPC_PORT", "x"), ("REDIS_URL", "redis://u:canary@h")];
+    typed.environment = &[("GRPC_PORT", "x"), ("REDIS_URL", "http://u:canary@h")];
     let errors = typed.resolve().err().unwrap_or_default();
     assert_eq!(errors.len(), 4, "{errors:?}");
     assert!(!errors.join("").contains("canary"));
@@ -373,6 +386,16 @@ fn what_is_probably_not_meant_is_warned_of() {
     let flag = Typed { flags: &[("GRPC_AUTH_TOKEN", "canary")], ..Typed::default() };
     let warnings = flag.resolve().unwrap_or_else(|errors| panic!("{errors:?}")).warnings;
     assert!(warnings[0].contains("list of processes") && !warnings[0].contains("canary"), "{warnings:?}");
+}
+
+#[test]
+fn a_redis_is_the_store_unless_it_shall_not() {
+    let redis = ("REDIS_URL", "redis://cache");
+    assert_eq!(environment(&[]).settings().streams.store, Store::Embedded);
+    assert_eq!(environment(&[redis]).settings().streams.store, Store::Redis);
+    let settings = environment(&[redis, ("STORE", "embedded")]).settings();
+    assert_eq!(settings.streams.store, Store::Embedded);
+    assert!(settings.redis.is_some_and(|redis| redis.ready_required && redis.prefix == "usher:"));
 }
 
 #[test]

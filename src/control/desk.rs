@@ -12,6 +12,7 @@ use std::{
 use tokio::sync::{Notify, oneshot};
 
 use crate::{
+    bus::{Foreign, Heard},
     clock::Now,
     config::{Settings, settings::Shutdown},
     control::{
@@ -25,7 +26,7 @@ use crate::{
     mesh::{ToControl, ToShard},
     metrics::{Cell, ShardCells},
     net::listener,
-    route::{Input, Instances, Output, Route, ShardView, Ticket, Token},
+    route::{Input, Instances, Output, Route, ShardView, Ticket, Token, classify},
     status::Status,
     stream::{
         history::{Bounds, History},
@@ -111,7 +112,7 @@ impl Desk {
 
     /// Whether load balancers should send clients and callers here.
     pub(super) fn is_serving(&self) -> bool {
-        self.phase == Phase::Serving && self.status.all_accept()
+        self.phase == Phase::Serving && self.status.is_ready()
     }
 
     /// Whether another process serves at the same addresses.
@@ -205,6 +206,27 @@ impl Desk {
     fn announce(&mut self, now: Now) {
         if self.route.has_announcements() {
             self.route_viewed(now, |shards| Input::Announce { shards });
+        }
+    }
+
+    /// Does what Redis brings. What other services publish goes to this instance's connections like a call that nobody
+    /// waits for; a mailbox that is full loses it, and route counts that.
+    pub(super) fn heard(&mut self, now: Now, heard: Heard) {
+        match heard {
+            Heard::Foreign(Foreign::Event(mut event)) => {
+                event.target = classify::resolve(event.target);
+                event.class = classify::class_of(&event.kind, &event.target, &event.payload);
+                self.publish(now, event, None, None);
+            }
+            Heard::Foreign(Foreign::Revoke(user)) => {
+                // Whoever revokes over Redis waits for no count.
+                let (reply, _) = oneshot::channel();
+                self.disconnect(now, user, reply);
+            }
+            // Who is in which room is route's to say, and it is not asked yet.
+            Heard::Foreign(Foreign::Presence(_)) => {}
+            // Streams and sharing are not kept in Redis yet.
+            Heard::Up | Heard::Down | Heard::Subscribed(_) | Heard::Shared(_) => {}
         }
     }
 

@@ -32,6 +32,7 @@ use tokio::{
 };
 
 use crate::{
+    bus::{Bus, Ear, Heard, Task},
     clock::Now,
     config::Settings,
     control::{
@@ -69,6 +70,8 @@ pub struct ControlParts {
     pub place: Option<SocketAddr>,
     /// Names the epochs of streams; must differ between starts.
     pub seed: u64,
+    /// From [`crate::bus::new`], where there is a Redis.
+    pub bus: Option<(Bus, Ear, Task)>,
 }
 
 /// Why the control core could not start.
@@ -115,6 +118,10 @@ pub async fn run(parts: ControlParts) -> Result<(), ControlError> {
         let incoming = accept::Incoming::new(listener, parts.status.clone(), pages_stopped.clone())?;
         servers.spawn(admin::serve(incoming, pages));
     }
+    let (bus, ear) = parts.bus.map_or((None, None), |(bus, ear, task)| {
+        servers.spawn(keep_until(task, stopped.clone()));
+        (Some(bus), Some(ear))
+    });
     let desk = Desk::new(DeskParts {
         settings: &parts.settings,
         status: parts.status,
@@ -125,6 +132,9 @@ pub async fn run(parts: ControlParts) -> Result<(), ControlError> {
     let control = Control {
         desk,
         calls: parts.calls,
+        bus,
+        ear,
+        ear_first: false,
         timer: Box::pin(sleep(TICK)),
         wait: TICK,
         health,
@@ -141,12 +151,23 @@ pub async fn run(parts: ControlParts) -> Result<(), ControlError> {
     Ok(())
 }
 
+/// Keeps the bus until there is nobody left to hear it.
+async fn keep_until(task: Task, mut stopped: watch::Receiver<bool>) {
+    tokio::select! {
+        () = task.run() => {}
+        // An error says that nobody is left to stop it.
+        _stop = stopped.wait_for(|stop| *stop) => {}
+    }
+}
+
 /// Everything that can wake the loop.
 enum Event {
     /// Time passed: deadlines, gauges, what waits for room.
     Timer,
     /// Somebody asks something.
     Call(Call),
+    /// Redis said something.
+    Heard(Heard),
     /// A shard said something.
     Mail,
 }
@@ -154,6 +175,11 @@ enum Event {
 struct Control {
     desk: Desk,
     calls: mpsc::Receiver<Call>,
+    /// `None`: there is no Redis.
+    bus: Option<Bus>,
+    ear: Option<Ear>,
+    /// Whose turn it is where there is a call as well.
+    ear_first: bool,
     timer: Pin<Box<Sleep>>,
     /// How long `timer` was set for.
     wait: Duration,
@@ -188,10 +214,17 @@ impl Control {
                     // Nobody waits any more only where the start failed after all.
                     reply.send(()).ok();
                 }
+                Event::Heard(heard) => {
+                    self.desk.hear(now);
+                    self.desk.heard(now, heard);
+                }
                 Event::Call(call) => {
                     self.desk.hear(now);
                     self.desk.call(now, call);
                 }
+            }
+            if let Some(bus) = &mut self.bus {
+                bus.flush();
             }
             self.desk.leave(now);
             self.tell_health().await;
@@ -203,15 +236,24 @@ impl Control {
         }
     }
 
-    /// Deadlines first and mail last: neither starves, since every call hears the mail before it.
+    /// Deadlines first and mail last: neither starves, since every call hears the mail before it. Calls and the bus take
+    /// turns.
     async fn next(&mut self) -> Event {
-        let Self { desk, calls, timer, .. } = self;
+        let Self { desk, calls, ear, ear_first, timer, .. } = self;
         poll_fn(|cx| {
             if timer.as_mut().poll(cx).is_ready() {
                 return Poll::Ready(Event::Timer);
             }
-            if let Poll::Ready(Some(call)) = calls.poll_recv(cx) {
-                return Poll::Ready(Event::Call(call));
+            for from_ear in [*ear_first, !*ear_first] {
+                let event = match ear {
+                    Some(ear) if from_ear => ear.poll_hear(cx).map(|heard| heard.map(Event::Heard)),
+                    None if from_ear => Poll::Pending,
+                    _ => calls.poll_recv(cx).map(|call| call.map(Event::Call)),
+                };
+                if let Poll::Ready(Some(event)) = event {
+                    *ear_first = !from_ear;
+                    return Poll::Ready(event);
+                }
             }
             // Every mailbox is asked: each has to know whom to wake.
             let mail = desk.poll_mail(cx);

@@ -1,31 +1,13 @@
 //! Names of other services that are known and have no effect in this version (03 §13).
 
-use Kind::{Ignored, Later, Refused};
+use Kind::{Ignored, Later};
 
 use super::{Knob, table::knob};
 use crate::config::kind::Kind;
 
 const NOT_YET: &str = "has no effect in this version";
-const NO_REDIS: &str = "Redis is not supported in this version";
 
 pub(super) const OTHER: &[Knob] = &[
-    knob(
-        "REDIS_URL",
-        Refused(NO_REDIS),
-        "(none)",
-        "Redis server; not in this version: setting it is an error",
-    )
-    .secret(),
-    knob(
-        "REDIS_HOST",
-        Refused(NO_REDIS),
-        "(none)",
-        "Redis server; not in this version: setting it is an error",
-    ),
-    other("REDIS_PORT", Later(NOT_YET), "Redis"),
-    other("REDIS_PASSWORD", Later(NOT_YET), "Redis").secret(),
-    other("REDIS_DB", Later(NOT_YET), "Redis").also(&["REDIS_DATABASE"]),
-    other("REDIS_TLS", Later(NOT_YET), "Redis"),
     other("RABBITMQ_URL", Later(NOT_YET), "RabbitMQ").secret(),
     other("REALTIME_QUEUE", Later(NOT_YET), "RabbitMQ"),
     other("LOCK_DURATION_MINUTES", Later(NOT_YET), "Ticket locks"),
@@ -36,8 +18,7 @@ pub(super) const OTHER: &[Knob] = &[
     other("PRESENCE_TIMEOUT", Later(NOT_YET), "Presence across instances"),
     other("PRESENCE_INTERVAL", Later(NOT_YET), "Presence across instances"),
     other("PRESENCE_CLEANUP_INTERVAL", Later(NOT_YET), "Presence across instances"),
-    other("READY_REQUIRES_REDIS", Later(NOT_YET), "Redis"),
-    other("REDIS_POOL_SIZE", Ignored("one connection serves all cores"), "Redis connections"),
+    other("REDIS_POOL_SIZE", Ignored("two connections serve all cores"), "Redis connections"),
     other("WEBSOCKET_ENABLED", Ignored("the gateway serves nothing else"), "Switch of the rooms module"),
     other(
         "WEBSOCKET_READ_BUFFER_SIZE",

@@ -1,6 +1,6 @@
 //! What one text of a knob may look like; each refusal completes "must be".
 
-use crate::limits;
+use crate::{config::redis, limits};
 
 /// Takes any text.
 pub(super) fn any(_: &str) -> Result<(), &'static str> {
@@ -44,6 +44,25 @@ pub(super) fn origins(list: Vec<String>) -> Vec<String> {
         return Vec::new();
     }
     list.into_iter().map(|origin| origin.to_ascii_lowercase()).collect()
+}
+
+/// One server, as [`crate::config::redis`] reads it.
+pub(super) fn redis_url(text: &str) -> Result<(), &'static str> {
+    redis::parse(text).map(|_| ())
+}
+
+/// A name or an address alone.
+pub(super) fn redis_host(text: &str) -> Result<(), &'static str> {
+    let known =
+        !text.is_empty() && !text.contains(|c: char| c.is_whitespace() || matches!(c, '/' | '@' | ','));
+    if known { Ok(()) } else { Err("a host name or an IP address, without a port") }
+}
+
+/// Braces would be taken for a hash tag, which belongs to what a key is about.
+pub(super) fn redis_prefix(text: &str) -> Result<(), &'static str> {
+    let known = (1..=64).contains(&text.len())
+        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_.:-/".contains(&byte));
+    if known { Ok(()) } else { Err("1 to 64 characters of A-Z a-z 0-9 _ . : - /") }
 }
 
 /// A room name, or a pattern of them.

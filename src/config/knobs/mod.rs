@@ -7,6 +7,7 @@ use crate::config::{kind::Kind, knobs::table::SECTIONS};
 
 mod absent;
 mod checks;
+mod redis;
 mod table;
 
 /// Knobs that belong together, under one heading in `--help`, README and the file.

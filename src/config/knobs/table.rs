@@ -8,6 +8,7 @@ use super::{
     Knob, Section,
     absent::OTHER,
     checks::{algorithm, any, filter, glob, origin, origins, url},
+    redis::REDIS,
 };
 use crate::{
     config::{
@@ -25,6 +26,7 @@ pub(super) const SECTIONS: &[Section] = &[
     Section { name: "client", title: "What clients see", knobs: CLIENT },
     Section { name: "keep_alive", title: "Keep-alive and time-outs", knobs: KEEP_ALIVE },
     Section { name: "limits", title: "Limits", knobs: LIMITS },
+    Section { name: "redis", title: "Redis", knobs: REDIS },
     Section { name: "streams", title: "What is kept for resume", knobs: STREAMS },
     Section { name: "callers", title: "Callers of the gRPC interface", knobs: CALLERS },
     Section { name: "cores", title: "Cores", knobs: CORES },
@@ -336,12 +338,6 @@ const LIMITS: &[Knob] = &[
 ];
 
 const STREAMS: &[Knob] = &[
-    knob(
-        "STORE",
-        Choice(&["embedded"], &["redis"], |_, _| {}),
-        "embedded",
-        "Where streams are kept: embedded is memory, gone at exit",
-    ),
     knob(
         "STREAM_MAX_COUNT",
         Integer(1, 1_000_000, |d, v| d.settings.streams.count_max = v as usize),

@@ -111,6 +111,7 @@ impl World {
             unknown_key: Arc::default(),
             place: None,
             seed: 7,
+            bus: None,
         };
         status.shard_accepts();
         status.shard_accepts();

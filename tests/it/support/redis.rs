@@ -23,6 +23,8 @@ pub struct Options<'a> {
     pub password: Option<&'a str>,
     /// Writes are on disk before they are answered, so that they outlive [`Redis::kill`].
     pub append_only: bool,
+    /// A node of a cluster, that knows no other and has no slots yet.
+    pub cluster: bool,
     /// Further lines of its configuration, such as `user alice on >secret ~* &* +@all`.
     pub lines: &'a [&'a str],
 }
@@ -139,6 +141,29 @@ impl Drop for Redis {
     }
 }
 
+/// Two nodes that share the slots.
+pub fn cluster() -> [Redis; 2] {
+    let node = || Redis::with(&Options { cluster: true, ..Options::default() });
+    let nodes = [node(), node()];
+    for (node, (slots, epoch)) in nodes.iter().zip([("0 8191", "1"), ("8192 16383", "2")]) {
+        let range: Vec<&str> = ["CLUSTER", "ADDSLOTSRANGE"].into_iter().chain(slots.split(' ')).collect();
+        assert_eq!(node.cli(&range), "OK");
+        assert_eq!(node.cli(&["CLUSTER", "SET-CONFIG-EPOCH", epoch]), "OK");
+    }
+    let port = nodes[0].port.to_string();
+    let bus = nodes[0].cli(&["CONFIG", "GET", "cluster-port"]);
+    let bus = bus.lines().last().expect("a port");
+    assert_eq!(nodes[1].cli(&["CLUSTER", "MEET", "127.0.0.1", &port, bus]), "OK");
+    for node in &nodes {
+        let whole = || {
+            let info = node.cli(&["CLUSTER", "INFO"]);
+            info.contains("cluster_state:ok") && info.contains("cluster_size:2")
+        };
+        assert!((0..5_000).any(|_| whole()), "{}", node.cli(&["CLUSTER", "NODES"]));
+    }
+    nodes
+}
+
 fn configuration(options: &Options<'_>, port: u16) -> String {
     let mut lines = vec![
         "bind 127.0.0.1".to_owned(),
@@ -155,6 +180,9 @@ fn configuration(options: &Options<'_>, port: u16) -> String {
     }
     if options.append_only {
         lines.push("appendonly yes\nappendfsync always".to_owned());
+    }
+    if options.cluster {
+        lines.push(format!("cluster-enabled yes\ncluster-port {}", free_port()));
     }
     lines.extend(options.password.map(|password| format!("requirepass {password}")));
     lines.extend(options.lines.iter().map(|line| (*line).to_owned()));
