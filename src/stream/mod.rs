@@ -4,7 +4,9 @@
 //! event: that is `route`. Invariants: offsets of a stream start at 1 and grow by one within an epoch; entries
 //! kept are the newest ones, without a hole.
 
+pub mod envelope;
 pub mod expiring;
 pub mod history;
 pub mod idempotency;
+pub mod names;
 pub mod store;

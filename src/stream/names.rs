@@ -1,0 +1,60 @@
+//! What a stream's keys and channel are called in Redis.
+//!
+//! The name of the stream stands in braces: in a cluster, everything of one stream is on one node.
+
+use std::fmt::{Display, Formatter, Result};
+
+/// A name in Redis: prefix, stream in braces, what it is. `Display` writes it.
+#[derive(Clone, Copy, Debug)]
+pub struct Name<'a> {
+    /// `REDIS_PREFIX`, `usher:`.
+    pub prefix: &'a str,
+    /// `user:<id>`, `room:<name>` or `everyone`.
+    pub stream: &'a str,
+    /// Which of the stream's names.
+    pub part: Part<'a>,
+}
+
+/// What a stream has a name for.
+#[derive(Clone, Copy, Debug)]
+pub enum Part<'a> {
+    /// The hash with epoch, offset and what is acknowledged.
+    Meta,
+    /// The entries.
+    Log,
+    /// What an idempotency key was used for.
+    Key(&'a str),
+    /// The channel of the stream, and of what is sent to its user or room without being stored.
+    Live,
+}
+
+impl Display for Name<'_> {
+    fn fmt(&self, f: &mut Formatter<'_>) -> Result {
+        let Self { prefix, stream, part } = self;
+        write!(f, "{prefix}{{{stream}}}:")?;
+        match part {
+            Part::Meta => f.write_str("meta"),
+            Part::Log => f.write_str("log"),
+            Part::Key(key) => write!(f, "key:{key}"),
+            Part::Live => f.write_str("live"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_a_stream_share_its_hash_tag() {
+        let table = [
+            (Part::Meta, "usher:{user:alice}:meta"),
+            (Part::Log, "usher:{user:alice}:log"),
+            (Part::Key("order 7"), "usher:{user:alice}:key:order 7"),
+            (Part::Live, "usher:{user:alice}:live"),
+        ];
+        for (part, expected) in table {
+            assert_eq!(Name { prefix: "usher:", stream: "user:alice", part }.to_string(), expected);
+        }
+    }
+}
