@@ -15,7 +15,7 @@
 //! |---:|---|---|
 //! | 5 | `main`, `cli`, `topology`, `supervisor` | threads, queues, the command |
 //! | 4 | `shard`, `control` | shells: they do I/O and nothing else |
-//! | 3 | `net`, `bus`, `generated` | sockets, TLS, HTTP heads; Redis; gRPC code |
+//! | 3 | `net`, `bus`, `store`, `generated` | sockets, TLS, HTTP heads; Redis; streams in Redis; gRPC code |
 //! | 2 | `hub`, `route`, `mesh` | connections of one shard; where events go; mailboxes |
 //! | 1 | `wire`, `auth`, `stream` | bytes ↔ commands, tokens → identities, offsets: pure |
 //! | 0 | `ids`, `clock`, `limits`, `config`, `event`, `identity`, `handler`, `metrics`, `rate`, `status`, `prometheus`, `log` | the words |
@@ -47,6 +47,7 @@ pub mod rate;
 pub mod route;
 pub mod shard;
 pub mod status;
+pub mod store;
 pub mod stream;
 pub mod supervisor;
 pub mod topology;

@@ -156,6 +156,22 @@ pub const STREAMS_MAX: usize = 1 << 20;
 pub const STREAM_HEAD_AGE_MAX: Duration = Duration::from_secs(24 * 3600);
 /// Bytes of all stored events together; the oldest entries go first.
 pub const STREAM_BYTES_MAX: usize = 1 << 30;
+/// Bytes of the stored events of one stream in Redis; its oldest entries go first.
+pub const STREAM_LOG_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// Questions that wait for the store, and as many again that it has taken up; more fail at once.
+pub const STORE_ASKS_MAX: usize = 4_096;
+/// Questions about one stream that go to Redis together.
+pub const STORE_BATCH_MAX: usize = 64;
+/// Bytes of payloads after which a batch takes no more.
+pub const STORE_BATCH_BYTES_MAX: usize = 1024 * 1024;
+/// A command to Redis → its answer (06 H1); then its outcome is unknown.
+pub const STORE_TIME_MAX: Duration = Duration::from_millis(250);
+/// How long a lease outlives its last renewal: as long nobody takes in foreign events when an instance dies.
+pub const LEASE_TIME: Duration = Duration::from_secs(3);
+/// Between two renewals of a lease, and between two tries to get it.
+pub const LEASE_RENEWAL: Duration = Duration::from_secs(1);
+/// A holder believes in its lease for so much less than Redis does: clocks do not run at one speed.
+pub const LEASE_MARGIN: Duration = Duration::from_millis(500);
 /// How long the version of a Latest value is remembered after its last update.
 pub const VERSION_AGE_MAX: Duration = Duration::from_secs(3600);
 /// Versions remembered at once; the one not updated for longest goes first.
@@ -241,6 +257,8 @@ pub const LABELLED_ROOMS_MAX: usize = 50;
 const _: () =
     assert!(APPENDS_MAX <= DELIVERIES_RESERVE, "what may wait takes no room from what is being stored");
 const _: () = assert!(APPENDS_BYTES_MAX < TO_SHARD_BYTES_MAX && EVENT_BYTES_MAX < APPENDS_BYTES_MAX);
+const _: () = assert!(EVENT_BYTES_MAX < STREAM_LOG_BYTES_MAX, "every event fits its stream");
+const _: () = assert!(LEASE_RENEWAL.as_millis() * 2 < LEASE_TIME.as_millis() - LEASE_MARGIN.as_millis());
 const _: () = assert!(DELIVERIES_RESERVE < TO_SHARD_MESSAGES_MAX, "what may wait gets its turn");
 const _: () =
     assert!(EVENT_BYTES_MAX < GRPC_MESSAGE_BYTES_MAX, "too big a payload is told from too big a call");

@@ -46,6 +46,8 @@ mod limits;
 mod resume;
 /// Rooms: membership, messages, permission, presence.
 mod rooms;
+/// Streams in Redis.
+mod store;
 /// A new process in the place of one that serves.
 mod takeover;
 /// wss, and certificates that change.

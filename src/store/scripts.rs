@@ -1,0 +1,265 @@
+//! The scripts of a stream: an [`Ask`] as a command, what it answers as an [`Answer`].
+//!
+//! Owns names and arguments, which each script's own header describes. Never trusts an answer: what it does not
+//! understand is a failure, logged.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use redis::{Cmd, Script, Value, cmd};
+
+use crate::{
+    event::Position,
+    store::Bounds,
+    stream::{
+        envelope::{decode, encode},
+        names::{Name, Part},
+        store::{Answer, Append, Ask, Failure, Head, Mark, Page},
+    },
+};
+
+macro_rules! script {
+    ($file:literal) => {
+        Text::new(concat!(include_str!("stream.lua"), include_str!($file)))
+    };
+}
+
+/// What every command is made with.
+#[derive(Debug)]
+pub(super) struct Scripts {
+    append: Text,
+    head: Text,
+    read: Text,
+    acknowledge: Text,
+    prefix: String,
+    bounds: Bounds,
+    cluster: bool,
+    seed: u64,
+    /// Names given to epochs.
+    names: AtomicU64,
+}
+
+/// A script and what Redis calls it.
+#[derive(Debug)]
+struct Text {
+    code: &'static str,
+    sha1: String,
+}
+
+impl Text {
+    fn new(code: &'static str) -> Self {
+        Self { code, sha1: Script::new(code).get_hash().to_owned() }
+    }
+}
+
+/// How a script is named in a command.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum By {
+    /// `EVALSHA`: Redis has it.
+    Name,
+    /// `EVAL`: Redis may not have it, and keeps it from then on.
+    Text,
+}
+
+impl Scripts {
+    pub(super) fn new(prefix: String, bounds: Bounds, cluster: bool, seed: u64) -> Self {
+        Self {
+            append: script!("append.lua"),
+            head: script!("head.lua"),
+            read: script!("read.lua"),
+            acknowledge: script!("acknowledge.lua"),
+            prefix,
+            bounds,
+            cluster,
+            seed,
+            names: AtomicU64::new(0),
+        }
+    }
+
+    /// The command that asks Redis.
+    pub(super) fn command(&self, by: By, ask: &Ask) -> Cmd {
+        match ask {
+            Ask::Append(append) => self.append(by, append),
+            Ask::Head { stream, known } => {
+                let mut command = self.call(by, &self.head, stream, None);
+                mark(&mut command, known.as_ref());
+                command
+            }
+            Ask::Read { stream, epoch, after, count_max } => {
+                let mut command = self.call(by, &self.read, stream, None);
+                command.arg(&**epoch).arg(*after).arg(*count_max);
+                command
+            }
+            Ask::Acknowledge { stream, epoch, offset } => {
+                let mut command = self.call(by, &self.acknowledge, stream, None);
+                command.arg(&**epoch).arg(*offset);
+                self.bound(&mut command, stream);
+                command
+            }
+        }
+    }
+
+    fn append(&self, by: By, append: &Append) -> Cmd {
+        let Append { stream, event, memory, known } = append;
+        let key = memory.as_ref().map(|memory| Part::Key(&memory.key));
+        let mut command = self.call(by, &self.append, stream, key);
+        mark(&mut command, known.as_ref());
+        self.bound(&mut command, stream);
+        command.arg(encode(event));
+        command.arg(if self.cluster { "SPUBLISH" } else { "PUBLISH" }).arg(self.name(stream, Part::Live));
+        if let Some(memory) = memory {
+            command.arg(format!("{:016x}", memory.body)).arg(milliseconds(self.bounds.key_age_max));
+        }
+        command
+    }
+
+    /// What all commands begin with.
+    fn call(&self, by: By, script: &Text, stream: &str, key: Option<Part<'_>>) -> Cmd {
+        let mut command = match by {
+            By::Name => cmd("EVALSHA"),
+            By::Text => cmd("EVAL"),
+        };
+        match by {
+            By::Name => command.arg(&script.sha1),
+            By::Text => command.arg(script.code),
+        };
+        command.arg(2 + usize::from(key.is_some()));
+        for part in [Part::Meta, Part::Log].into_iter().chain(key) {
+            command.arg(self.name(stream, part));
+        }
+        command.arg(self.epoch_name()).arg(milliseconds(self.bounds.head_age_max));
+        command
+    }
+
+    fn name(&self, stream: &str, part: Part<'_>) -> String {
+        Name { prefix: &self.prefix, stream, part }.to_string()
+    }
+
+    fn bound(&self, command: &mut Cmd, stream: &str) {
+        let bounds = &self.bounds;
+        // Only users acknowledge for all of their connections.
+        let unacknowledged = if stream.starts_with("user:") { bounds.ledger_age_max } else { bounds.age_max };
+        command.arg(bounds.count_max).arg(bounds.bytes_max);
+        command.arg(milliseconds(bounds.age_max)).arg(milliseconds(unacknowledged));
+    }
+
+    /// A name that no other epoch has: splitmix64 of seed and count, which repeats no number before it had all of them.
+    fn epoch_name(&self) -> String {
+        let count = self.names.fetch_add(1, Ordering::Relaxed);
+        let mut x = self.seed.wrapping_add(count.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+        x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        format!("{:016x}", x ^ (x >> 31))
+    }
+}
+
+fn mark(command: &mut Cmd, known: Option<&Mark>) {
+    match known {
+        Some(known) => command.arg(&*known.epoch).arg(known.offset),
+        None => command.arg("").arg(0),
+    };
+}
+
+fn milliseconds(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// What Redis said, to who asked.
+#[derive(Debug)]
+pub(super) struct Said {
+    pub(super) answer: Answer,
+    /// The event is stored, and the others were not told.
+    pub(super) unpublished: bool,
+}
+
+/// Understands what a script answered.
+pub(super) fn understand(ask: Ask, value: &Value) -> Said {
+    let unpublished =
+        matches!((&ask, list(value)), (Ask::Append(_), Some([_, _, _, flag])) if number(flag) == Some(0));
+    let answer = match ask {
+        Ask::Append(append) => appended(append, value),
+        Ask::Head { .. } => list(value).and_then(head).map(Answer::Head),
+        Ask::Read { stream, after, count_max, .. } => {
+            list(value).and_then(|parts| page(&stream, after, count_max, parts)).map(Answer::Page)
+        }
+        Ask::Acknowledge { .. } => number(value).map(Answer::Acknowledged),
+    };
+    let answer = answer.unwrap_or_else(|| {
+        tracing::error!(?value, "a script in Redis answered what it never does");
+        Answer::Failed(Failure::Unavailable)
+    });
+    Said { answer, unpublished }
+}
+
+fn appended(append: Append, value: &Value) -> Option<Answer> {
+    let Append { stream, mut event, .. } = append;
+    let parts = list(value)?;
+    let position = |epoch: &Value, offset: &Value| {
+        Some(Position { stream: stream.clone(), epoch: text(epoch)?.into(), offset: number(offset)? })
+    };
+    match (text(parts.first()?)?, parts) {
+        ("appended", [_, epoch, offset, _published]) => {
+            event.position = Some(position(epoch, offset)?);
+            Some(Answer::Appended(Arc::new(event)))
+        }
+        ("repeated", [_, epoch, offset]) => position(epoch, offset).map(Answer::Repeated),
+        ("reused", [_]) => Some(Answer::KeyReused),
+        _ => None,
+    }
+}
+
+fn head(parts: &[Value]) -> Option<Head> {
+    let [epoch, offset, acknowledged, ..] = parts else { return None };
+    Some(Head { epoch: text(epoch)?.into(), offset: number(offset)?, acknowledged: number(acknowledged)? })
+}
+
+fn page(stream: &Arc<str>, after: u64, count_max: usize, parts: &[Value]) -> Option<Page> {
+    let head = head(parts)?;
+    let entries = match parts.get(3)? {
+        Value::Nil => return Some(Page { head, events: None }),
+        entries => list(entries)?,
+    };
+    // An entry that is missing was trimmed, or evicted by Redis; one that cannot be read is as good as missing.
+    let count = head.offset.saturating_sub(after).min(count_max as u64);
+    let is_whole = entries.len() as u64 == count;
+    let events = entries.iter().enumerate().map(|(index, entry)| {
+        let offset = after.saturating_add(1 + index as u64);
+        let [id, fields] = list(entry)? else { return None };
+        let [_, _, _, envelope] = list(fields)? else { return None };
+        let Value::BulkString(envelope) = envelope else { return None };
+        if text(id)?.strip_suffix("-0")?.parse() != Ok(offset) {
+            return None;
+        }
+        let mut event = decode(envelope)
+            .inspect_err(|error| tracing::warn!(%stream, offset, %error, "a stored event cannot be read"))
+            .ok()?;
+        event.position = Some(Position { stream: stream.clone(), epoch: head.epoch.clone(), offset });
+        Some(Arc::new(event))
+    });
+    let events = if is_whole { events.collect() } else { None };
+    Some(Page { head, events })
+}
+
+fn list(value: &Value) -> Option<&[Value]> {
+    match value {
+        Value::Array(values) => Some(values),
+        _ => None,
+    }
+}
+
+fn text(value: &Value) -> Option<&str> {
+    match value {
+        Value::BulkString(bytes) => str::from_utf8(bytes).ok(),
+        Value::SimpleString(text) => Some(text),
+        _ => None,
+    }
+}
+
+fn number(value: &Value) -> Option<u64> {
+    text(value)?.parse().ok()
+}

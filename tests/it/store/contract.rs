@@ -1,0 +1,331 @@
+//! What every stream store does, wherever it keeps its streams. Each fact is a function over a [`Subject`]; `mod.rs`
+//! makes a test of it for each store.
+
+use std::{sync::Arc, time::Duration};
+
+use usher::{
+    event::{Class, Event, Form, Position, Target},
+    stream::store::{Answer, Append, Ask, Head, Mark, Memory, Page},
+};
+
+/// A store under test, empty at first.
+pub trait Subject {
+    /// Entries of one stream that it keeps.
+    const COUNT_MAX: usize = 3;
+    /// Bytes of entries that it keeps.
+    const BYTES_MAX: usize = 4_096;
+    /// Age of an entry.
+    const AGE_MAX: Duration = Duration::from_secs(600);
+    /// Age of an entry that nobody acknowledged.
+    const LEDGER_AGE_MAX: Duration = Duration::from_secs(12 * 3_600);
+
+    fn ask(&mut self, ask: Ask) -> Answer;
+    /// Lets time pass for all that is kept.
+    fn pass(&mut self, time: Duration);
+    /// Starts it again, without anything that it had.
+    fn restart_empty(&mut self);
+}
+
+const ALICE: &str = "user:alice";
+const ROOM: &str = "room:event:1";
+/// Longer than entries that nobody acknowledged are kept, shorter than a head.
+const IDLE: Duration = Duration::from_secs(13 * 3_600);
+/// Longer than a head outlives its last use.
+const FORGOTTEN: Duration = Duration::from_secs(49 * 3_600);
+
+pub fn event(stream: &str, payload: &str) -> Event {
+    let target = match stream.split_once(':') {
+        Some(("user", user)) => Target::User(user.into()),
+        Some(("room", room)) => Target::Room(room.into()),
+        _ => panic!("{stream} is no stream"),
+    };
+    Event {
+        target,
+        kind: "booking:confirmed".into(),
+        payload: format!("\"{payload}\"").into(),
+        form: Form::Payload,
+        class: Class::Critical,
+        version: None,
+        position: None,
+        except: None,
+        accepted_at_ns: 0,
+    }
+}
+
+pub fn mark(epoch: &str, offset: u64) -> Option<Mark> {
+    Some(Mark { epoch: epoch.into(), offset })
+}
+
+pub fn append(stream: &str, payload: &str) -> Append {
+    Append { stream: stream.into(), event: event(stream, payload), memory: None, known: None }
+}
+
+pub fn with_key(stream: &str, payload: &str, key: &str, body: u64) -> Append {
+    Append { memory: Some(Memory { key: key.into(), body }), ..append(stream, payload) }
+}
+
+pub fn position(answer: Answer) -> Position {
+    match answer {
+        Answer::Appended(event) => event.position.clone().expect("what is stored has a position"),
+        other => panic!("not appended: {other:?}"),
+    }
+}
+
+pub fn stored<S: Subject>(store: &mut S, stream: &str, payload: &str) -> Position {
+    position(store.ask(Ask::Append(append(stream, payload))))
+}
+
+pub fn head<S: Subject>(store: &mut S, stream: &str, known: Option<Mark>) -> Head {
+    match store.ask(Ask::Head { stream: stream.into(), known }) {
+        Answer::Head(head) => head,
+        other => panic!("no head: {other:?}"),
+    }
+}
+
+pub fn read<S: Subject>(store: &mut S, at: (&str, &str, u64), count_max: usize) -> Page {
+    let (stream, epoch, after) = at;
+    match store.ask(Ask::Read { stream: stream.into(), epoch: epoch.into(), after, count_max }) {
+        Answer::Page(page) => page,
+        other => panic!("no page: {other:?}"),
+    }
+}
+
+/// Offsets of what follows an offset, if it joins it.
+pub fn offsets<S: Subject>(store: &mut S, at: (&str, &str, u64)) -> Option<Vec<u64>> {
+    let offset = |event: &Arc<Event>| event.position.as_ref().expect("it is stored").offset;
+    read(store, at, 64).events.map(|events| events.iter().map(offset).collect())
+}
+
+pub fn acknowledge<S: Subject>(store: &mut S, at: (&str, &str, u64)) -> u64 {
+    let (stream, epoch, offset) = at;
+    match store.ask(Ask::Acknowledge { stream: stream.into(), epoch: epoch.into(), offset }) {
+        Answer::Acknowledged(offset) => offset,
+        other => panic!("not acknowledged: {other:?}"),
+    }
+}
+
+// --- offsets and epochs ---
+
+pub fn offsets_of_a_stream_start_at_one_and_grow_by_one<S: Subject>(store: &mut S) {
+    let first = stored(store, ALICE, "a");
+    assert_eq!((&*first.stream, first.offset), (ALICE, 1));
+    for offset in 2..=5 {
+        assert_eq!(stored(store, ALICE, "a"), Position { offset, ..first.clone() });
+    }
+    assert_eq!(stored(store, ROOM, "a").offset, 1, "each stream counts for itself");
+}
+
+pub fn a_stream_has_its_epoch_before_its_first_entry<S: Subject>(store: &mut S) {
+    let before = head(store, ALICE, None);
+    assert_eq!((before.offset, before.acknowledged), (0, 0));
+    assert_eq!(head(store, ALICE, None), before);
+    let first = stored(store, ALICE, "a");
+    assert_eq!((first.epoch.clone(), first.offset), (before.epoch, 1));
+    assert_eq!(head(store, ALICE, None), Head { epoch: first.epoch, offset: 1, acknowledged: 0 });
+}
+
+pub fn any_name_is_the_name_of_a_stream<S: Subject>(store: &mut S) {
+    for stream in ["user:a}b{c", "user:{}", "user:a b\"c'", "room:é:☃", "user:a", "user:%7d\\"] {
+        let first = stored(store, stream, "a");
+        assert_eq!((&*first.stream, first.offset), (stream, 1));
+        assert_eq!(offsets(store, (stream, &first.epoch, 0)), Some(vec![1]), "{stream}");
+    }
+}
+
+// --- idempotency ---
+
+pub fn a_repeated_key_gets_the_first_position<S: Subject>(store: &mut S) {
+    let first = position(store.ask(Ask::Append(with_key(ALICE, "a", "k", 7))));
+    stored(store, ALICE, "b");
+    let again = store.ask(Ask::Append(with_key(ALICE, "a", "k", 7)));
+    assert_eq!(again, Answer::Repeated(first.clone()));
+    assert_eq!(head(store, ALICE, None).offset, 2, "a repeat stores nothing");
+    let other = store.ask(Ask::Append(with_key(ALICE, "b", "k", 8)));
+    assert_eq!(other, Answer::KeyReused);
+    assert_eq!(position(store.ask(Ask::Append(with_key(ALICE, "a", "l", 7)))).offset, 3, "another key");
+    let elsewhere = position(store.ask(Ask::Append(with_key(ROOM, "a", "k", 8))));
+    assert_eq!((&*elsewhere.stream, elsewhere.offset), (ROOM, 1), "another stream");
+}
+
+pub fn a_key_is_forgotten_after_five_minutes<S: Subject>(store: &mut S) {
+    let first = position(store.ask(Ask::Append(with_key(ALICE, "a", "k", u64::MAX))));
+    store.pass(Duration::from_secs(299));
+    let again = store.ask(Ask::Append(with_key(ALICE, "a", "k", u64::MAX)));
+    assert_eq!(again, Answer::Repeated(first), "a repeat does not make it younger");
+    store.pass(Duration::from_secs(1));
+    assert_eq!(position(store.ask(Ask::Append(with_key(ALICE, "b", "k", 1)))).offset, 2);
+}
+
+// --- what is kept ---
+
+pub fn the_oldest_entries_go_when_there_are_too_many<S: Subject>(store: &mut S) {
+    let epoch = stored(store, ALICE, "a").epoch;
+    for _ in 1..2 + S::COUNT_MAX {
+        stored(store, ALICE, "a");
+    }
+    assert_eq!(offsets(store, (ALICE, &epoch, 2)), Some(vec![3, 4, 5]));
+    assert_eq!(offsets(store, (ALICE, &epoch, 1)), None, "the second one is missing");
+}
+
+pub fn the_oldest_entries_go_when_they_are_too_large<S: Subject>(store: &mut S) {
+    let large = "x".repeat(S::BYTES_MAX * 3 / 8);
+    let epoch = stored(store, ALICE, &large).epoch;
+    assert_eq!(stored(store, ALICE, &large).offset, 2);
+    assert_eq!(offsets(store, (ALICE, &epoch, 0)), Some(vec![1, 2]));
+    stored(store, ALICE, &large);
+    assert_eq!(offsets(store, (ALICE, &epoch, 1)), Some(vec![2, 3]));
+    assert_eq!(offsets(store, (ALICE, &epoch, 0)), None);
+}
+
+pub fn entries_of_a_room_go_at_their_age<S: Subject>(store: &mut S) {
+    let epoch = stored(store, ROOM, "a").epoch;
+    store.pass(S::AGE_MAX / 2);
+    stored(store, ROOM, "b");
+    store.pass(S::AGE_MAX / 2);
+    stored(store, ROOM, "c");
+    assert_eq!(offsets(store, (ROOM, &epoch, 1)), Some(vec![2, 3]));
+    assert_eq!(offsets(store, (ROOM, &epoch, 0)), None);
+}
+
+pub fn what_a_user_did_not_acknowledge_is_kept_for_longer<S: Subject>(store: &mut S) {
+    let epoch = stored(store, ALICE, "a").epoch;
+    stored(store, ALICE, "b");
+    store.pass(S::AGE_MAX);
+    stored(store, ALICE, "c");
+    assert_eq!(offsets(store, (ALICE, &epoch, 0)), Some(vec![1, 2, 3]));
+    assert_eq!(acknowledge(store, (ALICE, &epoch, 1)), 1);
+    assert_eq!(offsets(store, (ALICE, &epoch, 1)), Some(vec![2, 3]));
+    assert_eq!(offsets(store, (ALICE, &epoch, 0)), None, "the ledger alone kept it");
+    store.pass(S::LEDGER_AGE_MAX - S::AGE_MAX);
+    stored(store, ALICE, "d");
+    assert_eq!(offsets(store, (ALICE, &epoch, 2)), Some(vec![3, 4]));
+    assert_eq!(offsets(store, (ALICE, &epoch, 1)), None, "but not for ever");
+}
+
+pub fn epoch_and_offset_outlive_the_entries<S: Subject>(store: &mut S) {
+    let first = stored(store, ALICE, "a");
+    store.pass(IDLE);
+    let now = head(store, ALICE, None);
+    assert_eq!(now, Head { epoch: first.epoch.clone(), offset: 1, acknowledged: 0 });
+    assert_eq!(offsets(store, (ALICE, &first.epoch, 1)), Some(vec![]), "nothing was missed");
+    assert_eq!(offsets(store, (ALICE, &first.epoch, 0)), None);
+    assert_eq!(stored(store, ALICE, "b"), Position { offset: 2, ..first.clone() });
+    assert_eq!(offsets(store, (ALICE, &first.epoch, 1)), Some(vec![2]));
+}
+
+pub fn a_stream_that_was_forgotten_has_another_epoch<S: Subject>(store: &mut S) {
+    let first = stored(store, ALICE, "a");
+    store.pass(FORGOTTEN);
+    let anew = stored(store, ALICE, "b");
+    assert_eq!(anew.offset, 1);
+    assert_ne!(anew.epoch, first.epoch);
+    assert_eq!(offsets(store, (ALICE, &first.epoch, 0)), None);
+}
+
+// --- losses ---
+
+pub fn a_store_that_is_behind_begins_a_new_epoch<S: Subject>(store: &mut S) {
+    let first = stored(store, ALICE, "a");
+    acknowledge(store, (ALICE, &first.epoch, 1));
+    let anew = head(store, ALICE, mark(&first.epoch, 2));
+    assert_eq!((anew.offset, anew.acknowledged), (0, 0));
+    assert_ne!(anew.epoch, first.epoch);
+    assert_eq!(head(store, ALICE, mark(&anew.epoch, 0)), anew, "once");
+    assert_eq!(offsets(store, (ALICE, &first.epoch, 0)), None);
+    assert_eq!(offsets(store, (ALICE, &anew.epoch, 0)), Some(vec![]), "what was there is dropped");
+
+    let ahead = Append { known: mark(&anew.epoch, 1), ..append(ALICE, "b") };
+    let again = position(store.ask(Ask::Append(ahead)));
+    assert_eq!(again.offset, 1);
+    assert!(again.epoch != anew.epoch && again.epoch != first.epoch);
+    assert_eq!(offsets(store, (ALICE, &again.epoch, 0)), Some(vec![1]));
+}
+
+pub fn who_is_behind_the_store_changes_nothing<S: Subject>(store: &mut S) {
+    let first = stored(store, ALICE, "a");
+    for known in [None, mark(&first.epoch, 0), mark(&first.epoch, 1), mark("another", 9)] {
+        assert_eq!(head(store, ALICE, known).epoch, first.epoch);
+    }
+    let same = Append { known: mark(&first.epoch, 1), ..append(ALICE, "b") };
+    assert_eq!(position(store.ask(Ask::Append(same))), Position { offset: 2, ..first });
+}
+
+pub fn an_empty_restart_begins_a_new_epoch<S: Subject>(store: &mut S) {
+    let first = position(store.ask(Ask::Append(with_key(ALICE, "a", "k", 1))));
+    stored(store, ROOM, "a");
+    store.restart_empty();
+    let anew = head(store, ALICE, mark(&first.epoch, 1));
+    assert_eq!(anew.offset, 0);
+    assert_ne!(anew.epoch, first.epoch);
+    assert_eq!(offsets(store, (ALICE, &first.epoch, 1)), None);
+    let again = position(store.ask(Ask::Append(with_key(ALICE, "a", "k", 1))));
+    assert_eq!((again.epoch, again.offset), (anew.epoch, 1), "what was stored is lost, and so is its key");
+    assert_eq!(stored(store, ROOM, "a").offset, 1);
+}
+
+// --- reads ---
+
+pub fn a_page_holds_what_was_stored_in_order<S: Subject>(store: &mut S) {
+    let events: Vec<Event> = [Form::Payload, Form::Object, Form::Message]
+        .into_iter()
+        .zip(["a", "é\\\"", "c"])
+        .map(|(form, payload)| Event { form, ..event(ALICE, payload) })
+        .collect();
+    let positions: Vec<Position> = events
+        .iter()
+        .map(|event| Append { event: event.clone(), ..append(ALICE, "") })
+        .map(|append| position(store.ask(Ask::Append(append))))
+        .collect();
+    let expected: Vec<Arc<Event>> = events
+        .into_iter()
+        .zip(&positions)
+        .map(|(event, position)| Arc::new(Event { position: Some(position.clone()), ..event }))
+        .collect();
+    let epoch = &positions[0].epoch;
+    let head = Head { epoch: epoch.clone(), offset: 3, acknowledged: 0 };
+    let page = read(store, (ALICE, epoch, 0), 64);
+    assert_eq!(page, Page { head: head.clone(), events: Some(expected.clone()) });
+    let page = read(store, (ALICE, epoch, 1), 1);
+    assert_eq!(page, Page { head, events: Some(expected[1..2].to_vec()) });
+}
+
+pub fn what_does_not_join_is_not_read<S: Subject>(store: &mut S) {
+    let first = stored(store, ALICE, "a");
+    let expected = [(0, Some(vec![1])), (1, Some(vec![])), (2, None), (u64::MAX, None)];
+    for (after, expected) in expected {
+        assert_eq!(offsets(store, (ALICE, &first.epoch, after)), expected, "after {after}");
+    }
+    for epoch in ["", "another", "1.", &format!("{}x", first.epoch)] {
+        let page = read(store, (ALICE, epoch, 0), 64);
+        let head = Head { epoch: first.epoch.clone(), offset: 1, acknowledged: 0 };
+        assert_eq!(page, Page { head, events: None }, "{epoch:?}");
+    }
+    let nothing = read(store, ("user:nobody", "another", 0), 64);
+    assert_eq!((nothing.head.offset, nothing.events), (0, None));
+}
+
+// --- acknowledgements ---
+
+pub fn an_acknowledgement_never_falls_and_never_passes_the_end<S: Subject>(store: &mut S) {
+    let epoch = stored(store, ALICE, "a").epoch;
+    stored(store, ALICE, "b");
+    stored(store, ALICE, "c");
+    for (offset, expected) in [(0, 0), (2, 2), (1, 2), (0, 2), (u64::MAX, 3), (3, 3)] {
+        assert_eq!(acknowledge(store, (ALICE, &epoch, offset)), expected, "{offset}");
+        assert_eq!(
+            head(store, ALICE, None),
+            Head { epoch: epoch.clone(), offset: 3, acknowledged: expected }
+        );
+    }
+    assert_eq!(read(store, (ALICE, &epoch, 3), 1).head.acknowledged, 3);
+    stored(store, ALICE, "d");
+    assert_eq!(head(store, ALICE, None), Head { epoch, offset: 4, acknowledged: 3 });
+}
+
+pub fn an_acknowledgement_of_another_epoch_counts_for_nothing<S: Subject>(store: &mut S) {
+    let epoch = stored(store, ALICE, "a").epoch;
+    assert_eq!(acknowledge(store, (ALICE, "another", 1)), 0);
+    assert_eq!(acknowledge(store, (ALICE, &epoch, 1)), 1);
+    assert_eq!(acknowledge(store, (ALICE, "another", 9)), 1);
+    assert_eq!(acknowledge(store, ("user:nobody", &epoch, 1)), 0);
+}

@@ -1,0 +1,40 @@
+//! Streams in Redis: the contract of every store, outages (catalogue F6, H1, H2, H4), the lease.
+
+mod contract;
+mod lease;
+mod outages;
+mod subject;
+mod together;
+
+/// A test of each fact, for each store.
+macro_rules! contract {
+    ($($fact:ident)*) => {
+        mod on_redis {
+            $(#[test]
+            fn $fact() {
+                super::contract::$fact(&mut super::subject::OnRedis::new());
+            })*
+        }
+    };
+}
+
+contract! {
+    offsets_of_a_stream_start_at_one_and_grow_by_one
+    a_stream_has_its_epoch_before_its_first_entry
+    any_name_is_the_name_of_a_stream
+    a_repeated_key_gets_the_first_position
+    a_key_is_forgotten_after_five_minutes
+    the_oldest_entries_go_when_there_are_too_many
+    the_oldest_entries_go_when_they_are_too_large
+    entries_of_a_room_go_at_their_age
+    what_a_user_did_not_acknowledge_is_kept_for_longer
+    epoch_and_offset_outlive_the_entries
+    a_stream_that_was_forgotten_has_another_epoch
+    a_store_that_is_behind_begins_a_new_epoch
+    who_is_behind_the_store_changes_nothing
+    an_empty_restart_begins_a_new_epoch
+    a_page_holds_what_was_stored_in_order
+    what_does_not_join_is_not_read
+    an_acknowledgement_never_falls_and_never_passes_the_end
+    an_acknowledgement_of_another_epoch_counts_for_nothing
+}
