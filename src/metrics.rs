@@ -380,6 +380,25 @@ pub struct RedisCells {
     pub overflows: Cell,
 }
 
+/// What became of questions to the store in Redis, beside its answers.
+#[derive(Debug, Default)]
+pub struct StoreCells {
+    /// 1 while this instance stores what every instance hears (gauge).
+    pub ingests: Cell,
+    /// There was no room for them.
+    pub full: Cell,
+    /// Redis did not answer in time.
+    pub timed_out: Cell,
+    /// The connection broke.
+    pub broken: Cell,
+    /// Redis answered with an error.
+    pub refused: Cell,
+    /// There was no connection, or one that says nothing.
+    pub down: Cell,
+    /// Events that were stored and not published.
+    pub unpublished: Cell,
+}
+
 /// What the control core counts. Written by the control thread alone.
 #[derive(Debug, Default)]
 pub struct ControlCells {
@@ -433,6 +452,8 @@ pub struct ControlCells {
     pub heard_lost: Cell,
     /// Questions to the store without an answer so far (gauge).
     pub store_asked: Cell,
+    /// The store in Redis.
+    pub store: StoreCells,
     /// Streams with a head (gauge).
     pub streams: Cell,
     /// Entries of all streams (gauge).

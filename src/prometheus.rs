@@ -312,6 +312,19 @@ fn streams(text: &mut Text, control: &ControlCells) {
     text.by("usher_stream_appends_total", "Events that the stream store was given.", "result", &stored);
     let reads = [("answered", control.stream_reads.get()), ("refused", control.stream_reads_refused.get())];
     text.by("usher_stream_reads_total", "Reads of the stream store, by result.", "result", &reads);
+    let store = &control.store;
+    let failed = [
+        ("full", store.full.get()),
+        ("timed_out", store.timed_out.get()),
+        ("broken", store.broken.get()),
+        ("refused", store.refused.get()),
+        ("down", store.down.get()),
+    ];
+    text.by("usher_store_failures_total", "Questions to Redis without an answer, by why.", "reason", &failed);
+    let help = "Events that were stored in Redis and not published.";
+    text.one("usher_store_unpublished_total", Counter, help, store.unpublished.get());
+    let help = "1 while this instance stores what every instance hears.";
+    text.one("usher_store_ingests", Gauge, help, store.ingests.get());
     let help = "Questions that the stream store has not answered.";
     text.one("usher_stream_questions", Gauge, help, control.store_asked.get());
     text.one(

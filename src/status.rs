@@ -16,6 +16,7 @@ use serde::Serialize;
 
 use crate::{
     clock::Now,
+    config::settings::Store,
     log::Dropped,
     metrics::{Cell, ControlCells, ShardCells},
 };
@@ -62,6 +63,7 @@ pub struct Status {
     /// Of the process's logs; `None`: they are not ours.
     logs: Option<Dropped>,
     redis: RedisRole,
+    store: Store,
 }
 
 /// What Redis is to this gateway.
@@ -88,6 +90,7 @@ impl Status {
             sending_away: AtomicBool::new(false),
             logs: None,
             redis: RedisRole::Absent,
+            store: Store::Embedded,
         }
     }
 
@@ -97,10 +100,10 @@ impl Status {
         Self { logs, ..self }
     }
 
-    /// Tells of Redis, too.
+    /// Tells of Redis, too, and of where streams are kept.
     #[must_use]
-    pub fn with_redis(self, redis: RedisRole) -> Self {
-        Self { redis, ..self }
+    pub fn with_redis(self, redis: RedisRole, store: Store) -> Self {
+        Self { redis, store, ..self }
     }
 
     /// Log lines lost so far; `None`: the program around the gateway keeps the logs.
@@ -190,7 +193,10 @@ impl Status {
             connections: self.connections(),
             shards: self.cells.len(),
             shards_accepting: self.accepting.load(Ordering::Relaxed),
-            store: STORE,
+            store: match self.store {
+                Store::Embedded => "embedded (memory only)",
+                Store::Redis => "redis",
+            },
             redis: self.redis(),
         };
         (if reason.is_none() { 200 } else { 503 }, json(&body))
@@ -245,8 +251,6 @@ impl Status {
         })
     }
 }
-
-const STORE: &str = "embedded (memory only)";
 
 #[derive(Serialize)]
 struct Health {
@@ -351,7 +355,7 @@ mod tests {
             (RedisRole::Required, 1, 200, "connected"),
         ];
         for (role, up, code, redis) in rows {
-            let status = Status::new(0, START).with_redis(role);
+            let status = Status::new(0, START).with_redis(role, Store::Redis);
             status.control.redis.up.set(up);
             let (found, body) = parsed(status.ready());
             assert_eq!((found, &body["redis"]), (code, &json!(redis)), "{role:?}");

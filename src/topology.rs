@@ -303,7 +303,7 @@ fn status(settings: &Settings, logs: Option<Dropped>) -> Status {
         Some(redis) if redis.ready_required => RedisRole::Required,
         Some(_) => RedisRole::Optional,
     };
-    Status::new(settings.cores.shards.len(), Now::read()).with_logs(logs).with_redis(redis)
+    Status::new(settings.cores.shards.len(), Now::read()).with_logs(logs).with_redis(redis, settings.streams.store)
 }
 
 /// The certificate of client listeners and its first form, where there is one.

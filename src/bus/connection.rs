@@ -297,6 +297,8 @@ fn cluster_builder(settings: &Redis) -> Result<ClusterClientBuilder, ConnectErro
     let nodes = nodes.collect::<Result<Vec<_>, RedisError>>()?;
     let mut builder = ClusterClientBuilder::new(nodes)
         .use_protocol(ProtocolVersion::RESP3)
+        // An append without a key that was repeated after an I/O error would be stored twice.
+        .retries(0)
         .connection_timeout(REDIS_CONNECT_TIME_MAX)
         .response_timeout(REDIS_COMMAND_TIME_MAX);
     if settings.tls {

@@ -173,10 +173,12 @@ struct Wanted {
 }
 
 impl Wanted {
+    /// What is wanted again is subscribed again: it may have been unwanted in between, and whoever wants it waits to hear
+    /// that it is heard.
     fn note(&mut self, changes: HashMap<Address, bool>) {
         for (address, on) in changes {
             let changed = if on { self.all.insert(address.clone()) } else { self.all.remove(&address) };
-            if changed {
+            if on || changed {
                 self.changes.insert(address, on);
             }
         }

@@ -16,7 +16,7 @@ use crate::{
         knobs,
         raw::Origin,
         resolve::{Entry, Resolved},
-        settings::Redis,
+        settings::{Redis, Store},
     },
 };
 
@@ -28,12 +28,24 @@ pub(super) fn execute(matches: &ArgMatches, configuration: Result<Resolved, Vec<
             let mut findings = host::findings(&Facts::read(), &resolved.settings);
             let only_settings = matches.get_flag(command::SETTINGS);
             if !only_settings {
+                findings.push(store(resolved.settings.streams.store));
                 findings.extend(resolved.settings.redis.as_ref().map(redis));
             }
             say(&if only_settings { settings(&findings) } else { report(&resolved, &findings) });
             ExitCode::SUCCESS
         }
     }
+}
+
+/// What becomes of streams.
+fn store(store: Store) -> Finding {
+    let says = match store {
+        Store::Embedded => {
+            "embedded: streams end with the process; clients that reconnect afterwards start anew"
+        }
+        Store::Redis => "redis: streams outlive the process, and all instances share them",
+    };
+    Finding::new("store", says)
 }
 
 /// Whether Redis can be used from here.

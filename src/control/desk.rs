@@ -6,7 +6,7 @@
 use std::{
     collections::{HashMap, VecDeque},
     sync::Arc,
-    task::Context,
+    task::{Context, Poll},
 };
 
 use tokio::sync::{Notify, oneshot};
@@ -16,6 +16,7 @@ use crate::{
     clock::Now,
     config::{Settings, settings::Shutdown},
     control::{
+        backend::{Backend, News},
         gateway::{Call, Stats},
         leaving::{Order, Phase, ShardState},
         link::{Link, ShardLink},
@@ -26,12 +27,10 @@ use crate::{
     mesh::{ToControl, ToShard},
     metrics::{Cell, ShardCells},
     net::listener,
-    route::{Input, Instances, Output, Route, ShardView, Ticket, Token, classify},
+    route::{Input, Output, Route, ShardView, Ticket, Token, classify},
     status::Status,
-    stream::{
-        history::{Bounds, History},
-        store::Ask,
-    },
+    store::Answered,
+    stream::store::Ask,
     wire::command::RequestId,
 };
 
@@ -40,9 +39,9 @@ pub(super) struct Desk {
     shutdown: Shutdown,
     status: Arc<Status>,
     route: Route,
-    /// The stream store: memory, so that it answers at once.
-    store: History,
-    /// What the router asked of it and was not told yet, in order.
+    /// The store, and the other instances.
+    backend: Backend,
+    /// What the router wants to ask the store, in order.
     asks: VecDeque<(Ticket, Ask)>,
     links: Vec<Link>,
     /// Whoever waits for an answer of the router's.
@@ -80,7 +79,7 @@ pub(super) struct DeskParts<'a> {
     pub(super) status: Arc<Status>,
     pub(super) shards: Vec<ShardLink>,
     pub(super) unknown_key: Arc<Notify>,
-    pub(super) seed: u64,
+    pub(super) backend: Backend,
 }
 
 impl Desk {
@@ -88,8 +87,8 @@ impl Desk {
         Self {
             shutdown: parts.settings.shutdown.clone(),
             status: parts.status,
-            route: Route::new(parts.settings, Instances::One),
-            store: History::new(Bounds::from(&parts.settings.streams), parts.seed),
+            route: Route::new(parts.settings, parts.backend.instances()),
+            backend: parts.backend,
             asks: VecDeque::new(),
             links: parts.shards.into_iter().map(Link::new).collect(),
             unknown_key: parts.unknown_key,
@@ -209,25 +208,54 @@ impl Desk {
         }
     }
 
-    /// Does what Redis brings. What other services publish goes to this instance's connections like a call that nobody
-    /// waits for; a mailbox that is full loses it, and route counts that.
-    pub(super) fn heard(&mut self, now: Now, heard: Heard) {
-        match heard {
-            Heard::Foreign(Foreign::Event(mut event)) => {
+    /// What the store or another instance says, one thing at a time.
+    pub(super) fn poll_news(&mut self, cx: &mut Context<'_>) -> Poll<News> {
+        self.backend.poll_news(cx)
+    }
+
+    /// Tells the router what came from outside.
+    pub(super) fn news(&mut self, now: Now, news: News) {
+        match news {
+            News::Answered(Answered { ticket, answer }) => {
+                self.route_viewed(now, |shards| Input::Answered { ticket, answer, shards });
+            }
+            News::Heard(Heard::Up) => self.route_input(now, Input::Up),
+            News::Heard(Heard::Down) => self.route_input(now, Input::Down),
+            News::Heard(Heard::Subscribed(address)) => self.route_input(now, Input::Subscribed { address }),
+            News::Heard(Heard::Shared(bytes)) => {
+                if let Some(mut event) = self.backend.understand(&bytes) {
+                    event.accepted_at_ns = now.mono_ns;
+                    let event = Arc::new(event);
+                    self.route_viewed(now, |shards| Input::Heard { event, shards });
+                }
+            }
+            News::Heard(Heard::Foreign(foreign)) => self.foreign(now, foreign),
+        }
+    }
+
+    /// What other services publish goes to this instance's connections like a call that nobody waits for; a mailbox that
+    /// is full loses it, and route counts that.
+    fn foreign(&mut self, now: Now, foreign: Foreign) {
+        match foreign {
+            Foreign::Event(mut event) => {
                 event.target = classify::resolve(event.target);
                 event.class = classify::class_of(&event.kind, &event.target, &event.payload);
-                self.publish(now, event, None, None);
+                let ingests = self.backend.ingests();
+                self.route_viewed(now, |shards| Input::Foreign { event, ingests, shards });
             }
-            Heard::Foreign(Foreign::Revoke(user)) => {
+            Foreign::Revoke(user) => {
                 // Whoever revokes over Redis waits for no count.
                 let (reply, _) = oneshot::channel();
                 self.disconnect(now, user, reply);
             }
             // Who is in which room is route's to say, and it is not asked yet.
-            Heard::Foreign(Foreign::Presence(_)) => {}
-            // Streams and sharing are not kept in Redis yet.
-            Heard::Up | Heard::Down | Heard::Subscribed(_) | Heard::Shared(_) => {}
+            Foreign::Presence(_) => {}
         }
+    }
+
+    /// Passes on what the others are to know, once a turn.
+    pub(super) fn flush(&mut self) {
+        self.backend.flush();
     }
 
     /// Does what a caller asks, or has it done.
@@ -305,7 +333,7 @@ impl Desk {
     /// What the router is told may make it ask again.
     fn answer_asks(&mut self, now: Now) {
         while let Some((ticket, ask)) = self.asks.pop_front() {
-            let answer = self.store.answer(now, ask);
+            let Some(answer) = self.backend.ask(now, ticket, ask) else { continue };
             self.route_once(now, |shards| Input::Answered { ticket, answer, shards });
         }
     }
@@ -345,8 +373,8 @@ impl Desk {
                 }
                 Output::Disconnected { token, connections } => self.disconnected(token, connections),
                 Output::Ask { ticket, ask } => self.asks.push_back((ticket, ask)),
-                // There is no other instance.
-                Output::Interest { .. } | Output::Share { .. } => {}
+                Output::Interest { address, on } => self.backend.set_interest(address, on),
+                Output::Share { event } => self.backend.share(&event),
                 Output::Resync { shard, position } => {
                     self.links[shard.index()].order(ToShard::Resync { position });
                 }
@@ -455,7 +483,7 @@ impl Desk {
         }
         self.messages_before = messages;
         self.second_ends_ns = now.mono_ns + SECOND_NS;
-        self.store.expire(now);
+        self.backend.expire(now);
         self.route_viewed(now, |shards| Input::Tick { shards });
     }
 
@@ -484,10 +512,8 @@ impl Desk {
         cells.heard.set(counts.heard);
         cells.heard_lost.set(counts.lost);
         cells.store_asked.set(self.route.asked().0 as u64);
-        cells.streams.set(self.store.stream_count() as u64);
-        cells.stream_entries.set(self.store.entry_count() as u64);
-        cells.stream_bytes.set(self.store.bytes() as u64);
-        cells.idempotency_keys.set((sequencer.key_count() + self.store.key_count()) as u64);
+        self.backend.measure(cells);
+        cells.idempotency_keys.set((sequencer.key_count() + self.backend.key_count()) as u64);
         cells.versions.set(sequencer.version_count() as u64);
         for (link, cells) in self.links.iter().zip(&cells.mailboxes) {
             link.measure(cells);

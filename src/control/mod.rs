@@ -7,6 +7,7 @@
 
 mod accept;
 pub mod admin;
+mod backend;
 mod desk;
 pub mod fetch;
 pub mod gateway;
@@ -32,10 +33,11 @@ use tokio::{
 };
 
 use crate::{
-    bus::{Bus, Ear, Heard, Task},
+    bus::{Bus, Ear, Task},
     clock::Now,
     config::Settings,
     control::{
+        backend::{Backend, News},
         desk::{Desk, DeskParts},
         gateway::{Call, Gateway},
         leaving::Phase,
@@ -118,23 +120,20 @@ pub async fn run(parts: ControlParts) -> Result<(), ControlError> {
         let incoming = accept::Incoming::new(listener, parts.status.clone(), pages_stopped.clone())?;
         servers.spawn(admin::serve(incoming, pages));
     }
-    let (bus, ear) = parts.bus.map_or((None, None), |(bus, ear, task)| {
-        servers.spawn(keep_until(task, stopped.clone()));
-        (Some(bus), Some(ear))
-    });
+    let (stop_backend, backend_stopped) = watch::channel(false);
+    let ends = (&mut servers, &backend_stopped);
+    let backend = Backend::new(&parts.settings, parts.bus, parts.seed, ends);
     let desk = Desk::new(DeskParts {
         settings: &parts.settings,
         status: parts.status,
         shards: parts.shards,
         unknown_key: parts.unknown_key,
-        seed: parts.seed,
+        backend,
     });
     let control = Control {
         desk,
         calls: parts.calls,
-        bus,
-        ear,
-        ear_first: false,
+        news_first: false,
         timer: Box::pin(sleep(TICK)),
         wait: TICK,
         health,
@@ -144,20 +143,12 @@ pub async fn run(parts: ControlParts) -> Result<(), ControlError> {
         stop_pages,
     };
     let time = control.run().await.min(SERVERS_STOP_TIME_MAX);
+    stop_backend.send_replace(true);
     let all_ended = async { while servers.join_next().await.is_some() {} };
     if timeout(time, all_ended).await.is_err() {
         tracing::debug!("callers kept their connections open to the end");
     }
     Ok(())
-}
-
-/// Keeps the bus until there is nobody left to hear it.
-async fn keep_until(task: Task, mut stopped: watch::Receiver<bool>) {
-    tokio::select! {
-        () = task.run() => {}
-        // An error says that nobody is left to stop it.
-        _stop = stopped.wait_for(|stop| *stop) => {}
-    }
 }
 
 /// Everything that can wake the loop.
@@ -166,8 +157,8 @@ enum Event {
     Timer,
     /// Somebody asks something.
     Call(Call),
-    /// Redis said something.
-    Heard(Heard),
+    /// The store or another instance said something.
+    News(News),
     /// A shard said something.
     Mail,
 }
@@ -175,11 +166,8 @@ enum Event {
 struct Control {
     desk: Desk,
     calls: mpsc::Receiver<Call>,
-    /// `None`: there is no Redis.
-    bus: Option<Bus>,
-    ear: Option<Ear>,
-    /// Whose turn it is where there is a call as well.
-    ear_first: bool,
+    /// Whose turn it is where there are news and a call.
+    news_first: bool,
     timer: Pin<Box<Sleep>>,
     /// How long `timer` was set for.
     wait: Duration,
@@ -214,18 +202,17 @@ impl Control {
                     // Nobody waits any more only where the start failed after all.
                     reply.send(()).ok();
                 }
-                Event::Heard(heard) => {
+                Event::News(news) => {
                     self.desk.hear(now);
-                    self.desk.heard(now, heard);
+                    self.desk.news(now, news);
+                    self.more_news(now).await;
                 }
                 Event::Call(call) => {
                     self.desk.hear(now);
                     self.desk.call(now, call);
                 }
             }
-            if let Some(bus) = &mut self.bus {
-                bus.flush();
-            }
+            self.desk.flush();
             self.desk.leave(now);
             self.tell_health().await;
             self.stop_listeners();
@@ -236,23 +223,26 @@ impl Control {
         }
     }
 
-    /// Deadlines first and mail last: neither starves, since every call hears the mail before it. Calls and the bus take
+    /// Deadlines first and mail last: neither starves, since every call hears the mail before it. Calls and news take
     /// turns.
     async fn next(&mut self) -> Event {
-        let Self { desk, calls, ear, ear_first, timer, .. } = self;
+        let Self { desk, calls, news_first, timer, .. } = self;
         poll_fn(|cx| {
             if timer.as_mut().poll(cx).is_ready() {
                 return Poll::Ready(Event::Timer);
             }
-            for from_ear in [*ear_first, !*ear_first] {
-                let event = match ear {
-                    Some(ear) if from_ear => ear.poll_hear(cx).map(|heard| heard.map(Event::Heard)),
-                    None if from_ear => Poll::Pending,
-                    _ => calls.poll_recv(cx).map(|call| call.map(Event::Call)),
+            for news in [*news_first, !*news_first] {
+                let event = if news {
+                    desk.poll_news(cx).map(Event::News)
+                } else {
+                    match calls.poll_recv(cx) {
+                        Poll::Ready(Some(call)) => Poll::Ready(Event::Call(call)),
+                        Poll::Ready(None) | Poll::Pending => Poll::Pending,
+                    }
                 };
-                if let Poll::Ready(Some(event)) = event {
-                    *ear_first = !from_ear;
-                    return Poll::Ready(event);
+                if event.is_ready() {
+                    *news_first = !news;
+                    return event;
                 }
             }
             // Every mailbox is asked: each has to know whom to wake.
@@ -260,6 +250,15 @@ impl Control {
             if mail { Poll::Ready(Event::Mail) } else { Poll::Pending }
         })
         .await
+    }
+
+    /// Takes what has come by now with the first, so that a busy Redis does not cost a turn of the loop for each word.
+    async fn more_news(&mut self, now: Now) {
+        for _ in 1..NEWS_TOGETHER_MAX {
+            let news = poll_fn(|cx| Poll::Ready(self.desk.poll_news(cx))).await;
+            let Poll::Ready(news) = news else { break };
+            self.desk.news(now, news);
+        }
     }
 
     /// From now on another process can take over.
@@ -320,6 +319,8 @@ async fn give_way(place: Place, gateway: Gateway) {
     heir.leave_to().await;
 }
 
+/// Words of the store and of other instances in one turn.
+const NEWS_TOGETHER_MAX: usize = 256;
 /// Between two looks at deadlines and gauges.
 const TICK: Duration = Duration::from_millis(100);
 /// Between two looks at whose turn it is to be sent away.

@@ -62,7 +62,7 @@ impl Sequencer {
     /// Judges an event whose target is resolved. A Critical one that no stream keeps becomes Ordered (03 §4a).
     pub fn judge(&self, now: Now, event: &mut Event, key: Option<Arc<str>>) -> Verdict {
         if self.stores(event)
-            && let Some(stream) = scope_of(&event.target)
+            && let Some(stream) = names::stream_of(&event.target)
         {
             let memory = key.map(|key| Memory { key, body: body_of(event) });
             return Verdict::Store(Append { stream, event: event.clone(), memory, known: None });
@@ -75,7 +75,7 @@ impl Sequencer {
         }
         // Latest relies on versions; what may be dropped may be repeated.
         let key = key.filter(|_| event.class == Class::Ordered);
-        let Some((scope, key)) = key.and_then(|key| Some((scope_of(&event.target)?, key))) else {
+        let Some((scope, key)) = key.and_then(|key| Some((names::stream_of(&event.target)?, key))) else {
             return Verdict::Send(Accepted(None));
         };
         let memory = Memory { key, body: body_of(event) };
@@ -154,16 +154,6 @@ impl Sequencer {
         let (Class::Latest(key), Some(version)) = (&event.class, event.version) else { return false };
         let newest = self.versions.fresh(now, &(event.target.clone(), *key));
         newest.is_some_and(|newest| *newest >= version)
-    }
-}
-
-/// The stream of a target, whether it is kept or not: the scope of idempotency keys.
-fn scope_of(target: &Target) -> Option<Arc<str>> {
-    match target {
-        Target::User(user) => Some(format!("user:{user}").into()),
-        Target::Room(room) => Some(format!("room:{room}").into()),
-        Target::Everyone => Some("everyone".into()),
-        Target::Connection(_) => None,
     }
 }
 

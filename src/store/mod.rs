@@ -46,7 +46,7 @@ pub struct Bounds {
 
 impl From<&Streams> for Bounds {
     fn from(settings: &Streams) -> Self {
-        let ledger_age_max = limits::STREAM_HEAD_AGE_MAX.max(settings.age_max);
+        let ledger_age_max = settings.ledger_age_max.max(settings.age_max);
         Self {
             count_max: settings.count_max,
             bytes_max: limits::STREAM_LOG_BYTES_MAX,

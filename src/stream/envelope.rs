@@ -24,6 +24,7 @@ use bytes::Bytes;
 use crate::{
     event::{Class, Event, Form, LatestKey, Position, Target},
     limits::{EVENT_BYTES_MAX, KIND_BYTES_MAX, ROOM_NAME_BYTES_MAX, USER_ID_BYTES_MAX},
+    stream::names,
 };
 
 const VERSION: u8 = 1;
@@ -144,18 +145,19 @@ pub fn passing(origin: u64, event: &Event) -> Vec<u8> {
     bytes
 }
 
-/// Reads what came on the channel of a stream.
+/// Reads what came on a channel of ours.
 ///
 /// # Errors
 /// What neither [`passing`] nor the script `append.lua` writes.
-pub fn publication(stream: &Arc<str>, bytes: &[u8]) -> Result<Publication, Malformed> {
+pub fn publication(bytes: &[u8]) -> Result<Publication, Malformed> {
     let mut rest = Reader(bytes);
     match rest.word()? {
         "S" => {
             let epoch = rest.word()?.into();
             let offset = rest.word()?.parse().map_err(|_| Malformed::Field)?;
             let mut event = decode(rest.0)?;
-            event.position = Some(Position { stream: stream.clone(), epoch, offset });
+            let stream = names::stream_of(&event.target).ok_or(Malformed::Field)?;
+            event.position = Some(Position { stream, epoch, offset });
             Ok(Publication::Stored(event))
         }
         "E" => {
@@ -299,11 +301,11 @@ mod tests {
         let stored = [b"S 3.a9 41 ".as_slice(), &encode(&event())].concat();
         let position = Position { stream: stream.clone(), epoch: "3.a9".into(), offset: 41 };
         let expected = Publication::Stored(Event { position: Some(position), ..event() });
-        assert_eq!(publication(&stream, &stored), Ok(expected));
+        assert_eq!(publication(&stored), Ok(expected));
         let expected = Publication::Passing { origin: 0xabc, event: event() };
-        assert_eq!(publication(&stream, &passing(0xabc, &event())), Ok(expected));
+        assert_eq!(publication(&passing(0xabc, &event())), Ok(expected));
         for bytes in ["", "S", "S ", "S e", "S e x ", "E g ", "E -1 ", "X 1 ", " ", &"S".repeat(200)] {
-            assert!(publication(&stream, bytes.as_bytes()).is_err(), "{bytes:?}");
+            assert!(publication(bytes.as_bytes()).is_err(), "{bytes:?}");
         }
     }
 
@@ -340,13 +342,13 @@ mod tests {
             }
             bytes.splice(0..0, if roll() % 2 == 0 { *b"S 1.a 2 " } else { *b"E 1234f " });
             // Only that it returns.
-            let _ = publication(&stream, &bytes);
+            let _ = publication(&bytes);
         }
         assert!(read > 1_000, "{read} were events: enough to say something");
         for _ in 0..50_000 {
             let bytes: Vec<u8> = (0..roll() % 64).map(|_| roll() as u8).collect();
             // Only that they return.
-            let _ = (decode(&bytes), publication(&stream, &bytes));
+            let _ = (decode(&bytes), publication(&bytes));
         }
     }
 }

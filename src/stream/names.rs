@@ -2,7 +2,22 @@
 //!
 //! The name of the stream stands in braces: in a cluster, everything of one stream is on one node.
 
-use std::fmt::{Display, Formatter, Result};
+use std::{
+    fmt::{Display, Formatter, Result},
+    sync::Arc,
+};
+
+use crate::event::Target;
+
+/// The stream of a target, whether it is kept or not; `None`: it has none.
+pub fn stream_of(target: &Target) -> Option<Arc<str>> {
+    match target {
+        Target::User(user) => Some(format!("user:{user}").into()),
+        Target::Room(room) => Some(format!("room:{room}").into()),
+        Target::Everyone => Some("everyone".into()),
+        Target::Connection(_) => None,
+    }
+}
 
 /// A name in Redis: prefix, stream in braces, what it is. `Display` writes it.
 #[derive(Clone, Copy, Debug)]

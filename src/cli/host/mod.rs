@@ -47,9 +47,5 @@ pub(super) fn findings(facts: &Facts, settings: &Settings) -> Vec<Finding> {
         machine::nodes(facts, cores),
     ];
     findings.extend(facts.devices.iter().map(|device| machine::device(device, cores)));
-    findings.push(Finding::new(
-        "store",
-        "embedded: streams end with the process; clients that reconnect afterwards start anew",
-    ));
     findings
 }

@@ -1,0 +1,240 @@
+//! What stands behind the router: the store of streams, and the other instances.
+//!
+//! Owns the ends of both. Never decides: it carries questions to the store, news of addresses and events to the bus, and
+//! what both say back. In memory the store answers at once; in Redis later, as [`News`]. Instances share events only where
+//! they share the store, since an event that is stored reaches the others through its stream.
+
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use tokio::{
+    sync::{mpsc, watch},
+    task::JoinSet,
+};
+
+use crate::{
+    bus::{Bus, Ear, Heard, Task},
+    clock::Now,
+    config::{Settings, settings},
+    event::{Address, Event, Target},
+    metrics::ControlCells,
+    route::{Instances, Ticket},
+    store::{
+        self, Answered, Store, StoreParts,
+        lease::{self, LeaseParts},
+    },
+    stream::{
+        envelope,
+        history::{Bounds, History},
+        store::{Answer, Ask},
+    },
+};
+
+/// What the outside said.
+#[derive(Debug)]
+pub(super) enum News {
+    /// The bus.
+    Heard(Heard),
+    /// The store.
+    Answered(Answered),
+}
+
+/// The router's way out.
+#[derive(Debug)]
+pub(super) struct Backend {
+    streams: Streams,
+    bus: Option<(Bus, Ear)>,
+    /// This start of this instance; it hears itself on the bus.
+    origin: u64,
+    /// Whose turn it is where both have news.
+    store_first: bool,
+}
+
+#[derive(Debug)]
+enum Streams {
+    Memory(Box<History>),
+    Redis {
+        store: Store,
+        answers: mpsc::Receiver<Answered>,
+        /// Whether this instance stores what every instance hears.
+        ingests: watch::Receiver<bool>,
+    },
+}
+
+impl Backend {
+    /// As the settings have it; what has to run for it is spawned, and ends with `stopped`.
+    pub(super) fn new(
+        settings: &Settings,
+        bus: Option<(Bus, Ear, Task)>,
+        seed: u64,
+        (servers, stopped): (&mut JoinSet<()>, &watch::Receiver<bool>),
+    ) -> Self {
+        let memory = || Streams::Memory(Box::new(History::new(Bounds::from(&settings.streams), seed)));
+        let streams = match (&settings.redis, &bus) {
+            (Some(redis), Some((bus, ..))) if settings.streams.store == settings::Store::Redis => {
+                let (store, answers, keeper) = store::open(StoreParts {
+                    connection: bus.commands(),
+                    cluster: redis.is_cluster(),
+                    prefix: redis.prefix.clone(),
+                    bounds: store::Bounds::from(&settings.streams),
+                    seed,
+                });
+                let (ingests, lease) = lease::keep(LeaseParts {
+                    connection: bus.commands(),
+                    key: format!("{}ingest", redis.prefix),
+                    holder: format!("{seed:016x}"),
+                    drain: stopped.clone(),
+                });
+                servers.spawn(until(keeper, stopped.clone()));
+                servers.spawn(lease);
+                Streams::Redis { store, answers, ingests }
+            }
+            _ => memory(),
+        };
+        let bus = bus.map(|(bus, ear, task)| {
+            servers.spawn(until(task.run(), stopped.clone()));
+            (bus, ear)
+        });
+        Self { streams, bus, origin: seed, store_first: false }
+    }
+
+    /// Whether other instances append to the same streams.
+    pub(super) fn instances(&self) -> Instances {
+        match self.streams {
+            Streams::Memory(_) => Instances::One,
+            Streams::Redis { .. } => Instances::Several,
+        }
+    }
+
+    /// Asks the store; `None`: the answer comes as [`News::Answered`].
+    pub(super) fn ask(&mut self, now: Now, ticket: Ticket, ask: Ask) -> Option<Answer> {
+        match &mut self.streams {
+            Streams::Memory(history) => Some(history.answer(now, ask)),
+            Streams::Redis { store, .. } => store.ask(ticket, ask).err().map(Answer::Failed),
+        }
+    }
+
+    /// Whether this instance stores what every instance hears.
+    pub(super) fn ingests(&self) -> bool {
+        match &self.streams {
+            Streams::Memory(_) => true,
+            Streams::Redis { ingests, .. } => *ingests.borrow(),
+        }
+    }
+
+    /// Whether what instances share about the address is to be heard.
+    pub(super) fn set_interest(&mut self, address: Address, on: bool) {
+        if let Some((bus, _)) = &mut self.bus {
+            bus.set_interest(address, on);
+        }
+    }
+
+    /// Gives the other instances an event that is not stored. What there is no room for is counted by the bus.
+    pub(super) fn share(&self, event: &Event) {
+        let Some((bus, _)) = &self.bus else { return };
+        let address = match &event.target {
+            Target::User(user) => Some(Address::User(user.clone())),
+            Target::Room(room) => Some(Address::Room(room.clone())),
+            Target::Everyone => None,
+            Target::Connection(_) => return,
+        };
+        bus.share(address.as_ref(), envelope::passing(self.origin, event).into()).ok();
+    }
+
+    /// What another instance said on a channel of ours; `None`: this one did, or nobody understands it.
+    pub(super) fn understand(&self, bytes: &Bytes) -> Option<Event> {
+        match envelope::publication(bytes) {
+            Ok(envelope::Publication::Stored(event)) => Some(event),
+            Ok(envelope::Publication::Passing { origin, event }) => (origin != self.origin).then_some(event),
+            Err(error) => {
+                tracing::debug!(%error, "a message of another instance is not understood");
+                None
+            }
+        }
+    }
+
+    /// Passes interests on that changed since the last time.
+    pub(super) fn flush(&mut self) {
+        if let Some((bus, _)) = &mut self.bus {
+            bus.flush();
+        }
+    }
+
+    /// The next thing that the outside said; the bus and the store take turns.
+    pub(super) fn poll_news(&mut self, cx: &mut Context<'_>) -> Poll<News> {
+        for of_store in [self.store_first, !self.store_first] {
+            let news = if of_store { self.poll_store(cx) } else { self.poll_bus(cx) };
+            if news.is_ready() {
+                self.store_first = !of_store;
+                return news;
+            }
+        }
+        Poll::Pending
+    }
+
+    fn poll_store(&mut self, cx: &mut Context<'_>) -> Poll<News> {
+        match &mut self.streams {
+            Streams::Redis { answers, .. } => match answers.poll_recv(cx) {
+                Poll::Ready(Some(answered)) => Poll::Ready(News::Answered(answered)),
+                Poll::Ready(None) | Poll::Pending => Poll::Pending,
+            },
+            Streams::Memory(_) => Poll::Pending,
+        }
+    }
+
+    fn poll_bus(&mut self, cx: &mut Context<'_>) -> Poll<News> {
+        match self.bus.as_mut().map(|(_, ear)| ear.poll_hear(cx)) {
+            Some(Poll::Ready(Some(heard))) => Poll::Ready(News::Heard(heard)),
+            Some(Poll::Ready(None) | Poll::Pending) | None => Poll::Pending,
+        }
+    }
+
+    /// Idempotency keys that are remembered here.
+    pub(super) fn key_count(&self) -> usize {
+        match &self.streams {
+            Streams::Memory(history) => history.key_count(),
+            Streams::Redis { .. } => 0,
+        }
+    }
+
+    /// A second passed: what is too old is let go of.
+    pub(super) fn expire(&mut self, now: Now) {
+        if let Streams::Memory(history) = &mut self.streams {
+            history.expire(now);
+        }
+    }
+
+    /// Writes down what is stored here, or what became of what Redis was asked.
+    pub(super) fn measure(&self, cells: &ControlCells) {
+        match &self.streams {
+            Streams::Memory(history) => {
+                cells.streams.set(history.stream_count() as u64);
+                cells.stream_entries.set(history.entry_count() as u64);
+                cells.stream_bytes.set(history.bytes() as u64);
+            }
+            Streams::Redis { store, ingests, .. } => {
+                let (cells, counts) = (&cells.store, store.counts());
+                cells.ingests.set(u64::from(*ingests.borrow()));
+                for (cell, count) in [
+                    (&cells.full, &counts.full),
+                    (&cells.timed_out, &counts.timed_out),
+                    (&cells.broken, &counts.broken),
+                    (&cells.refused, &counts.refused),
+                    (&cells.down, &counts.down),
+                    (&cells.unpublished, &counts.unpublished),
+                ] {
+                    cell.set(count.get());
+                }
+            }
+        }
+    }
+}
+
+/// Runs until there is nobody left to do it for.
+async fn until(task: impl Future<Output = ()>, mut stopped: watch::Receiver<bool>) {
+    tokio::select! {
+        () = task => {}
+        // An error says that nobody is left to stop it.
+        _stop = stopped.wait_for(|stop| *stop) => {}
+    }
+}
