@@ -1,0 +1,199 @@
+//! Every call that was answered OK is in its user's log, once and in order, or the user was told of the gap.
+
+use std::{
+    collections::{HashMap, HashSet},
+    fmt,
+    rc::Rc,
+};
+
+use crate::{
+    client::{Log, Seen},
+    publisher::{Accepted, Calls, user},
+};
+
+/// What was found; at most so many examples of each.
+const EXAMPLES_MAX: usize = 5;
+
+/// The outcome of a story.
+#[derive(Debug, Default)]
+pub(crate) struct Verdict {
+    /// Counts for people, in the order in which they are shown.
+    pub(crate) figures: Vec<(&'static str, u64)>,
+    /// What broke a promise, by kind: how often, and examples.
+    broken: Vec<(&'static str, u64, Vec<String>)>,
+}
+
+impl Verdict {
+    pub(crate) fn holds(&self) -> bool {
+        self.broken.is_empty()
+    }
+
+    /// A promise was broken.
+    pub(crate) fn blame(&mut self, kind: &'static str, example: String) {
+        let index = self.broken.iter().position(|(known, ..)| *known == kind).unwrap_or_else(|| {
+            self.broken.push((kind, 0, Vec::new()));
+            self.broken.len() - 1
+        });
+        let (_, count, examples) = &mut self.broken[index];
+        *count += 1;
+        if examples.len() < EXAMPLES_MAX {
+            examples.push(example);
+        }
+    }
+}
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (name, figure) in &self.figures {
+            writeln!(f, "{name:<34} {figure:>10}")?;
+        }
+        for (kind, count, examples) in &self.broken {
+            writeln!(f, "BROKEN {kind}: {count}")?;
+            examples.iter().try_for_each(|example| writeln!(f, "    {example}"))?;
+        }
+        write!(f, "{}", if self.holds() { "every promise was kept" } else { "promises were broken" })
+    }
+}
+
+/// Compares what was accepted with what was seen. `gaps_allowed`: something may be missing where a client was told so.
+pub(crate) fn judge(calls: &Calls, logs: &[&Log], gaps_allowed: bool) -> Verdict {
+    let mut verdict = Verdict::default();
+    let mut accepted: HashMap<u32, Vec<&Accepted>> = HashMap::new();
+    for call in &calls.accepted {
+        accepted.entry(call.user).or_default().push(call);
+    }
+    let mut gaps = 0;
+    for (index, log) in logs.iter().enumerate() {
+        let name = user(index as u32);
+        gaps += check_order(&name, log, &mut verdict);
+        let own = accepted.get(&(index as u32)).map_or(&[][..], Vec::as_slice);
+        check_complete(&name, log, own, &mut verdict);
+        log.faults.iter().for_each(|fault| verdict.blame("not understood", format!("{name}: {fault}")));
+    }
+    calls.faults.iter().for_each(|fault| verdict.blame("call", fault.clone()));
+    if gaps > 0 && !gaps_allowed {
+        verdict.blame("gaps told where nothing was lost", format!("{gaps} gaps"));
+    }
+    let sum = |figure: fn(&Log) -> u64| logs.iter().map(|log| figure(log)).sum();
+    verdict.figures = vec![
+        ("calls answered OK", calls.accepted.len() as u64),
+        ("tries refused and repeated", calls.refused),
+        ("messages seen", sum(|log| log.seen.len() as u64)),
+        ("clients", logs.len() as u64),
+        ("connections", sum(|log| log.connected.into())),
+        ("resumes with nothing missing", sum(|log| log.recovered.into())),
+        ("gaps told", gaps),
+    ];
+    verdict
+}
+
+/// Offsets grow by one, but where a gap was told; how many were.
+fn check_order(name: &str, log: &Log, verdict: &mut Verdict) -> u64 {
+    let mut gaps = 0;
+    let mut at: Option<(Rc<str>, u64)> = None;
+    let mut numbers: HashSet<(u64, Rc<str>)> = HashSet::new();
+    for seen in &log.seen {
+        match seen {
+            Seen::Gap { epoch, offset } => {
+                gaps += 1;
+                at = Some((Rc::clone(epoch), *offset));
+            }
+            Seen::Message { number, epoch, offset } => {
+                if !numbers.insert((*number, Rc::clone(epoch))) {
+                    verdict.blame("repeated", format!("{name}: call {number} at {epoch}:{offset}"));
+                }
+                if let Some((known, last)) = &at
+                    && (known != epoch || last + 1 != *offset)
+                {
+                    let why = format!("{name}: {epoch}:{offset} came after {known}:{last}");
+                    verdict.blame("out of order, or a hole", why);
+                }
+                at = Some((Rc::clone(epoch), *offset));
+            }
+        }
+    }
+    gaps
+}
+
+/// Nothing is missing, but what lies in a gap that was told.
+fn check_complete(name: &str, log: &Log, accepted: &[&Accepted], verdict: &mut Verdict) {
+    let numbers: HashSet<u64> = log.seen.iter().filter_map(number_of).collect();
+    for call in accepted {
+        if !numbers.contains(&call.number) && !lies_in_a_gap(log, call) {
+            let Accepted { number, epoch, offset, .. } = call;
+            verdict.blame("lost", format!("{name}: call {number} at {epoch}:{offset}"));
+        }
+    }
+}
+
+fn number_of(seen: &Seen) -> Option<u64> {
+    match seen {
+        Seen::Message { number, .. } => Some(*number),
+        Seen::Gap { .. } => None,
+    }
+}
+
+fn lies_in_a_gap(log: &Log, call: &Accepted) -> bool {
+    let place = |seen: &Seen| match seen {
+        Seen::Message { epoch, offset, .. } | Seen::Gap { epoch, offset } => (Rc::clone(epoch), *offset),
+    };
+    let mut before: Option<(Rc<str>, u64)> = None;
+    for seen in &log.seen {
+        if let Seen::Gap { epoch, offset } = seen {
+            let from_before = before.as_ref().is_some_and(|(epoch, _)| **epoch == *call.epoch);
+            let after_start = before.as_ref().is_none_or(|(_, last)| !from_before || call.offset > *last);
+            let until_end = **epoch != *call.epoch || call.offset <= *offset;
+            if after_start && until_end {
+                return true;
+            }
+        }
+        before = Some(place(seen));
+    }
+    false
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn message(number: u64, epoch: &str, offset: u64) -> Seen {
+        Seen::Message { number, epoch: epoch.into(), offset }
+    }
+
+    fn gap(epoch: &str, offset: u64) -> Seen {
+        Seen::Gap { epoch: epoch.into(), offset }
+    }
+
+    fn kinds(seen: Vec<Seen>, gaps_allowed: bool) -> Vec<&'static str> {
+        let accepted = |number: u64| Accepted { number, user: 0, epoch: "a".into(), offset: number };
+        let calls = Calls { accepted: (1..=3).map(accepted).collect(), ..Calls::default() };
+        let log = Log { seen, ..Log::default() };
+        judge(&calls, &[&log], gaps_allowed).broken.iter().map(|(kind, ..)| *kind).collect()
+    }
+
+    #[test]
+    fn a_whole_log_is_in_order() {
+        assert_eq!(kinds((1..=3).map(|n| message(n, "a", n)).collect(), false), [""; 0]);
+    }
+
+    #[test]
+    fn what_is_lost_repeated_or_swapped_is_found() {
+        let lost = vec![message(1, "a", 1), message(2, "a", 2)];
+        assert_eq!(kinds(lost, true), ["lost"]);
+        let hole = vec![message(1, "a", 1), message(3, "a", 3)];
+        assert_eq!(kinds(hole, true), ["out of order, or a hole", "lost"]);
+        let twice = vec![message(1, "a", 1), message(2, "a", 2), message(2, "a", 2), message(3, "a", 3)];
+        assert_eq!(kinds(twice, true), ["repeated", "out of order, or a hole"]);
+    }
+
+    #[test]
+    fn a_gap_excuses_what_lies_in_it_and_nothing_else() {
+        let excused = vec![message(1, "a", 1), gap("a", 3)];
+        assert_eq!(kinds(excused.clone(), true), [""; 0]);
+        assert_eq!(kinds(excused, false), ["gaps told where nothing was lost"]);
+        let anew = vec![message(1, "a", 1), gap("b", 0), message(9, "b", 1)];
+        assert_eq!(kinds(anew, true), [""; 0]);
+        let after = vec![message(1, "a", 1), gap("a", 2)];
+        assert_eq!(kinds(after, true), ["lost"]);
+    }
+}
