@@ -19,6 +19,7 @@ mod options;
 mod order;
 mod payload;
 mod publish;
+mod redis;
 mod report;
 mod scenario;
 mod server;

@@ -20,6 +20,12 @@ pub(crate) struct Options {
     /// Control addresses of a floor's threads, with commas; --url is a floor then, without rooms, tokens and gRPC
     #[arg(long, global = true, value_delimiter = ',')]
     pub(crate) floor: Vec<SocketAddr>,
+    /// Publish there instead, as backends do through Redis; a bare subscriber reads along for comparison
+    #[arg(long, global = true, conflicts_with = "floor")]
+    pub(crate) redis: Option<SocketAddr>,
+    /// Channel of a message to a user, whose name takes the place of {user}
+    #[arg(long, global = true, default_value = "user:{user}:load")]
+    pub(crate) channel: String,
     /// Connections in all
     #[arg(long, short = 'n', global = true, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) connections: u32,

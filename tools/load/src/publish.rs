@@ -1,4 +1,4 @@
-//! Puts messages in: through the gateway's gRPC interface, or through the control port of a floor.
+//! Puts messages in: through the gateway's gRPC interface, through Redis, or through the control port of a floor.
 
 use std::{io, net::SocketAddr, ops::Range};
 
@@ -17,7 +17,7 @@ use crate::{
     clock, frame,
     order::Audience,
     payload::{self, Mark, Stamp},
-    token,
+    redis, token,
 };
 
 /// Calls under way at once; more wait, and their messages' latency counts the wait.
@@ -55,6 +55,8 @@ enum Inlet {
     },
     /// One stream to each of its threads.
     Floor(Vec<TcpStream>),
+    /// With the template of channels.
+    Redis(redis::Inlet, String),
 }
 
 impl Topic {
@@ -94,6 +96,12 @@ impl Publisher {
         Ok(Self { topic, inlet: Inlet::Floor(streams), faults: Vec::new() })
     }
 
+    /// Connects to Redis; `{user}` in the channel is the user's name.
+    pub(crate) async fn redis(address: SocketAddr, channel: &str, topic: Topic) -> io::Result<Self> {
+        let inlet = Inlet::Redis(redis::Inlet::connect(address).await?, channel.to_owned());
+        Ok(Self { topic, inlet, faults: Vec::new() })
+    }
+
     /// Who gets what it publishes.
     pub(crate) fn audience(&self) -> Audience {
         self.topic.audience
@@ -101,8 +109,10 @@ impl Publisher {
 
     /// Sends messages of these numbers; their answers are taken by [`Publisher::settle`].
     pub(crate) async fn publish(&mut self, numbers: Range<u32>, intended_ns: u64) -> io::Result<()> {
-        if matches!(self.inlet, Inlet::Floor(_)) {
-            return self.publish_to_floor(numbers, intended_ns).await;
+        match self.inlet {
+            Inlet::Floor(_) => return self.publish_to_floor(numbers, intended_ns).await,
+            Inlet::Redis(..) => return self.publish_to_redis(numbers, intended_ns).await,
+            Inlet::Gateway { .. } => {}
         }
         for number in numbers {
             while self.call_count() >= CALLS_MAX {
@@ -113,8 +123,21 @@ impl Publisher {
         Ok(())
     }
 
+    /// Sends what waits to be sent with more.
+    pub(crate) async fn flush(&mut self) -> io::Result<()> {
+        match &mut self.inlet {
+            Inlet::Redis(inlet, _) => inlet.flush().await,
+            Inlet::Gateway { .. } | Inlet::Floor(_) => Ok(()),
+        }
+    }
+
     /// Waits for the answers to everything published.
     pub(crate) async fn settle(&mut self) {
+        if let Inlet::Redis(inlet, _) = &mut self.inlet {
+            let fault = inlet.settle().await;
+            self.faults.extend(fault);
+            return;
+        }
         while self.call_count() > 0 {
             self.take_answer().await;
         }
@@ -123,7 +146,7 @@ impl Publisher {
     fn call_count(&self) -> usize {
         match &self.inlet {
             Inlet::Gateway { calls, .. } => calls.len(),
-            Inlet::Floor(_) => 0,
+            Inlet::Floor(_) | Inlet::Redis(..) => 0,
         }
     }
 
@@ -199,6 +222,16 @@ impl Publisher {
         // Who has a receiver only its thread knows; the others pass its message over.
         for stream in streams {
             stream.write_all(&bytes).await?;
+        }
+        Ok(())
+    }
+
+    async fn publish_to_redis(&mut self, numbers: Range<u32>, intended_ns: u64) -> io::Result<()> {
+        for number in numbers {
+            let payload = self.topic.payload(number, intended_ns);
+            let user = token::user(number % self.topic.users);
+            let Inlet::Redis(inlet, channel) = &mut self.inlet else { return Ok(()) };
+            inlet.publish(&channel.replace("{user}", &user), &payload).await?;
         }
         Ok(())
     }

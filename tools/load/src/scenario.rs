@@ -8,9 +8,11 @@ use std::{
 use crate::{
     clock,
     crew::{self, Crew},
+    latency::Summary,
     options::{Command, Hold, Options, Scenario, Traffic},
     order::{Audience, Done, Messages, Order, Pings, Plan},
     publish::{self, Publisher, Topic},
+    redis::Subscriber,
     report::Outcome,
     server::{self, Sample},
 };
@@ -19,6 +21,8 @@ use crate::{
 const SETTLE_SECONDS: f64 = 1.0;
 /// Time for stalled connections to read to their end.
 const AFTER_STALL_SECONDS: f64 = 3.0;
+/// Messages that are due and go out together.
+const DUE_TOGETHER_MAX: usize = 256;
 /// Messages that a run can number.
 const MESSAGES_MAX: f64 = 1e9;
 
@@ -117,8 +121,10 @@ impl<'a> Run<'a> {
 
     async fn traffic(&mut self, traffic: &Traffic, audience: Audience) -> io::Result<()> {
         let mut publisher = self.publisher(audience, traffic.each).await?;
+        let subscriber = self.subscriber().await?;
         self.bursts(&mut publisher, traffic.warm_up, traffic.window).await?;
         self.crew.phase().await?;
+        bare_latency(subscriber.as_ref()).await?;
         let published_before = self.published;
         let start = self.begin()?;
         match traffic.rate {
@@ -130,6 +136,8 @@ impl<'a> Run<'a> {
         let phase = self.crew.phase().await?;
         let latency = if audience == Audience::Room { phase.room } else { phase.users };
         self.outcome.latency_us.insert("delivery", latency);
+        let bare = bare_latency(subscriber.as_ref()).await?;
+        self.outcome.latency_us.extend(bare.map(|latency| ("bare_subscriber", latency)));
         let asked = [("window", f64::from(traffic.window)), ("bursts", f64::from(traffic.bursts))];
         self.outcome.asked.extend(asked);
         self.outcome.asked.extend(traffic.rate.map(|rate| ("rate", rate)));
@@ -145,6 +153,7 @@ impl<'a> Run<'a> {
             *published = numbers.end;
             self.expect().await?;
             publisher.publish(numbers, clock::mono_ns()).await?;
+            publisher.flush().await?;
             self.crew.reached().await?;
             publisher.settle().await;
         }
@@ -295,10 +304,22 @@ impl<'a> Run<'a> {
             payload_bytes: self.options.payload,
             each,
         };
-        if self.options.floor.is_empty() {
-            return Publisher::gateway(self.options.grpc, topic).await;
+        match self.options.redis {
+            Some(redis) => Publisher::redis(redis, &self.options.channel, topic).await,
+            None if self.options.floor.is_empty() => Publisher::gateway(self.options.grpc, topic).await,
+            None => Publisher::floor(&self.options.floor, topic).await,
         }
-        Publisher::floor(&self.options.floor, topic).await
+    }
+
+    /// Reads along where messages go through Redis.
+    async fn subscriber(&self) -> io::Result<Option<Subscriber>> {
+        match self.options.redis {
+            Some(redis) => {
+                let pattern = self.options.channel.replace("{user}", "*");
+                Ok(Some(Subscriber::start(redis, &pattern).await?))
+            }
+            None => Ok(None),
+        }
     }
 
     /// How many were published to that audience.
@@ -341,6 +362,14 @@ impl<'a> Run<'a> {
     }
 }
 
+/// What the bare subscriber saw since the last time, if there is one.
+async fn bare_latency(subscriber: Option<&Subscriber>) -> io::Result<Option<Summary>> {
+    match subscriber {
+        Some(subscriber) => Ok(Some(subscriber.take().await?)),
+        None => Ok(None),
+    }
+}
+
 /// Messages at their times, whatever became of the others; returns when all were answered.
 async fn publish_at(
     rate: f64,
@@ -352,9 +381,13 @@ async fn publish_at(
         return Err(io::Error::other("a rate above 0, and fewer than 1e9 messages"));
     }
     let mut times = publish::pace(rate, seconds)?;
-    while let Some(intended_ns) = times.recv().await {
-        publisher.publish(*published..*published + 1, intended_ns).await?;
-        *published += 1;
+    let mut due = Vec::new();
+    while times.recv_many(&mut due, DUE_TOGETHER_MAX).await > 0 {
+        for intended_ns in due.drain(..) {
+            publisher.publish(*published..*published + 1, intended_ns).await?;
+            *published += 1;
+        }
+        publisher.flush().await?;
     }
     publisher.settle().await;
     Ok(())
@@ -383,6 +416,9 @@ fn plan(options: &Options, scenario: &Scenario) -> io::Result<Plan> {
     let unicast = matches!(scenario, Scenario::Unicast(_) | Scenario::Hold(_));
     if unicast && !options.connections.is_multiple_of(users) {
         return Err(io::Error::other("messages to users need as many connections of each user"));
+    }
+    if options.redis.is_some() && !matches!(scenario, Scenario::Unicast(_)) {
+        return Err(io::Error::other("through Redis go messages to users: unicast"));
     }
     let secret = options.secret.clone().or_else(|| std::env::var("JWT_SECRET").ok());
     if unicast && !floor && secret.is_none() {
