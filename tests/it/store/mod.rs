@@ -1,6 +1,7 @@
 //! Streams in Redis: the contract of every store, outages (catalogue F6, H1, H2, H4), the lease.
 
 mod contract;
+mod embedded;
 mod lease;
 mod outages;
 mod subject;
@@ -9,6 +10,12 @@ mod together;
 /// A test of each fact, for each store.
 macro_rules! contract {
     ($($fact:ident)*) => {
+        mod in_memory {
+            $(#[test]
+            fn $fact() {
+                super::contract::$fact(&mut super::embedded::Embedded::new());
+            })*
+        }
         mod on_redis {
             $(#[test]
             fn $fact() {
