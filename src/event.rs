@@ -140,7 +140,7 @@ pub struct ReplayPage {
 pub struct ReplayEnd {
     /// `false`: what stood after `from` cannot be had any more; live goes on from `to`.
     pub recovered: bool,
-    /// What the client named, or what was acknowledged.
+    /// The offset that the page was asked after.
     pub from: u64,
     /// Where the client is after this page.
     pub to: u64,
@@ -190,39 +190,6 @@ pub struct RoomEntry {
     pub members: u32,
     /// Head of the room's stream, where it is kept: what follows it is delivered to the newcomer, nothing before.
     pub position: Option<Position>,
-}
-
-/// What a client that was here before wants to have again.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Resume {
-    /// What follows these positions.
-    Streams(Vec<Position>),
-    /// What no connection of its user acknowledged.
-    Unacknowledged,
-}
-
-/// Some stored events for one connection, oldest first.
-#[derive(Clone, Debug, PartialEq)]
-pub struct ReplayPage {
-    /// Which stream.
-    pub stream: Arc<str>,
-    /// The running history.
-    pub epoch: Arc<str>,
-    /// At most [`crate::limits::PAGE_EVENTS_MAX`]; each follows the one before, the first the offset that was asked.
-    pub events: Vec<Arc<Event>>,
-    /// `None`: more follows, when the connection asks for it.
-    pub end: Option<ReplayEnd>,
-}
-
-/// The last page of a stream.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ReplayEnd {
-    /// Nothing is missing.
-    pub recovered: bool,
-    /// The offset that the page was asked after.
-    pub from: u64,
-    /// The offset that the connection has now; what follows comes live.
-    pub to: u64,
 }
 
 /// Why a connection does not come into a room.

@@ -190,8 +190,6 @@ pub const READS_WAITING_MAX: usize = 1 << 17;
 pub const HEADS_MAX: usize = 1_024;
 /// Streams with an acknowledgement under way; one of another stream is dropped then, and made up for by the next.
 pub const ACKNOWLEDGEMENTS_MAX: usize = 16_384;
-/// Stored events of one read, and of one page that a connection gets.
-pub const PAGE_EVENTS_MAX: usize = 64;
 /// Stored events of one stream that came before their turn and are kept; the rest is read again.
 pub const PARKED_EVENTS_MAX: usize = 64;
 /// How long a connection's entry waits for a stream's head, before it goes on without a position.

@@ -4,7 +4,11 @@
 //! is a plain load and store; readers see values that may be a moment old. Never holds labels that a client
 //! or backend could multiply: types outside [`KINDS`] are counted as `other`.
 
+mod redis;
+
 use std::sync::atomic::{AtomicU64, Ordering};
+
+pub use redis::{REDIS_MALFORMED, REDIS_PATTERNS, RedisCells, StoreCells};
 
 use crate::event::Class;
 
@@ -341,62 +345,6 @@ pub struct TlsReloads {
     pub certificate_failed: Cell,
     /// The ticket keys were unusable; the old ones stayed.
     pub ticket_keys_failed: Cell,
-}
-
-/// Patterns of channels of other services, as [`RedisCells::heard`] counts them.
-pub const REDIS_PATTERNS: [&str; 8] =
-    ["user_noti:*", "booking:*", "payment:*", "ticket:*", "user:*", "event:*", "room:*", "system:*"];
-
-/// Why messages of other services are refused, as [`RedisCells::malformed`] counts them.
-pub const REDIS_MALFORMED: [&str; 7] =
-    ["channel", "too_large", "json", "not_an_object", "type", "user", "room"];
-
-/// The bus. Zeros where there is none.
-#[derive(Debug, Default)]
-pub struct RedisCells {
-    /// 1 while Redis can be reached (gauge).
-    pub up: Cell,
-    /// Times that it could be reached again, the first included.
-    pub sessions: Cell,
-    /// Tries to reach it that failed.
-    pub connect_failures: Cell,
-    /// Addresses whose channel is subscribed (gauge).
-    pub subscriptions: Cell,
-    /// Events shared with other instances.
-    pub published: Cell,
-    /// Events not shared, since the command failed or was not answered.
-    pub failed: Cell,
-    /// Events not shared, for want of room or of a Redis.
-    pub refused: Cell,
-    /// Messages on channels of our own.
-    pub shared_heard: Cell,
-    /// Messages of other services, by [`REDIS_PATTERNS`].
-    pub heard: [Cell; REDIS_PATTERNS.len()],
-    /// Those of them that were refused, by [`REDIS_MALFORMED`].
-    pub malformed: [Cell; REDIS_MALFORMED.len()],
-    /// Those of them that were lost for want of room.
-    pub dropped: Cell,
-    /// Connections given up since control was too slow to hear what instances share.
-    pub overflows: Cell,
-}
-
-/// What became of questions to the store in Redis, beside its answers.
-#[derive(Debug, Default)]
-pub struct StoreCells {
-    /// 1 while this instance stores what every instance hears (gauge).
-    pub ingests: Cell,
-    /// There was no room for them.
-    pub full: Cell,
-    /// Redis did not answer in time.
-    pub timed_out: Cell,
-    /// The connection broke.
-    pub broken: Cell,
-    /// Redis answered with an error.
-    pub refused: Cell,
-    /// There was no connection, or one that says nothing.
-    pub down: Cell,
-    /// Events that were stored and not published.
-    pub unpublished: Cell,
 }
 
 /// What the control core counts. Written by the control thread alone.

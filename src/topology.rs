@@ -188,14 +188,12 @@ fn start_threads(
     let verifier = keys.verifier();
     let (certificate, tls) = load_certificate(&settings)?;
 
-    let shard_count = settings.cores.shards.len();
     let status = Arc::new(status(&settings, logs));
     let seed = seed();
     let (gateway, calls) = Gateway::channel();
     let unknown_key = Arc::new(Notify::new());
 
-    let mut links = Vec::with_capacity(shard_count);
-    let mut parts = Vec::with_capacity(shard_count);
+    let (mut links, mut parts) = (Vec::new(), Vec::new());
     for (index, (cells, bell)) in status.cells.iter().zip(bells).enumerate() {
         let (to_shard, mailbox) = Mailbox::bounded(limits::TO_SHARD_MESSAGES_MAX);
         let (to_control, from_shard) = Mailbox::bounded(limits::TO_CONTROL_MESSAGES_MAX);
@@ -303,7 +301,9 @@ fn status(settings: &Settings, logs: Option<Dropped>) -> Status {
         Some(redis) if redis.ready_required => RedisRole::Required,
         Some(_) => RedisRole::Optional,
     };
-    Status::new(settings.cores.shards.len(), Now::read()).with_logs(logs).with_redis(redis, settings.streams.store)
+    Status::new(settings.cores.shards.len(), Now::read())
+        .with_logs(logs)
+        .with_redis(redis, settings.streams.store)
 }
 
 /// The certificate of client listeners and its first form, where there is one.

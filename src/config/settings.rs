@@ -348,20 +348,7 @@ impl Default for Settings {
             tls: None,
             ticket_keys: None,
             cores: Cores { shards: vec![0], control: 0, private_descriptors: false },
-            auth: Auth {
-                keys: Vec::new(),
-                refresh_secret: None,
-                algorithms: Vec::new(),
-                audience: None,
-                issuer: None,
-                leeway: Duration::from_secs(5),
-                lifetime_max: None,
-                allow_anonymous: true,
-                first_message: false,
-                allowed_origins: Vec::new(),
-                refresh_threshold: Duration::from_secs(300),
-                expiry_grace: Duration::from_secs(25),
-            },
+            auth: Auth::default(),
             client: Client {
                 dialect: Dialect::Ticketing,
                 rooms_protected: Vec::new(),
@@ -405,6 +392,25 @@ impl Default for Settings {
                 take_over: false,
             },
             log: Log { level: "info".into(), format: LogFormat::Json },
+        }
+    }
+}
+
+impl Default for Auth {
+    fn default() -> Self {
+        Self {
+            keys: Vec::new(),
+            refresh_secret: None,
+            algorithms: Vec::new(),
+            audience: None,
+            issuer: None,
+            leeway: Duration::from_secs(5),
+            lifetime_max: None,
+            allow_anonymous: true,
+            first_message: false,
+            allowed_origins: Vec::new(),
+            refresh_threshold: Duration::from_secs(300),
+            expiry_grace: Duration::from_secs(25),
         }
     }
 }

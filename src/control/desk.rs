@@ -3,6 +3,8 @@
 //! Owns the router and the links. No `async`: everything here happens at once. Invariant: between two calls into
 //! the router all its outputs were applied, so that a view of the mailboxes is never out of date.
 
+mod gauges;
+
 use std::{
     collections::{HashMap, VecDeque},
     sync::Arc,
@@ -25,8 +27,7 @@ use crate::{
     ids::{ConnId, ShardId},
     limits::OVERLOAD_RETRY,
     mesh::{ToControl, ToShard},
-    metrics::{Cell, ShardCells},
-    net::listener,
+    metrics::ShardCells,
     route::{Input, Output, Route, ShardView, Ticket, Token, classify},
     status::Status,
     store::Answered,
@@ -451,77 +452,7 @@ impl Desk {
             }
         }
     }
-
-    /// Writes gauges down, and once a second lets go of what is too old.
-    pub(super) fn tick(&mut self, now: Now) {
-        if now.mono_ns >= self.second_ends_ns {
-            self.second(now);
-        }
-        self.announce(now);
-        self.route_viewed(now, |shards| Input::Clock { shards });
-        let cells = &self.status.control;
-        let directory = self.route.directory();
-        cells.users.set(directory.user_count() as u64);
-        cells.rooms.set(directory.room_count() as u64);
-        cells.memberships.set(directory.membership_count());
-        self.measure();
-    }
-
-    fn second(&mut self, now: Now) {
-        let length_ns = now.mono_ns.saturating_sub(self.second_ends_ns) + SECOND_NS;
-        let sum = |table: &[Cell]| table.iter().map(Cell::get).sum::<u64>();
-        let messages: u64 =
-            self.status.cells.iter().map(|cells| sum(&cells.sent.0) + sum(&cells.received.0)).sum();
-        if self.second_ends_ns > 0 {
-            let rate =
-                u128::from(messages - self.messages_before) * u128::from(SECOND_NS) / u128::from(length_ns);
-            self.status.control.messages_per_second.set(rate as u64);
-        }
-        if let Some(lost) = listener::lost() {
-            self.status.control.accept_queue_overflows.set(lost.overflows);
-            self.status.control.accept_queue_drops.set(lost.drops);
-        }
-        self.messages_before = messages;
-        self.second_ends_ns = now.mono_ns + SECOND_NS;
-        self.backend.expire(now);
-        self.route_viewed(now, |shards| Input::Tick { shards });
-    }
-
-    fn measure(&self) {
-        let cells = &self.status.control;
-        let (counts, sequencer) = (self.route.counts(), self.route.sequencer());
-        for (cell, count) in cells.accepted.iter().zip(counts.accepted) {
-            cell.set(count);
-        }
-        cells.repeated.set(counts.repeated);
-        cells.stale.set(counts.stale);
-        cells.overloaded.set(counts.overloaded);
-        cells.key_reused.set(counts.key_reused);
-        cells.admitted.set(counts.admitted);
-        cells.denied.set(counts.denied);
-        cells.joined.set(counts.joined);
-        cells.rooms_full.set(counts.rooms_full);
-        cells.appends.set(counts.appended);
-        cells.appends_failed.set(counts.appends_failed);
-        cells.stream_reads.set(counts.reads);
-        cells.stream_reads_refused.set(counts.reads_refused);
-        cells.replayed.set(counts.replayed);
-        cells.gaps.set(counts.gaps);
-        cells.gap_events.set(counts.filled);
-        cells.resyncs.set(counts.resyncs);
-        cells.heard.set(counts.heard);
-        cells.heard_lost.set(counts.lost);
-        cells.store_asked.set(self.route.asked().0 as u64);
-        self.backend.measure(cells);
-        cells.idempotency_keys.set((sequencer.key_count() + self.backend.key_count()) as u64);
-        cells.versions.set(sequencer.version_count() as u64);
-        for (link, cells) in self.links.iter().zip(&cells.mailboxes) {
-            link.measure(cells);
-        }
-    }
 }
-
-const SECOND_NS: u64 = 1_000_000_000;
 
 /// Gives an answer to whoever asked, unless the call was given up meanwhile.
 fn give<T>(reply: oneshot::Sender<T>, answer: T) {

@@ -66,7 +66,8 @@ pub enum ToShard {
     },
     /// Stored events that a connection asked for, [`ToControl::Resume`] or [`ToControl::ReplayMore`].
     ///
-    /// If the mailbox is full: as `Admitted`. Should even the list of what waits for room be full, it is lost and counted.
+    /// If the mailbox is full: as `JoinDecided`. Should it be lost: the hub gives up after
+    /// [`crate::limits::REPLAY_TIME_MAX`], and the client is told.
     Replay {
         /// The connection that asked.
         conn: ConnId,
@@ -89,21 +90,6 @@ pub enum ToShard {
         room: Arc<str>,
         /// Members on the other shards.
         others: u32,
-    },
-    /// The answer to [`ToControl::Resume`], for each stream, and to [`ToControl::ReplayMore`].
-    ///
-    /// If the mailbox is full: as `JoinDecided`. Should it be lost: the hub gives up after
-    /// [`crate::limits::REPLAY_TIME_MAX`], and the client is told.
-    Replay {
-        /// The connection that asked.
-        conn: ConnId,
-        /// What follows the place that it named.
-        page: Box<ReplayPage>,
-    },
-    /// Who has this stream has missed something that cannot be had again. If the mailbox is full: as `Admitted`.
-    Resync {
-        /// Where the stream stands now: what is delivered from here on follows it.
-        position: Position,
     },
     /// Use this certificate for handshakes from now on. If the mailbox is full: as `Admitted`.
     Certificate(Arc<rustls::ServerConfig>),

@@ -11,7 +11,7 @@ use std::{
 use super::{Output, Ticket, Token, entries::Entry};
 use crate::{
     ids::ConnId,
-    limits::{APPENDS_BYTES_MAX, APPENDS_MAX, PAGE_EVENTS_MAX, READS_MAX, READS_WAITING_MAX},
+    limits::{APPENDS_BYTES_MAX, APPENDS_MAX, READS_MAX, READS_WAITING_MAX, REPLAY_PAGE_EVENTS_MAX},
     stream::store::Ask,
 };
 
@@ -148,7 +148,7 @@ impl Questions {
             let ask = if matches!(read.reader, Reader::Unacknowledged(_)) {
                 Ask::Head { stream, known: None }
             } else {
-                Ask::Read { stream, epoch: epoch.clone(), after: *after, count_max: PAGE_EVENTS_MAX }
+                Ask::Read { stream, epoch: epoch.clone(), after: *after, count_max: REPLAY_PAGE_EVENTS_MAX }
             };
             self.ask(Question::Read(read), ask, out);
         }

@@ -13,7 +13,7 @@ use super::{
 use crate::{
     event::{Event, Position, ReplayEnd, ReplayPage, Resume},
     ids::ConnId,
-    limits::{ACKNOWLEDGEMENTS_MAX, PAGE_EVENTS_MAX, READS_WAITING_MAX},
+    limits::{ACKNOWLEDGEMENTS_MAX, READS_WAITING_MAX, REPLAY_PAGE_EVENTS_MAX},
     stream::store::{Answer, Ask, Head, Mark, Page},
 };
 
@@ -105,7 +105,7 @@ impl Route {
         self.counts.replayed += events.len() as u64;
         let is_last = to >= head.offset;
         let end = is_last.then_some(ReplayEnd { recovered: true, from: read.after, to });
-        debug_assert!(events.len() <= PAGE_EVENTS_MAX);
+        debug_assert!(events.len() <= REPLAY_PAGE_EVENTS_MAX);
         give(turn, conn, read, (head, events, end));
     }
 

@@ -14,6 +14,7 @@ use crate::{
     stream::{
         expiring::Expiring,
         idempotency::{Earlier, Idempotency},
+        names,
         store::{Append, Memory},
     },
     wire::room::glob_matches,

@@ -1,6 +1,6 @@
 -- Clients have everything up to an offset. What is acknowledged stays so, and never passes the newest entry.
 --
--- ARGV[3], ARGV[4]   epoch and offset that they have
+-- ARGV[3], ARGV[4]   epoch and offset that they have; without an epoch, the present one is meant
 -- ARGV[5] .. ARGV[8] bounds of the log, as for an append
 --
 -- Answers the acknowledged offset as it is now. A stream of another epoch stays as it is.
@@ -10,7 +10,7 @@ if not stream then
   return '0'
 end
 local offset = math.min(tonumber(ARGV[4]), stream.offset)
-if ARGV[3] == stream.epoch and offset > stream.acknowledged then
+if (ARGV[3] == '' or ARGV[3] == stream.epoch) and offset > stream.acknowledged then
   stream.acknowledged = offset
   -- First, since it is the one that Redis may refuse.
   redis.call('HSET', meta, 'acknowledged', text(offset))

@@ -312,7 +312,6 @@ mod tests {
     /// Catalogue H4: neither bytes cut off, nor changed, nor made up bring more than an error.
     #[test]
     fn no_bytes_are_too_much() {
-        let stream: Arc<str> = "user:alice".into();
         let mut dice = 0x9e37_79b9_7f4a_7c15_u64;
         let mut roll = || {
             dice ^= dice << 13;

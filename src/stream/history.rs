@@ -200,7 +200,11 @@ impl History {
     }
 
     fn acknowledge(&mut self, stream: &str, epoch: &str, offset: u64) {
-        let Some(head) = self.streams.peek_mut(stream).filter(|head| epoch.is_empty() || *head.epoch == *epoch) else { return };
+        let Some(head) =
+            self.streams.peek_mut(stream).filter(|head| epoch.is_empty() || *head.epoch == *epoch)
+        else {
+            return;
+        };
         head.acknowledged = head.acknowledged.max(offset.min(head.last));
         // The ledger kept these alone.
         let over = head.acknowledged.min(head.aged);

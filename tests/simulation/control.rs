@@ -176,8 +176,6 @@ impl Control {
                 Input::Acknowledge { position: Position { stream, epoch, offset } }
             }
             ToControl::UnknownKey | ToControl::Publish { .. } => return,
-            // No client of this simulation resumes.
-            ToControl::Resume { .. } | ToControl::ReplayMore { .. } | ToControl::Acknowledge { .. } => return,
         };
         self.route.handle(now, input, &mut self.outputs);
         self.settle(now, lagging);

@@ -12,7 +12,7 @@ use std::{
 use usher::{
     clock::Now,
     config::Settings,
-    event::{Address, Class, Event, Position, Resume, Target},
+    event::{Address, Class, Event, Form, Position, Resume, Target},
     ids::{ConnId, ShardId},
     route::{Input, Instances, Output, Route, ShardView, Ticket},
     stream::{
@@ -173,6 +173,7 @@ impl Cluster {
             target: Target::User((*self.rng.pick(&USERS)).into()),
             kind: "booking:updated".into(),
             payload: self.token.to_string().into(),
+            form: Form::Payload,
             class,
             version: None,
             position: None,

@@ -67,7 +67,12 @@ fn who_comes_after_everybody_was_sent_away_is_let_in_and_follows() {
     assert_eq!(scene.take(), []);
     scene.admit(waiting);
     let late = id(70);
-    scene.handle(Input::Open { conn: late, dialect: Dialect::Ticketing, identity: None });
+    scene.handle(Input::Open {
+        conn: late,
+        dialect: Dialect::Ticketing,
+        identity: None,
+        resume_waits: false,
+    });
     for conn in [waiting, late] {
         let frames = scene.read(conn);
         assert!(frames[0].contains("system:connected"), "{frames:?}");

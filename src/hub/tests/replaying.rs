@@ -86,7 +86,7 @@ impl World {
         let conn = self.conn;
         self.scene.handle(Input::Open { conn, dialect: Dialect::Ticketing, identity, resume_waits: true });
         let position = self.position(ANN, self.logs[ANN].delivered);
-        self.scene.handle(Input::Admitted { conn, position });
+        self.scene.handle(Input::Admitted { conn, position: Some(position) });
         self.scene.take();
         self.deliver_some(ANN);
         self.resume(&STREAMS);

@@ -179,12 +179,17 @@ fn control_that_does_not_answer_is_given_up() {
 #[test]
 fn a_resync_reaches_all_who_have_the_stream() {
     let mut scene = Scene::kept();
-    let (plain, replaying, held) = (scene.user(0, "ann"), scene.waiting(1, "ann"), scene.waiting(2, "ann"));
+    let (plain, replaying) = (scene.user(0, "ann"), scene.waiting(1, "ann"));
+    let (asking, held) = (scene.waiting(2, "ann"), scene.waiting(6, "ann"));
     let (raw, other) = (scene.raw(3), scene.user(4, "bob"));
     let pending = scene.pending(5, identity("ann", &[]));
-    scene.resume(replaying, &[(ANN, 4)]);
-    scene.asks();
-    for conn in [replaying, held] {
+    for conn in [replaying, asking] {
+        scene.resume(conn, &[(ANN, 4)]);
+        scene.asks();
+    }
+    scene.page(replaying, page(ANN, 5..=5, None));
+    assert_eq!(scene.seen(replaying), ["5"]);
+    for conn in [replaying, asking, held] {
         scene.live(ANN, 8);
         assert_eq!(scene.seen(conn), [""; 0]);
     }
@@ -196,11 +201,14 @@ fn a_resync_reaches_all_who_have_the_stream() {
     let frames = scene.seen(replaying);
     assert!(frames[0].contains(r#""recovered":false,"from":4,"to":2,"epoch":"f""#), "{frames:?}");
     assert_eq!(frames[1..], expected);
-    assert_eq!(scene.seen(held), expected);
+    assert_eq!((scene.seen(asking), scene.seen(held)), (vec![], vec![]), "their first page tells them");
     assert_eq!((scene.seen(raw), scene.seen(other), scene.seen(pending)), (vec![], vec![], vec![]));
     let live = Event { position: Some(Position { epoch: "f".into(), ..place(ANN, 3) }), ..stored(ANN, 3) };
     scene.deliver(&live);
-    assert_eq!((scene.seen(replaying), scene.seen(held)), (vec!["3".into()], vec![]));
+    assert_eq!(
+        (scene.seen(replaying), scene.seen(asking), scene.seen(held)),
+        (vec!["3".into()], vec![], vec![])
+    );
     scene.say(held, PING);
     assert_eq!(scene.seen(held)[0], "3", "what came before the resync is void");
 }

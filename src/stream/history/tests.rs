@@ -4,7 +4,7 @@ use bytes::Bytes;
 
 use super::*;
 use crate::{
-    event::{Class, Target},
+    event::{Class, Form, Target},
     stream::store::Memory,
 };
 
@@ -19,6 +19,7 @@ fn event(payload: &str) -> Event {
         target: Target::User("u".into()),
         kind: "booking:confirmed".into(),
         payload: Bytes::copy_from_slice(payload.as_bytes()),
+        form: Form::Payload,
         class: Class::Critical,
         version: None,
         position: None,

@@ -109,13 +109,13 @@ fn what_is_stored_is_published_with_its_position() {
     };
     assert_eq!(redis.redis.publish(channel, "of somebody else"), 1);
     let bytes = heard(&redis.runtime);
-    assert!(publication(&"user:alice".into(), &bytes).is_err());
+    assert!(publication(&bytes).is_err());
 
     let first = stored(&mut redis, "user:alice", "a");
     let bytes = heard(&redis.runtime);
     let mut expected = event("user:alice", "a");
     expected.position = Some(first.clone());
-    assert_eq!(publication(&first.stream, &bytes), Ok(Publication::Stored(expected)));
+    assert_eq!(publication(&bytes), Ok(Publication::Stored(expected)));
     assert!(bytes.starts_with(format!("S {} 1 ", first.epoch).as_bytes()));
 }
 
