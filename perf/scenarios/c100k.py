@@ -3,6 +3,7 @@
 What the host does not allow makes it smaller, with the reason on stderr.
 """
 
+import re
 import sys
 import time
 
