@@ -6,6 +6,7 @@ use rustix::net::sockopt;
 use serde_json::{Value, json};
 
 use crate::support::{
+    holds_soon,
     http::{Stream, read_answer},
     keys::hand_made,
     server::Server,
@@ -124,6 +125,7 @@ fn connections_that_are_reset_leave_nothing_behind() {
     let server = Server::start();
     server.connect().close();
     let before = descriptors(server.pid());
+    let embryonic_before = embryonic_resets();
     for n in 0..RESETS {
         let stream = Stream::plain(server.ws);
         sockopt::set_socket_linger(stream.socket(), Some(Duration::ZERO)).expect("a socket option");
@@ -133,16 +135,31 @@ fn connections_that_are_reset_leave_nothing_behind() {
         }
     }
     server.connect().close();
-    let settled = (0..1_000).any(|_| {
+    let settled = holds_soon(|| {
         server.get("/health");
         descriptors(server.pid()) <= before + 2
     });
     assert!(settled, "{} descriptors, {before} before", descriptors(server.pid()));
     let gone = || server.metric(r#"usher_handshakes_total{result="gone"}"#);
     let errors = || server.metric(r#"realtime_errors_total{type="accept"}"#);
-    // The last of them may be among the descriptors that make no difference above.
-    let counted = (0..1_000).any(|_| gone() + errors() == f64::from(RESETS));
+    // The last of them may be among the descriptors that make no difference above. On two cores a reset now and then
+    // overtakes the end of its own TCP handshake: that connection never was, and the kernel says so.
+    let never_were = || (embryonic_resets() - embryonic_before) as f64;
+    let counted = holds_soon(|| {
+        let came = gone() + errors();
+        came <= f64::from(RESETS) && came + never_were() >= f64::from(RESETS)
+    });
     assert!(counted, "{} gone, {} lost while they were accepted", gone(), errors());
+}
+
+/// Connections that were reset before the kernel had established them, since the host started (netstat's `EmbryonicRsts`).
+fn embryonic_resets() -> u64 {
+    let text = std::fs::read_to_string("/proc/net/netstat").expect("Linux counts");
+    let mut lines = text.lines().filter_map(|line| line.strip_prefix("TcpExt: "));
+    let (names, numbers) = (lines.next().expect("names"), lines.next().expect("numbers"));
+    let mut pairs = names.split(' ').zip(numbers.split(' '));
+    let found = pairs.find(|(name, _)| *name == "EmbryonicRsts").expect("the kernel counts them");
+    found.1.parse().expect("a number")
 }
 
 /// Descriptors of all threads: shards have tables of their own.

@@ -12,6 +12,7 @@ use usher::generated::realtime::{
 
 use crate::support::{
     grpc::{Backend, to_room, to_user},
+    look_until,
     server::Server,
 };
 
@@ -211,7 +212,7 @@ fn statistics_count_connections_users_and_rooms() {
         [server.connect_as("ann"), server.connect_as("ann"), server.connect_as("bob"), server.connect()];
     clients.iter_mut().take(3).for_each(|client| drop(client.join("event:1")));
     let backend = Backend::of(&server);
-    let settled = (0..1_000).find_map(|_| {
+    let settled = look_until(|| {
         let stats = backend.stats().expect("statistics");
         (stats.rooms.get("event:1") == Some(&3)).then_some(stats)
     });

@@ -11,7 +11,23 @@ pub mod redis;
 pub mod server;
 pub mod ws;
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// How long a test waits for something that must come before it says that it did not.
 pub const PATIENCE: Duration = Duration::from_secs(15);
+
+/// What a look finds, which asks the server each time, within [`PATIENCE`].
+pub fn look_until<T>(mut look: impl FnMut() -> Option<T>) -> Option<T> {
+    let end = Instant::now() + PATIENCE;
+    loop {
+        let found = look();
+        if found.is_some() || Instant::now() > end {
+            return found;
+        }
+    }
+}
+
+/// Whether that which is asked of the server each time holds within [`PATIENCE`].
+pub fn holds_soon(mut look: impl FnMut() -> bool) -> bool {
+    look_until(|| look().then_some(())).is_some()
+}
