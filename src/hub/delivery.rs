@@ -19,7 +19,11 @@ use crate::{
     event::{Event, Position, Target},
     ids::ConnId,
     metrics::ShardCells,
-    wire::{command::RequestId, deflate::Window, ticketing::Notice},
+    wire::{
+        command::RequestId,
+        deflate::{Deflater, Window},
+        ticketing::Notice,
+    },
 };
 
 /// What a flush came to.
@@ -69,33 +73,32 @@ impl Hub {
         send: &mut dyn FnMut(&[io::IoSlice<'_>]) -> io::Result<usize>,
     ) -> Flushed {
         loop {
-            match self.write(now, conn, window, send) {
-                // What a replay had no room for.
-                Flushed::Drained if self.pump(conn) => {}
-                flushed => {
-                    self.pump(conn);
-                    return flushed;
-                }
+            let Some(record) = self.connections.get_mut(conn) else { return Flushed::Drained };
+            let flushed = Self::write(record, &mut self.deflater, &self.cells, now, window, send);
+            // There is room now for what a replay has.
+            let queued = record.replays_mut().is_some() && self.pump(conn);
+            if !queued || !matches!(flushed, Flushed::Drained) {
+                return flushed;
             }
         }
     }
 
     fn write(
-        &mut self,
+        record: &mut Connection,
+        deflater: &mut Option<Deflater>,
+        cells: &ShardCells,
         now: Now,
-        conn: ConnId,
         window: Option<Window>,
         send: &mut dyn FnMut(&[io::IoSlice<'_>]) -> io::Result<usize>,
     ) -> Flushed {
-        let Some(record) = self.connections.get_mut(conn) else { return Flushed::Drained };
         while !record.outbox.is_empty() {
-            if let (Some(window), Some(deflater)) = (window, &mut self.deflater) {
+            if let (Some(window), Some(deflater)) = (window, &mut *deflater) {
                 record.outbox.deflate(window, deflater);
             }
             match record.outbox.gather(window, &mut *send) {
                 Ok(0) => return Flushed::Failed(io::ErrorKind::WriteZero),
                 Ok(written) => {
-                    record.outbox.advance(window, written, |frame| frame.count_sent(&self.cells, now));
+                    record.outbox.advance(window, written, |frame| frame.count_sent(cells, now));
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Flushed::Blocked,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}

@@ -27,10 +27,11 @@ pub fn offers_ticket(input: &[u8]) -> Option<bool> {
 /// Whether the target of a request asks for what was missed: `?resume=wait` (03 §6). Looks at the first line, or at
 /// what has come of it.
 pub fn asks_to_resume(input: &[u8]) -> bool {
-    let line = input.split(|byte| matches!(byte, b'\r' | b'\n')).next().unwrap_or_default();
-    let target = line.split(|byte| *byte == b' ').nth(1).unwrap_or_default();
-    let query = target.splitn(2, |byte| *byte == b'?').nth(1).unwrap_or_default();
-    query.split(|byte| *byte == b'&').any(|pair| pair == b"resume=wait")
+    // As text, which is searched by words instead of bytes: tokens in queries are long.
+    let text = input.utf8_chunks().next().map_or("", |chunk| chunk.valid());
+    let target = text.lines().next().and_then(|line| line.split(' ').nth(1)).unwrap_or_default();
+    let (_, query) = target.split_once('?').unwrap_or_default();
+    query.split('&').any(|pair| pair == "resume=wait")
 }
 
 /// The extensions of a hello (RFC 8446 §4.1.2).

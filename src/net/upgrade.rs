@@ -214,8 +214,12 @@ fn bearer<'a>(head: &Head<'a>) -> Result<Option<(&'a str, TokenSource)>, Answer>
 }
 
 fn resume_waits(head: &Head<'_>) -> bool {
-    let query = head.query.unwrap_or_default();
-    form_urlencoded::parse(query.as_bytes()).any(|(name, value)| name == "resume" && value == "wait")
+    // Every byte of it escaped: what is longer, such as a token, is not looked into.
+    const ESCAPED_BYTES_MAX: usize = 3 * "resume=wait".len();
+    let pairs = head.query.unwrap_or_default().split('&').filter(|pair| pair.len() <= ESCAPED_BYTES_MAX);
+    pairs
+        .flat_map(|pair| form_urlencoded::parse(pair.as_bytes()))
+        .any(|(name, value)| name == "resume" && value == "wait")
 }
 
 fn query_token<'a>(head: &Head<'a>) -> Option<Token<'a>> {
