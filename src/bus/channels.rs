@@ -14,6 +14,7 @@ use crate::{
     identity::is_user_id,
     limits::{EVENT_BYTES_MAX, KIND_BYTES_MAX},
     metrics::REDIS_PATTERNS,
+    stream::names::{self, Name, Part},
     wire,
 };
 
@@ -217,11 +218,13 @@ impl<'a> Body<'a> {
 ///
 /// What stands in braces is the hash tag of a cluster, the same as in the keys of the address's stream.
 pub fn live(prefix: &str, address: Option<&Address>) -> String {
-    match address {
-        Some(Address::User(user)) => format!("{prefix}{{user:{user}}}:live"),
-        Some(Address::Room(room)) => format!("{prefix}{{room:{room}}}:live"),
-        None => format!("{prefix}{{everyone}}:live"),
-    }
+    let target = match address {
+        Some(Address::User(user)) => Target::User(user.clone()),
+        Some(Address::Room(room)) => Target::Room(room.clone()),
+        None => Target::Everyone,
+    };
+    let stream = names::stream_of(&target).unwrap_or_default();
+    Name { prefix, stream: &stream, part: Part::Live }.to_string()
 }
 
 /// Whose channel of our own that is: the reverse of [`live`]. Outer `None`: no such channel.
