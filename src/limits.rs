@@ -164,8 +164,6 @@ pub const STORE_ASKS_MAX: usize = 4_096;
 pub const STORE_BATCH_MAX: usize = 64;
 /// Bytes of payloads after which a batch takes no more.
 pub const STORE_BATCH_BYTES_MAX: usize = 1024 * 1024;
-/// A command to Redis → its answer (06 H1); then its outcome is unknown.
-pub const STORE_TIME_MAX: Duration = Duration::from_millis(250);
 /// How long a lease outlives its last renewal: as long nobody takes in foreign events when an instance dies.
 pub const LEASE_TIME: Duration = Duration::from_secs(3);
 /// Between two renewals of a lease, and between two tries to get it.

@@ -17,7 +17,7 @@ use tokio::{
 };
 
 use crate::{
-    limits::{STORE_ASKS_MAX, STORE_BATCH_BYTES_MAX, STORE_BATCH_MAX, STORE_TIME_MAX},
+    limits::{REDIS_COMMAND_TIME_MAX, STORE_ASKS_MAX, STORE_BATCH_BYTES_MAX, STORE_BATCH_MAX},
     store::{
         Answered, Asked, Counts,
         scripts::{By, Scripts, understand},
@@ -126,7 +126,7 @@ impl<C: ConnectionLike + Clone + Send + Sync + 'static> Lanes<C> {
         };
         let scripts = self.scripts.clone();
         self.flights.spawn(async move {
-            let asked = timeout(STORE_TIME_MAX, ask(&mut connection, &scripts, &batch)).await;
+            let asked = timeout(REDIS_COMMAND_TIME_MAX, ask(&mut connection, &scripts, &batch)).await;
             let outcome = match asked {
                 Ok(Ok(values)) => Ok(values),
                 Ok(Err(error)) if !error.is_timeout() => Err(Lost::Broken(error)),

@@ -18,7 +18,7 @@ use tokio::{
 
 use crate::{
     clock::mono_ns,
-    limits::{LEASE_MARGIN, LEASE_RENEWAL, LEASE_TIME, STORE_TIME_MAX},
+    limits::{LEASE_MARGIN, LEASE_RENEWAL, LEASE_TIME, REDIS_COMMAND_TIME_MAX},
 };
 
 /// What a lease is made of.
@@ -92,7 +92,7 @@ impl<C: ConnectionLike + Clone + Send + Sync + 'static> Keeper<C> {
         let Some(mut connection) = self.connection.borrow().clone() else { return self.look() };
         let mut invocation = self.claim.key(&*self.key);
         invocation.arg(&*self.holder).arg(LEASE_TIME.as_millis() as u64);
-        let time_max = self.left().map_or(STORE_TIME_MAX, |left| left.min(STORE_TIME_MAX));
+        let time_max = self.left().map_or(REDIS_COMMAND_TIME_MAX, |left| left.min(REDIS_COMMAND_TIME_MAX));
         match timeout(time_max, invocation.invoke_async::<u8>(&mut connection)).await {
             Ok(Ok(1)) => {
                 self.until_ns = asked_ns + (LEASE_TIME - LEASE_MARGIN).as_nanos() as u64;
@@ -142,6 +142,6 @@ impl<C: ConnectionLike + Clone + Send + Sync + 'static> Keeper<C> {
         let mut invocation = self.release.key(&*self.key);
         invocation.arg(&*self.holder);
         // Without an answer it ends by itself.
-        timeout(STORE_TIME_MAX, invocation.invoke_async::<u8>(&mut connection)).await.ok();
+        timeout(REDIS_COMMAND_TIME_MAX, invocation.invoke_async::<u8>(&mut connection)).await.ok();
     }
 }

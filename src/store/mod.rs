@@ -88,7 +88,7 @@ pub struct Answered {
 pub struct Counts {
     /// Questions that there was no room for.
     pub full: Cell,
-    /// Commands without an answer within [`limits::STORE_TIME_MAX`].
+    /// Commands without an answer within [`limits::REDIS_COMMAND_TIME_MAX`].
     pub timed_out: Cell,
     /// Commands whose connection broke.
     pub broken: Cell,

@@ -2,7 +2,7 @@
 
 use redis::AsyncConnectionConfig;
 use usher::{
-    limits::STORE_TIME_MAX,
+    limits::REDIS_COMMAND_TIME_MAX,
     store::Counts,
     stream::store::{Answer, Ask, Failure},
 };
@@ -63,7 +63,7 @@ fn a_redis_that_says_nothing_costs_one_time_out() {
 #[test]
 fn a_time_out_of_the_connection_is_a_time_out() {
     let mut redis = OnRedis::new();
-    let config = AsyncConnectionConfig::new().set_response_timeout(Some(STORE_TIME_MAX / 10));
+    let config = AsyncConnectionConfig::new().set_response_timeout(Some(REDIS_COMMAND_TIME_MAX / 10));
     let connection = connect_with(&redis.runtime, &redis.redis, &config);
     redis.instance.connection.send_replace(Some(connection));
     redis.redis.freeze();
