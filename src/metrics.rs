@@ -386,8 +386,6 @@ pub struct ControlCells {
     pub stream_reads: Cell,
     /// Reads for clients refused since too many waited.
     pub stream_reads_refused: Cell,
-    /// Stored events that clients got again.
-    pub replayed: Cell,
     /// Reads of what other instances had published and this one had missed.
     pub gaps: Cell,
     /// Events that they brought.

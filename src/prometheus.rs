@@ -327,12 +327,6 @@ fn streams(text: &mut Text, control: &ControlCells) {
     text.one("usher_store_ingests", Gauge, help, store.ingests.get());
     let help = "Questions that the stream store has not answered.";
     text.one("usher_stream_questions", Gauge, help, control.store_asked.get());
-    text.one(
-        "usher_replayed_events_total",
-        Counter,
-        "Events that clients got again.",
-        control.replayed.get(),
-    );
     let help = "Reads of what other instances had published and this one had missed.";
     text.one("usher_stream_gaps_total", Counter, help, control.gaps.get());
     text.one("usher_stream_gap_events_total", Counter, "Events that they brought.", control.gap_events.get());

@@ -33,6 +33,25 @@ fn every_promised_name_is_there() {
 }
 
 #[test]
+fn every_name_is_there_once_and_told_of_in_the_readme() {
+    let text = render(&status(), &[]);
+    let readme = include_str!("../../README.md");
+    let families = text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next());
+    let mut names: Vec<&str> = families.collect();
+    let told = |name: &str| {
+        let quoted = format!("`{name}");
+        let mut found = readme.match_indices(&quoted);
+        found.any(|(at, _)| readme[at + quoted.len()..].starts_with(['`', '{']))
+    };
+    let untold: Vec<&str> = names.iter().copied().filter(|name| !told(name)).collect();
+    assert_eq!(untold, [""; 0], "write into README what they count");
+    let count = names.len();
+    names.sort_unstable();
+    names.dedup();
+    assert_eq!(names.len(), count, "a family is told of twice");
+}
+
+#[test]
 fn every_line_is_a_comment_or_a_sample_of_its_family() {
     let text = render(&status(), &[("a\"b".into(), 1)]);
     let mut family = "";

@@ -71,8 +71,6 @@ pub struct Counts {
     pub reads: u64,
     /// Reads for clients refused since too many waited.
     pub reads_refused: u64,
-    /// Stored events that clients got again.
-    pub replayed: u64,
     /// Gaps in what other instances published that were read from the store.
     pub gaps: u64,
     /// Events that such reads brought.

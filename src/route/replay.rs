@@ -102,7 +102,6 @@ impl Route {
         read: &Read,
         (head, events, to): (&Head, Vec<Arc<Event>>, u64),
     ) {
-        self.counts.replayed += events.len() as u64;
         let is_last = to >= head.offset;
         let end = is_last.then_some(ReplayEnd { recovered: true, from: read.after, to });
         debug_assert!(events.len() <= REPLAY_PAGE_EVENTS_MAX);

@@ -61,7 +61,6 @@ impl Desk {
         cells.appends_failed.set(counts.appends_failed);
         cells.stream_reads.set(counts.reads);
         cells.stream_reads_refused.set(counts.reads_refused);
-        cells.replayed.set(counts.replayed);
         cells.gaps.set(counts.gaps);
         cells.gap_events.set(counts.filled);
         cells.resyncs.set(counts.resyncs);
