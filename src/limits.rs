@@ -184,6 +184,12 @@ pub const READS_MAX: usize = 64;
 /// Reads that wait for their turn. Holds one for each connection that a machine can have; beyond it a client is told that
 /// it cannot be given what it missed.
 pub const READS_WAITING_MAX: usize = 1 << 17;
+/// Inquiries of operators about streams under way at once; more are refused. Each may hold a page of the largest events.
+pub const INQUIRIES_MAX: usize = 16;
+/// Entries of one answer to them.
+pub const HISTORY_ENTRIES_MAX: usize = REPLAY_PAGE_EVENTS_MAX;
+/// Bytes of their payloads, which fit a gRPC message with all that is around them.
+pub const HISTORY_BYTES_MAX: usize = 2 * 1024 * 1024;
 /// Streams whose head is asked for at once; the others wait.
 pub const HEADS_MAX: usize = 1_024;
 /// Streams with an acknowledgement under way; one of another stream is dropped then, and made up for by the next.
@@ -228,7 +234,7 @@ pub const INTEREST_BATCHES_MAX: usize = 4;
 pub const INTERESTS_BATCH_MAX: usize = 512;
 /// Bytes of one message that Redis pushes; a larger one ends the connection.
 pub const PUSH_BYTES_MAX: usize = 4 * 1024 * 1024;
-/// A command to Redis → its answer.
+/// A command to Redis, of the bus or of the store → its answer (06 H1); then its outcome is unknown.
 pub const REDIS_COMMAND_TIME_MAX: Duration = Duration::from_millis(250);
 /// Subscriptions → their confirmation.
 pub const REDIS_SUBSCRIBE_TIME_MAX: Duration = Duration::from_secs(5);
@@ -258,6 +264,7 @@ const _: () = assert!(LEASE_RENEWAL.as_millis() * 2 < LEASE_TIME.as_millis() - L
 const _: () = assert!(DELIVERIES_RESERVE < TO_SHARD_MESSAGES_MAX, "what may wait gets its turn");
 const _: () =
     assert!(EVENT_BYTES_MAX < GRPC_MESSAGE_BYTES_MAX, "too big a payload is told from too big a call");
+const _: () = assert!(EVENT_BYTES_MAX < HISTORY_BYTES_MAX && 2 * HISTORY_BYTES_MAX <= GRPC_MESSAGE_BYTES_MAX);
 const _: () = assert!(EVENT_BYTES_MAX < TO_SHARD_BYTES_MAX, "every event fits a mailbox that is empty");
 const _: () = assert!(EVENT_BYTES_MAX < PUSH_BYTES_MAX && EVENT_BYTES_MAX < HEARD_BYTES_MAX);
 const _: () = assert!(HEARD_RESERVE < HEARD_MAX, "other services are heard at all");

@@ -279,7 +279,7 @@ impl ShardCells {
 }
 
 /// Methods of `realtime.RealtimeService`, in the order of the proto file.
-pub const GRPC_METHODS: [&str; 7] = [
+pub const GRPC_METHODS: [&str; 10] = [
     "NotifyBookingResult",
     "NotifyQueuePosition",
     "NotifyPaymentStatus",
@@ -287,6 +287,9 @@ pub const GRPC_METHODS: [&str; 7] = [
     "SendToUser",
     "GetConnectionStats",
     "DisconnectUser",
+    "GetHistory",
+    "GetDeliveryState",
+    "Presence",
 ];
 
 /// gRPC status codes by number.

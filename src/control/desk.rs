@@ -4,6 +4,7 @@
 //! the router all its outputs were applied, so that a view of the mailboxes is never out of date.
 
 mod gauges;
+mod inquiries;
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -28,7 +29,7 @@ use crate::{
     limits::OVERLOAD_RETRY,
     mesh::{ToControl, ToShard},
     metrics::ShardCells,
-    route::{Input, Output, Route, ShardView, Ticket, Token, classify},
+    route::{Input, NoReport, Output, Report, Route, ShardView, Ticket, Token, classify},
     status::Status,
     store::Answered,
     stream::store::Ask,
@@ -71,6 +72,7 @@ pub(super) struct Desk {
 enum ReplyTo {
     Caller(oneshot::Sender<Result<Receipt, Refusal>>),
     Disconnector(oneshot::Sender<Result<u32, Refusal>>),
+    Inquirer(oneshot::Sender<Result<Report, NoReport>>),
     Connection(ConnId, Option<RequestId>),
 }
 
@@ -267,6 +269,8 @@ impl Desk {
             }
             Call::Disconnect { user, reply } => self.disconnect(now, user, reply),
             Call::Stats { rooms_max, reply } => give(reply, self.stats(rooms_max)),
+            Call::Inquire { inquiry, reply } => self.inquire(now, inquiry, reply),
+            Call::Presence { address, reply } => give(reply, self.route.connections(&address)),
             Call::Certificate(config) => {
                 for link in &mut self.links {
                     link.order(ToShard::Certificate(config.clone()));
@@ -373,6 +377,7 @@ impl Desk {
                     self.links[shard.index()].order(ToShard::Disconnect { user });
                 }
                 Output::Disconnected { token, connections } => self.disconnected(token, connections),
+                Output::Inquired { token, result } => self.inquired(token, result),
                 Output::Ask { ticket, ask } => self.asks.push_back((ticket, ask)),
                 Output::Interest { address, on } => self.backend.set_interest(address, on),
                 Output::Share { event } => self.backend.share(&event),
@@ -397,7 +402,7 @@ impl Desk {
             Some(ReplyTo::Connection(conn, request)) => {
                 self.answer_shard(conn.shard(), ToShard::Published { conn, request, outcome: result });
             }
-            Some(ReplyTo::Disconnector(_)) | None => {}
+            Some(ReplyTo::Disconnector(_) | ReplyTo::Inquirer(_)) | None => {}
         }
     }
 

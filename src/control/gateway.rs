@@ -3,21 +3,24 @@
 //! Owns the checks of what callers bring. Never routes: it hands calls to the control loop through one bounded
 //! queue and waits for the answer. Cheap to clone, usable from any thread and any async runtime.
 
+mod inquiries;
+
 use std::sync::Arc;
 
 use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot};
 
+pub use self::inquiries::{HistoryQuery, InquiryError};
 use crate::{
     auth::Verifier,
     clock::Now,
-    event::{Class, Event, Form, Receipt, Refusal, Target},
+    event::{Address, Class, Event, Form, Receipt, Refusal, Target},
     identity::is_user_id,
     limits::{
         CALLS_MAX, EVENT_BYTES_MAX, IDEMPOTENCY_KEY_BYTES_MAX, KIND_BYTES_MAX, LISTED_ROOMS_MAX,
         OVERLOAD_RETRY, USER_ID_BYTES_MAX,
     },
-    route::classify,
+    route::{Connections, Inquiry, NoReport, Report, classify},
     wire,
 };
 
@@ -46,6 +49,20 @@ pub enum Call {
         rooms_max: usize,
         /// Gets the counts.
         reply: oneshot::Sender<Stats>,
+    },
+    /// Look into a stream.
+    Inquire {
+        /// Which, and what of it.
+        inquiry: Inquiry,
+        /// Gets what is known.
+        reply: oneshot::Sender<Result<Report, NoReport>>,
+    },
+    /// Count the connections of a user or room.
+    Presence {
+        /// Whose.
+        address: Address,
+        /// Gets the counts.
+        reply: oneshot::Sender<Connections>,
     },
     /// Use this certificate for handshakes from now on.
     Certificate(Arc<rustls::ServerConfig>),

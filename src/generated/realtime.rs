@@ -191,6 +191,135 @@ pub struct DisconnectUserResponse {
     #[prost(uint32, tag = "1")]
     pub disconnected_connections: u32,
 }
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct GetHistoryRequest {
+    /// Entries that follow this offset, oldest first. Absent: the newest ones, oldest of them first.
+    #[prost(uint64, optional, tag = "3")]
+    pub after_offset: ::core::option::Option<u64>,
+    /// The unbroken history that after_offset belongs to; empty: the running one.
+    #[prost(string, tag = "4")]
+    pub epoch: ::prost::alloc::string::String,
+    /// Entries at most, up to 64; 0: as many as that.
+    #[prost(uint32, tag = "5")]
+    pub limit: u32,
+    /// One of them is required.
+    #[prost(oneof = "get_history_request::Target", tags = "1, 2")]
+    pub target: ::core::option::Option<get_history_request::Target>,
+}
+/// Nested message and enum types in `GetHistoryRequest`.
+pub mod get_history_request {
+    /// One of them is required.
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+    pub enum Target {
+        #[prost(string, tag = "1")]
+        UserId(::prost::alloc::string::String),
+        /// A room that the gateway is configured to keep.
+        #[prost(string, tag = "2")]
+        Room(::prost::alloc::string::String),
+    }
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct GetHistoryResponse {
+    #[prost(string, tag = "1")]
+    pub stream: ::prost::alloc::string::String,
+    /// The running history. All offsets belong to it.
+    #[prost(string, tag = "2")]
+    pub epoch: ::prost::alloc::string::String,
+    /// Of the newest entry; 0: there was none.
+    #[prost(uint64, tag = "3")]
+    pub head_offset: u64,
+    /// Clients said that they have dealt with everything up to it.
+    #[prost(uint64, tag = "4")]
+    pub acknowledged_offset: u64,
+    /// False: what follows after_offset cannot be had (no longer kept, of another epoch, or beyond the head), and there
+    /// are no entries.
+    #[prost(bool, tag = "5")]
+    pub joins: bool,
+    /// Without a hole. Fewer than asked for where their payloads pass 2 MiB: go on after the last of them.
+    #[prost(message, repeated, tag = "6")]
+    pub entries: ::prost::alloc::vec::Vec<HistoryEntry>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct HistoryEntry {
+    #[prost(uint64, tag = "1")]
+    pub offset: u64,
+    #[prost(string, tag = "2")]
+    pub event_type: ::prost::alloc::string::String,
+    /// As it came, byte for byte.
+    #[prost(bytes = "vec", tag = "3")]
+    pub payload_json: ::prost::alloc::vec::Vec<u8>,
+    /// Milliseconds since 1970; 0: not known, as of everything that is read from Redis.
+    #[prost(uint64, tag = "4")]
+    pub accepted_at_ms: u64,
+    /// A client of the user said that it has dealt with it.
+    #[prost(bool, tag = "5")]
+    pub acknowledged: bool,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct GetDeliveryStateRequest {
+    /// Required.
+    #[prost(string, tag = "1")]
+    pub user_id: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct GetDeliveryStateResponse {
+    #[prost(string, tag = "1")]
+    pub stream: ::prost::alloc::string::String,
+    /// The running history. All offsets belong to it.
+    #[prost(string, tag = "2")]
+    pub epoch: ::prost::alloc::string::String,
+    /// Of the newest Critical event for the user; 0: there was none.
+    #[prost(uint64, tag = "3")]
+    pub head_offset: u64,
+    /// Clients of the user said that they have dealt with everything up to it. Clients that never acknowledge leave it at 0.
+    #[prost(uint64, tag = "4")]
+    pub acknowledged_offset: u64,
+    /// head_offset - acknowledged_offset.
+    #[prost(uint64, tag = "5")]
+    pub unacknowledged: u64,
+    /// Absent: everything is acknowledged, or it is no longer kept.
+    #[prost(message, optional, tag = "6")]
+    pub oldest_unacknowledged: ::core::option::Option<HistoryEntry>,
+    /// Connections of the user to the instance that answers.
+    #[prost(uint32, tag = "7")]
+    pub connections: u32,
+    /// Connections of the user to other instances.
+    #[prost(uint32, tag = "8")]
+    pub connections_elsewhere: u32,
+    /// Up to here everything that was stored while they were open was handed to the connections of this instance; whether it
+    /// arrived, only an acknowledgement tells. Absent: it has none, or they were told that they missed something.
+    #[prost(uint64, optional, tag = "9")]
+    pub delivered_offset: ::core::option::Option<u64>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct PresenceRequest {
+    /// One of them is required.
+    #[prost(oneof = "presence_request::Target", tags = "1, 2")]
+    pub target: ::core::option::Option<presence_request::Target>,
+}
+/// Nested message and enum types in `PresenceRequest`.
+pub mod presence_request {
+    /// One of them is required.
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+    pub enum Target {
+        #[prost(string, tag = "1")]
+        UserId(::prost::alloc::string::String),
+        #[prost(string, tag = "2")]
+        Room(::prost::alloc::string::String),
+    }
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct PresenceResponse {
+    /// There is a connection, here or elsewhere.
+    #[prost(bool, tag = "1")]
+    pub online: bool,
+    /// Connections to the instance that answers.
+    #[prost(uint32, tag = "2")]
+    pub connections: u32,
+    /// Connections to other instances.
+    #[prost(uint32, tag = "3")]
+    pub connections_elsewhere: u32,
+}
 /// How an event may be treated between acceptance and the socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]
@@ -492,6 +621,81 @@ pub mod realtime_service_client {
                 .insert(GrpcMethod::new("realtime.RealtimeService", "DisconnectUser"));
             self.inner.unary(req, path, codec).await
         }
+        /// What is stored for a user, or for a room that is kept.
+        pub async fn get_history(
+            &mut self,
+            request: impl tonic::IntoRequest<super::GetHistoryRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::GetHistoryResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/realtime.RealtimeService/GetHistory",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("realtime.RealtimeService", "GetHistory"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// What a user's clients were given and what they acknowledged.
+        pub async fn get_delivery_state(
+            &mut self,
+            request: impl tonic::IntoRequest<super::GetDeliveryStateRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::GetDeliveryStateResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/realtime.RealtimeService/GetDeliveryState",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("realtime.RealtimeService", "GetDeliveryState"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// Whether a user is connected, or anybody is in a room.
+        pub async fn presence(
+            &mut self,
+            request: impl tonic::IntoRequest<super::PresenceRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::PresenceResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/realtime.RealtimeService/Presence",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("realtime.RealtimeService", "Presence"));
+            self.inner.unary(req, path, codec).await
+        }
     }
 }
 /// Generated server implementations.
@@ -546,6 +750,30 @@ pub mod realtime_service_server {
             request: tonic::Request<super::DisconnectUserRequest>,
         ) -> std::result::Result<
             tonic::Response<super::DisconnectUserResponse>,
+            tonic::Status,
+        >;
+        /// What is stored for a user, or for a room that is kept.
+        async fn get_history(
+            &self,
+            request: tonic::Request<super::GetHistoryRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::GetHistoryResponse>,
+            tonic::Status,
+        >;
+        /// What a user's clients were given and what they acknowledged.
+        async fn get_delivery_state(
+            &self,
+            request: tonic::Request<super::GetDeliveryStateRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::GetDeliveryStateResponse>,
+            tonic::Status,
+        >;
+        /// Whether a user is connected, or anybody is in a room.
+        async fn presence(
+            &self,
+            request: tonic::Request<super::PresenceRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::PresenceResponse>,
             tonic::Status,
         >;
     }
@@ -943,6 +1171,142 @@ pub mod realtime_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = DisconnectUserSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/realtime.RealtimeService/GetHistory" => {
+                    #[allow(non_camel_case_types)]
+                    struct GetHistorySvc<T: RealtimeService>(pub Arc<T>);
+                    impl<
+                        T: RealtimeService,
+                    > tonic::server::UnaryService<super::GetHistoryRequest>
+                    for GetHistorySvc<T> {
+                        type Response = super::GetHistoryResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::GetHistoryRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as RealtimeService>::get_history(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = GetHistorySvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/realtime.RealtimeService/GetDeliveryState" => {
+                    #[allow(non_camel_case_types)]
+                    struct GetDeliveryStateSvc<T: RealtimeService>(pub Arc<T>);
+                    impl<
+                        T: RealtimeService,
+                    > tonic::server::UnaryService<super::GetDeliveryStateRequest>
+                    for GetDeliveryStateSvc<T> {
+                        type Response = super::GetDeliveryStateResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::GetDeliveryStateRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as RealtimeService>::get_delivery_state(&inner, request)
+                                    .await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = GetDeliveryStateSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/realtime.RealtimeService/Presence" => {
+                    #[allow(non_camel_case_types)]
+                    struct PresenceSvc<T: RealtimeService>(pub Arc<T>);
+                    impl<
+                        T: RealtimeService,
+                    > tonic::server::UnaryService<super::PresenceRequest>
+                    for PresenceSvc<T> {
+                        type Response = super::PresenceResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::PresenceRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as RealtimeService>::presence(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = PresenceSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

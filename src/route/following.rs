@@ -30,7 +30,7 @@ pub(super) struct Following {
     /// Until when somebody waits for a stream's head, in order.
     pub(super) deadlines: VecDeque<(u64, Arc<str>)>,
     /// Shards that a stream's resync is still to be told.
-    owed: BTreeMap<Arc<str>, BTreeSet<ShardId>>,
+    pub(super) owed: BTreeMap<Arc<str>, BTreeSet<ShardId>>,
     /// Streams whose head waits to be asked for.
     heads_waiting: VecDeque<Arc<str>>,
     heads: usize,

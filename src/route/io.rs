@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::inquiries::{Inquiry, NoReport, Report};
 use crate::{
     event::{Address, Denial, Event, Position, Receipt, Refusal, ReplayPage, Resume, RoomDenial, RoomEntry},
     ids::{ConnId, ShardId},
@@ -107,6 +108,13 @@ pub enum Input<'a> {
         user: Arc<str>,
         /// All shards, by index.
         shards: &'a [ShardView],
+    },
+    /// An operator wants to know about a stream.
+    Inquire {
+        /// Comes back in [`Output::Inquired`].
+        token: Token,
+        /// What.
+        inquiry: Inquiry,
     },
     /// The store answers.
     Answered {
@@ -230,6 +238,13 @@ pub enum Output {
         token: Token,
         /// How many connections the directory counted.
         connections: u32,
+    },
+    /// The outcome of [`Input::Inquire`].
+    Inquired {
+        /// Of that call.
+        token: Token,
+        /// What is known.
+        result: Result<Report, NoReport>,
     },
     /// Ask the stream store; the answer is [`Input::Answered`].
     Ask {

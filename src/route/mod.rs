@@ -11,6 +11,7 @@ mod cursor;
 pub mod directory;
 mod entries;
 mod following;
+mod inquiries;
 pub mod io;
 mod presence;
 mod publishing;
@@ -21,7 +22,10 @@ mod turn;
 
 use std::sync::Arc;
 
-pub use self::io::{Input, Instances, Output, ShardView, Ticket, Token};
+pub use self::{
+    inquiries::{Connections, Inquiry, NoReport, Report, Start},
+    io::{Input, Instances, Output, ShardView, Ticket, Token},
+};
 use crate::{
     clock::Now,
     config::Settings,
@@ -146,6 +150,7 @@ impl Route {
                 self.publish(turn, Publication { token: Some(token), event, idempotency_key });
             }
             Input::Disconnect { token, user, .. } => self.disconnect(turn, token, &user),
+            Input::Inquire { token, inquiry } => self.inquire(turn, token, inquiry),
             Input::Answered { ticket, answer, .. } => {
                 if let Some(question) = self.questions.answered(ticket) {
                     self.answered(turn, question, answer);

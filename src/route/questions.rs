@@ -1,14 +1,14 @@
 //! What the store was asked and has not answered yet.
 //!
 //! Owns the tickets, the lines of reads and what appends under way will need of mailboxes. Invariants: at most one read
-//! of a stream is under way, and [`READS_MAX`] in all; whoever waits for a read is in one line.
+//! of a stream is under way, and [`READS_MAX`] in all, those of inquiries aside; whoever waits for a read is in one line.
 
 use std::{
     collections::{HashMap, VecDeque},
     sync::Arc,
 };
 
-use super::{Output, Ticket, Token, entries::Entry};
+use super::{Output, Ticket, Token, entries::Entry, inquiries::Looking};
 use crate::{
     ids::ConnId,
     limits::{APPENDS_BYTES_MAX, APPENDS_MAX, READS_MAX, READS_WAITING_MAX, REPLAY_PAGE_EVENTS_MAX},
@@ -26,6 +26,8 @@ pub(super) enum Question {
     Head(Arc<str>),
     /// For what was stored.
     Read(Read),
+    /// For an operator.
+    Inquiry(Looking),
     /// For the client's acknowledgement.
     Acknowledge(Arc<str>),
 }
@@ -62,6 +64,8 @@ pub(super) struct Questions {
     open: HashMap<Ticket, Question>,
     /// What appends under way will need of each mailbox.
     appends: Room,
+    /// Inquiries under way.
+    inquiries: usize,
     lines: HashMap<Arc<str>, Line>,
     /// Streams with somebody waiting and no read under way, each once.
     ready: VecDeque<Arc<str>>,
@@ -82,6 +86,7 @@ impl Questions {
             self.appends.count += 1;
             self.appends.bytes += bytes;
         }
+        self.inquiries += usize::from(matches!(question, Question::Inquiry(_)));
         self.last += 1;
         self.open.insert(self.last, question);
         out.push(Output::Ask { ticket: self.last, ask });
@@ -96,6 +101,7 @@ impl Questions {
                 self.appends.bytes -= bytes;
             }
             Question::Read(read) => self.freed(&read.stream),
+            Question::Inquiry(_) => self.inquiries -= 1,
             Question::Entry(_) | Question::Head(_) | Question::Acknowledge(_) => {}
         }
         Some(question)
@@ -109,6 +115,11 @@ impl Questions {
     /// What is kept free in every mailbox for events that are being stored.
     pub(super) fn reserved(&self) -> Room {
         self.appends
+    }
+
+    /// Inquiries without an answer so far.
+    pub(super) fn inquiry_count(&self) -> usize {
+        self.inquiries
     }
 
     /// Questions without an answer so far.
@@ -190,6 +201,9 @@ impl Questions {
         assert_eq!(waiting, self.waiting, "reads that wait");
         let busy = self.lines.values().filter(|line| line.busy).count();
         assert!(busy == self.reads && busy <= READS_MAX, "reads under way");
+        let inquiries =
+            self.open.values().filter(|question| matches!(question, Question::Inquiry(_))).count();
+        assert_eq!(inquiries, self.inquiries, "inquiries under way");
         let idle = self.lines.values().filter(|line| !line.busy).count();
         assert_eq!(idle, self.ready.len(), "streams whose turn may come");
     }

@@ -113,6 +113,8 @@ REFUSED = [
     ("NotifyBookingResult", {"booking_id": "b-3", "success": True}, "user_id"),
     ("NotifyPaymentStatus", {"user_id": USER, "payment_id": "p-3", "status": "lost"}, "status"),
     ("BroadcastEvent", {"room": ROOM}, "event_type"),
+    ("GetHistory", {"limit": 5}, "user_id"),
+    ("GetDeliveryState", {}, "user_id"),
 ]
 
 

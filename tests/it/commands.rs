@@ -111,6 +111,15 @@ fn notify_calls_every_method() {
     notify(&["user", "--user", "ann", "--type", "notification:new"]);
     ann.expect("notification:new");
     assert_eq!(notify(&["stats"])["total_connections"], 1);
+    let history = notify(&["history", "--user", "ann", "--limit", "1"]);
+    assert_eq!(
+        (&history["head_offset"], &history["entries"][0]["event_type"]),
+        (&json!(4), &json!("notification:new"))
+    );
+    let delivery = notify(&["delivery", "--user", "ann"]);
+    assert_eq!((&delivery["delivered_offset"], &delivery["unacknowledged"]), (&json!(4), &json!(4)));
+    assert_eq!(delivery["oldest_unacknowledged"]["payload"]["booking_id"], "b-1", "{delivery}");
+    assert_eq!(notify(&["presence", "--room", "event:1"])["online"], true);
     notify(&["disconnect", "--user", "ann"]);
     assert_eq!(ann.expect_close().0, 4401);
 }

@@ -36,6 +36,8 @@ mod grpc_bodies;
 mod handshake;
 /// What the host should be set to, and what sets it.
 mod host;
+/// What operators ask: history, delivery, presence.
+mod inquiries;
 /// JSON texts, right and wrong.
 mod json;
 /// Start, reload, graceful stop and exit codes.

@@ -263,7 +263,7 @@ impl Control {
                     answer = Some(result);
                 }
                 Output::Disconnect { shard, user } => self.order(shard, ToShard::Disconnect { user }),
-                Output::Disconnected { .. } => {}
+                Output::Disconnected { .. } | Output::Inquired { .. } => {}
                 Output::Ask { ticket, ask } => self.asks.push_back((ticket, ask)),
                 Output::Replay { conn, page } => self.order(conn.shard(), ToShard::Replay { conn, page }),
                 Output::Interest { .. } | Output::Share { .. } | Output::Resync { .. } => {

@@ -2,7 +2,7 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
+use clap::{Arg, ArgAction, ArgGroup, ArgMatches, Command, value_parser};
 
 use super::NotifyError;
 use crate::{
@@ -10,8 +10,9 @@ use crate::{
     config::duration::{self, Plain},
     generated::realtime::{
         BroadcastEventRequest, DeliveryClass, DisconnectUserRequest, GetConnectionStatsRequest,
-        NotifyBookingResultRequest, NotifyPaymentStatusRequest, NotifyQueuePositionRequest,
-        SendToUserRequest, broadcast_event_request, send_to_user_request,
+        GetDeliveryStateRequest, GetHistoryRequest, NotifyBookingResultRequest, NotifyPaymentStatusRequest,
+        NotifyQueuePositionRequest, PresenceRequest, SendToUserRequest, broadcast_event_request,
+        get_history_request, presence_request, send_to_user_request,
     },
 };
 
@@ -32,6 +33,12 @@ pub(super) enum Call {
     Stats(GetConnectionStatsRequest),
     /// `DisconnectUser`.
     Disconnect(DisconnectUserRequest),
+    /// `GetHistory`.
+    History(GetHistoryRequest),
+    /// `GetDeliveryState`.
+    Delivery(GetDeliveryStateRequest),
+    /// `Presence`.
+    Presence(PresenceRequest),
 }
 
 /// `usher notify` and its commands, one for each method.
@@ -62,6 +69,24 @@ pub(in crate::cli) fn command() -> Command {
                 .arg(user())
                 .arg(text("reason", "TEXT").help("For the gateway's log")),
         )
+        .subcommand(
+            someone(
+                Command::new("history").about("Show what is stored for a user or a room, the newest last"),
+            )
+            .arg(number("after").help("What follows this offset, instead of the newest"))
+            .arg(text("epoch", "EPOCH").requires("after").help("The history that --after belongs to"))
+            .arg(
+                text("limit", "N")
+                    .value_parser(value_parser!(u32))
+                    .help("So many entries at most [default: 64]"),
+            ),
+        )
+        .subcommand(
+            Command::new("delivery").about("Show what a user was sent and has acknowledged").arg(user()),
+        )
+        .subcommand(someone(
+            Command::new("presence").about("Show whether a user, or anybody in a room, is connected"),
+        ))
 }
 
 fn booking() -> Command {
@@ -133,6 +158,12 @@ fn room() -> Arg {
     text("room", "ROOM").required(true).help("The room, event:123")
 }
 
+/// `--user` or `--room`.
+fn someone(command: Command) -> Command {
+    let args = [user().required(false), room().required(false)];
+    command.args(args).group(ArgGroup::new("target").args(["user", "room"]).required(true))
+}
+
 fn money() -> [Arg; 2] {
     [text("amount", "DECIMAL").help("An amount, 100.00"), text("currency", "CODE").help("Its currency, EUR")]
 }
@@ -172,6 +203,14 @@ impl Call {
             "disconnect" => Self::Disconnect(DisconnectUserRequest {
                 user_id: typed.text("user"),
                 reason: typed.text("reason"),
+            }),
+            "history" => Self::History(typed.history()),
+            "delivery" => Self::Delivery(GetDeliveryStateRequest { user_id: typed.text("user") }),
+            "presence" => Self::Presence(PresenceRequest {
+                target: Some(match typed.0.get_one::<String>("room") {
+                    Some(room) => presence_request::Target::Room(room.clone()),
+                    None => presence_request::Target::UserId(typed.text("user")),
+                }),
             }),
             _ => return Err(NotifyError::Arguments("there is no such command")),
         })
@@ -242,6 +281,18 @@ impl Typed<'_> {
             idempotency_key: self.text("key"),
             class: self.class().into(),
             version: self.number("version"),
+        }
+    }
+
+    fn history(&self) -> GetHistoryRequest {
+        GetHistoryRequest {
+            target: Some(match self.0.get_one::<String>("room") {
+                Some(room) => get_history_request::Target::Room(room.clone()),
+                None => get_history_request::Target::UserId(self.text("user")),
+            }),
+            after_offset: self.0.get_one::<u64>("after").copied(),
+            epoch: self.text("epoch"),
+            limit: self.0.get_one::<u32>("limit").copied().unwrap_or_default(),
         }
     }
 

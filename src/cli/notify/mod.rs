@@ -19,8 +19,8 @@ use super::{fail, nearby, say};
 use crate::{
     config::{resolve::Resolved, settings::Settings},
     generated::realtime::{
-        DisconnectUserResponse, GetConnectionStatsResponse, NotifyResponse,
-        realtime_service_client::RealtimeServiceClient,
+        DisconnectUserResponse, GetConnectionStatsResponse, GetDeliveryStateResponse, GetHistoryResponse,
+        HistoryEntry, NotifyResponse, PresenceResponse, realtime_service_client::RealtimeServiceClient,
     },
 };
 use arguments::Call;
@@ -153,6 +153,9 @@ async fn perform(call: Call, target: &Target) -> Result<Value, NotifyError> {
         Call::User(message) => client.send_to_user(target.request(message)).await.map(notified),
         Call::Stats(message) => client.get_connection_stats(target.request(message)).await.map(counted),
         Call::Disconnect(message) => client.disconnect_user(target.request(message)).await.map(disconnected),
+        Call::History(message) => client.get_history(target.request(message)).await.map(history),
+        Call::Delivery(message) => client.get_delivery_state(target.request(message)).await.map(delivery),
+        Call::Presence(message) => client.presence(target.request(message)).await.map(presence),
     };
     answer.map_err(|status| NotifyError::Refused(Box::new(status)))
 }
@@ -184,6 +187,53 @@ fn counted(answer: tonic::Response<GetConnectionStatsResponse>) -> Value {
 
 fn disconnected(answer: tonic::Response<DisconnectUserResponse>) -> Value {
     json!({"disconnected_connections": answer.into_inner().disconnected_connections})
+}
+
+fn history(answer: tonic::Response<GetHistoryResponse>) -> Value {
+    let history = answer.into_inner();
+    json!({
+        "stream": history.stream,
+        "epoch": history.epoch,
+        "head_offset": history.head_offset,
+        "acknowledged_offset": history.acknowledged_offset,
+        "joins": history.joins,
+        "entries": history.entries.iter().map(entry).collect::<Vec<_>>(),
+    })
+}
+
+fn delivery(answer: tonic::Response<GetDeliveryStateResponse>) -> Value {
+    let state = answer.into_inner();
+    json!({
+        "stream": state.stream,
+        "epoch": state.epoch,
+        "head_offset": state.head_offset,
+        "delivered_offset": state.delivered_offset,
+        "acknowledged_offset": state.acknowledged_offset,
+        "unacknowledged": state.unacknowledged,
+        "oldest_unacknowledged": state.oldest_unacknowledged.as_ref().map(entry),
+        "connections": state.connections,
+        "connections_elsewhere": state.connections_elsewhere,
+    })
+}
+
+fn presence(answer: tonic::Response<PresenceResponse>) -> Value {
+    let presence = answer.into_inner();
+    json!({
+        "online": presence.online,
+        "connections": presence.connections,
+        "connections_elsewhere": presence.connections_elsewhere,
+    })
+}
+
+/// The payload as the JSON that it is, for people to read.
+fn entry(entry: &HistoryEntry) -> Value {
+    json!({
+        "offset": entry.offset,
+        "event_type": entry.event_type,
+        "accepted_at_ms": entry.accepted_at_ms,
+        "acknowledged": entry.acknowledged,
+        "payload": serde_json::from_slice::<Value>(&entry.payload_json).unwrap_or_default(),
+    })
 }
 
 #[cfg(test)]

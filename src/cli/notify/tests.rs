@@ -7,8 +7,9 @@ use tonic::{Response, Status, transport::Server};
 use super::*;
 use crate::generated::realtime::{
     BroadcastEventRequest, DeliveryClass, DisconnectUserRequest, GetConnectionStatsRequest,
-    NotifyBookingResultRequest, NotifyPaymentStatusRequest, NotifyQueuePositionRequest, SendToUserRequest,
-    broadcast_event_request,
+    GetDeliveryStateRequest, GetHistoryRequest, NotifyBookingResultRequest, NotifyPaymentStatusRequest,
+    NotifyQueuePositionRequest, PresenceRequest, SendToUserRequest, broadcast_event_request,
+    get_history_request, presence_request,
     realtime_service_server::{RealtimeService, RealtimeServiceServer},
     send_to_user_request,
 };
@@ -90,6 +91,36 @@ fn each_line_becomes_its_message() {
 }
 
 #[test]
+fn each_inquiry_becomes_its_message() {
+    let rows = [
+        (
+            "notify history --user u",
+            Call::History(GetHistoryRequest {
+                target: Some(get_history_request::Target::UserId("u".into())),
+                ..GetHistoryRequest::default()
+            }),
+        ),
+        (
+            "notify history --room r --after 0 --epoch e --limit 9",
+            Call::History(GetHistoryRequest {
+                target: Some(get_history_request::Target::Room("r".into())),
+                after_offset: Some(0),
+                epoch: "e".into(),
+                limit: 9,
+            }),
+        ),
+        ("notify delivery --user u", Call::Delivery(GetDeliveryStateRequest { user_id: "u".into() })),
+        (
+            "notify presence --room r",
+            Call::Presence(PresenceRequest { target: Some(presence_request::Target::Room("r".into())) }),
+        ),
+    ];
+    for (line, expected) in rows {
+        assert_eq!(call(line), expected, "{line}");
+    }
+}
+
+#[test]
 fn what_is_missing_or_unknown_is_told() {
     for line in [
         "notify booking --user u",
@@ -97,6 +128,8 @@ fn what_is_missing_or_unknown_is_told() {
         "notify queue --user u --event e --position -1",
         "notify broadcast --room r",
         "notify stats --tls-cert a",
+        "notify history",
+        "notify presence --user u --room r",
         "notify fax",
     ] {
         assert!(command().try_get_matches_from(line.split(' ')).is_err(), "{line}");
@@ -183,6 +216,24 @@ impl RealtimeService for Service {
         &self,
         _: Request<DisconnectUserRequest>,
     ) -> Result<Response<DisconnectUserResponse>, Status> {
+        Err(Status::unimplemented(""))
+    }
+
+    async fn get_history(
+        &self,
+        _: Request<GetHistoryRequest>,
+    ) -> Result<Response<GetHistoryResponse>, Status> {
+        Err(Status::unimplemented(""))
+    }
+
+    async fn get_delivery_state(
+        &self,
+        _: Request<GetDeliveryStateRequest>,
+    ) -> Result<Response<GetDeliveryStateResponse>, Status> {
+        Err(Status::unimplemented(""))
+    }
+
+    async fn presence(&self, _: Request<PresenceRequest>) -> Result<Response<PresenceResponse>, Status> {
         Err(Status::unimplemented(""))
     }
 }

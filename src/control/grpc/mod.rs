@@ -4,6 +4,7 @@
 
 mod callers;
 mod events;
+mod inquiries;
 mod notify;
 mod service;
 

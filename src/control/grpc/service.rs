@@ -8,14 +8,15 @@ use crate::{
     clock::Now,
     config::settings::Secret,
     control::{
-        gateway::{Gateway, Publication, PublishError, Stats},
-        grpc::{callers::Check, events, notify},
+        gateway::{Gateway, InquiryError, Publication, PublishError, Stats},
+        grpc::{callers::Check, events, inquiries, notify},
     },
     event::{Receipt, Refusal},
     generated::realtime::{
         BroadcastEventRequest, DisconnectUserRequest, DisconnectUserResponse, GetConnectionStatsRequest,
-        GetConnectionStatsResponse, NotifyBookingResultRequest, NotifyPaymentStatusRequest,
-        NotifyQueuePositionRequest, NotifyResponse, SendToUserRequest,
+        GetConnectionStatsResponse, GetDeliveryStateRequest, GetDeliveryStateResponse, GetHistoryRequest,
+        GetHistoryResponse, NotifyBookingResultRequest, NotifyPaymentStatusRequest,
+        NotifyQueuePositionRequest, NotifyResponse, PresenceRequest, PresenceResponse, SendToUserRequest,
         realtime_service_server::RealtimeService,
     },
     metrics::MethodCells,
@@ -40,6 +41,9 @@ enum Method {
     SendToUser,
     GetConnectionStats,
     DisconnectUser,
+    GetHistory,
+    GetDeliveryState,
+    Presence,
 }
 
 impl Realtime {
@@ -133,6 +137,46 @@ impl RealtimeService for Realtime {
         };
         running.end(answer.await)
     }
+
+    async fn get_history(
+        &self,
+        request: Request<GetHistoryRequest>,
+    ) -> Result<Response<GetHistoryResponse>, tonic::Status> {
+        let running = self.begin(Method::GetHistory);
+        let answer = async {
+            self.check.check(request.metadata())?;
+            let query = inquiries::history_query(request.into_inner()).map_err(refusal)?;
+            let told = self.gateway.history(query).await.map_err(no_report)?;
+            Ok(inquiries::history_response(Now::read(), told))
+        };
+        running.end(answer.await)
+    }
+
+    async fn get_delivery_state(
+        &self,
+        request: Request<GetDeliveryStateRequest>,
+    ) -> Result<Response<GetDeliveryStateResponse>, tonic::Status> {
+        let running = self.begin(Method::GetDeliveryState);
+        let answer = async {
+            self.check.check(request.metadata())?;
+            let told = self.gateway.delivery_state(&request.get_ref().user_id).await.map_err(no_report)?;
+            Ok(inquiries::delivery_response(Now::read(), told))
+        };
+        running.end(answer.await)
+    }
+
+    async fn presence(
+        &self,
+        request: Request<PresenceRequest>,
+    ) -> Result<Response<PresenceResponse>, tonic::Status> {
+        let running = self.begin(Method::Presence);
+        let answer = async {
+            self.check.check(request.metadata())?;
+            let target = inquiries::present_target(request.into_inner()).map_err(refusal)?;
+            self.gateway.presence(target).await.map(inquiries::presence_response).map_err(refusal)
+        };
+        running.end(answer.await)
+    }
 }
 
 /// A call under way; counted when it ends, or when its caller gives it up.
@@ -202,6 +246,14 @@ fn refusal(error: PublishError) -> tonic::Status {
             status.metadata_mut().insert("grpc-retry-pushback-ms", MetadataValue::from(retry_after_ms));
             status
         }
+    }
+}
+
+/// As [`refusal`], of an inquiry.
+fn no_report(error: InquiryError) -> tonic::Status {
+    match error {
+        InquiryError::Call(error) => refusal(error),
+        InquiryError::StoreAway => tonic::Status::unavailable(error.to_string()),
     }
 }
 

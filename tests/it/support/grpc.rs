@@ -12,9 +12,10 @@ use tonic::{
 use tower::ServiceExt;
 use usher::generated::realtime::{
     BroadcastEventRequest, DisconnectUserRequest, GetConnectionStatsRequest, GetConnectionStatsResponse,
+    GetDeliveryStateRequest, GetDeliveryStateResponse, GetHistoryRequest, GetHistoryResponse,
     NotifyBookingResultRequest, NotifyPaymentStatusRequest, NotifyQueuePositionRequest, NotifyResponse,
-    SendToUserRequest, broadcast_event_request, realtime_service_client::RealtimeServiceClient,
-    send_to_user_request,
+    PresenceRequest, PresenceResponse, SendToUserRequest, broadcast_event_request,
+    realtime_service_client::RealtimeServiceClient, send_to_user_request,
 };
 
 use super::{PATIENCE, server::Server};
@@ -73,6 +74,9 @@ impl Backend {
         notify_payment_status(NotifyPaymentStatusRequest) -> NotifyResponse;
         broadcast_event(BroadcastEventRequest) -> NotifyResponse;
         send_to_user(SendToUserRequest) -> NotifyResponse;
+        get_history(GetHistoryRequest) -> GetHistoryResponse;
+        get_delivery_state(GetDeliveryStateRequest) -> GetDeliveryStateResponse;
+        presence(PresenceRequest) -> PresenceResponse;
     }
 
     pub fn stats(&self) -> Result<GetConnectionStatsResponse, Status> {
