@@ -28,7 +28,9 @@ pub fn offers_ticket(input: &[u8]) -> Option<bool> {
 /// what has come of it.
 pub fn asks_to_resume(input: &[u8]) -> bool {
     // As text, which is searched by words instead of bytes: tokens in queries are long.
-    let text = input.utf8_chunks().next().map_or("", |chunk| chunk.valid());
+    let text = str::from_utf8(input)
+        .or_else(|error| str::from_utf8(&input[..error.valid_up_to()]))
+        .unwrap_or_default();
     let target = text.lines().next().and_then(|line| line.split(' ').nth(1)).unwrap_or_default();
     let (_, query) = target.split_once('?').unwrap_or_default();
     query.split('&').any(|pair| pair == "resume=wait")
