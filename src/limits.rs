@@ -201,6 +201,29 @@ pub const HEAD_TIME_MAX: Duration = Duration::from_millis(250);
 /// What a caller is told to wait when the store refuses.
 pub const STORE_RETRY: Duration = Duration::from_secs(1);
 
+/// Places of one queue; a hundred bytes each (`sale::queue`).
+pub const PLACES_MAX: u32 = 1 << 20;
+/// Queues of an instance.
+pub const QUEUES_MAX: usize = 256;
+/// Length of an event's id: `event:<id>` is a room name.
+pub const EVENT_ID_BYTES_MAX: usize = ROOM_NAME_BYTES_MAX - "event:".len();
+/// Length of who holds a place, bytes: `u:` and a user id, or `a:` and a token.
+pub const HOLDER_BYTES_MAX: usize = "u:".len() + USER_ID_BYTES_MAX;
+/// Places that one holder may have had in one queue: leaving and joining again uses up numbers.
+pub const PLACES_PER_HOLDER_MAX: u8 = 16;
+/// Instances that holders of one queue are connected to at a time, one bit each in every holder.
+pub const QUEUE_INSTANCES_MAX: usize = 64;
+/// Length of an instance's name, bytes.
+pub const INSTANCE_BYTES_MAX: usize = 64;
+/// Length of the reason of a pause, bytes.
+pub const QUEUE_REASON_BYTES_MAX: usize = 256;
+/// Claim window, grace and stay of a queue.
+pub const QUEUE_TIME_MAX: Duration = Duration::from_secs(24 * 3600);
+/// People a minute that an inlet may let in.
+pub const INLET_PER_MINUTE_MAX: u32 = 1_000_000;
+/// Commands of one entry of a queue's log.
+pub const ENTRY_COMMANDS_MAX: usize = 4_096;
+
 /// Answers and orders that wait for room in one shard's mailbox.
 pub const HELD_BACK_MAX: usize = 65_536;
 /// What a caller is told to wait when a mailbox on the way is full.
@@ -266,6 +289,11 @@ const _: () =
     assert!(EVENT_BYTES_MAX < GRPC_MESSAGE_BYTES_MAX, "too big a payload is told from too big a call");
 const _: () = assert!(EVENT_BYTES_MAX < HISTORY_BYTES_MAX && 2 * HISTORY_BYTES_MAX <= GRPC_MESSAGE_BYTES_MAX);
 const _: () = assert!(EVENT_BYTES_MAX < TO_SHARD_BYTES_MAX, "every event fits a mailbox that is empty");
+const _: () = assert!(
+    (PLACES_MAX as usize) * HOLDER_BYTES_MAX < u32::MAX as usize,
+    "32 bits count the bytes of a queue's holders"
+);
+const _: () = assert!(QUEUE_INSTANCES_MAX <= u64::BITS as usize, "one bit each");
 const _: () = assert!(EVENT_BYTES_MAX < PUSH_BYTES_MAX && EVENT_BYTES_MAX < HEARD_BYTES_MAX);
 const _: () = assert!(HEARD_RESERVE < HEARD_MAX, "other services are heard at all");
 const _: () = assert!(TARGET_BYTES_MAX < HEAD_BYTES_MAX, "a long target must be told from a long head");

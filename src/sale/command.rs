@@ -1,0 +1,248 @@
+//! Commands of a queue, and an entry of its log.
+//!
+//! Owns both directions of the format: one JSON object, since payloads of stored events are JSON, and whoever audits a
+//! sale reads it. Never trusts what it reads: whatever the bytes are, they become an entry within the limits or an error.
+//!
+//! | key | what |
+//! |---|---|
+//! | `v` | version, 1 |
+//! | `at` | wall clock of the writer, ms |
+//! | `c` | commands, in order, `1..=ENTRY_COMMANDS_MAX` |
+//!
+//! A command is a string (`"tick"`) or an object with one key (`{"join":{"h":"u:42","i":"a"}}`): `h` is the holder, `i`
+//! the instance.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    limits::{
+        ENTRY_COMMANDS_MAX, EVENT_BYTES_MAX, HOLDER_BYTES_MAX, INSTANCE_BYTES_MAX, OFFSET_MAX, PLACES_MAX,
+        QUEUE_REASON_BYTES_MAX, QUEUE_TIME_MAX,
+    },
+    sale::inlet::Inlet,
+};
+
+const VERSION: u32 = 1;
+
+/// What an operator settles.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Terms {
+    /// When places are given, wall ms.
+    pub opens_at_ms: u64,
+    /// Orders the pre-queue; committed to before, revealed at the opening.
+    pub seed: [u8; 32],
+    /// How people are let in by themselves.
+    pub inlet: Inlet,
+    /// Admission → its pass expires, ms, `1..=QUEUE_TIME_MAX`.
+    pub claim_ms: u64,
+    /// The last connection of a holder goes → its place departs, ms, `1..=QUEUE_TIME_MAX`.
+    pub grace_ms: u64,
+    /// A pass is used → whoever used it counts as gone, ms, `1..=QUEUE_TIME_MAX`; `0`: never.
+    pub stay_ms: u64,
+    /// Places in all, `1..=PLACES_MAX`.
+    pub places_max: u32,
+}
+
+impl Terms {
+    /// Whether every number is in its range.
+    pub fn is_valid(&self) -> bool {
+        let span = 1..=QUEUE_TIME_MAX.as_millis() as u64;
+        self.opens_at_ms <= OFFSET_MAX
+            && self.inlet.is_valid()
+            && span.contains(&self.claim_ms)
+            && span.contains(&self.grace_ms)
+            && (self.stay_ms == 0 || span.contains(&self.stay_ms))
+            && (1..=PLACES_MAX).contains(&self.places_max)
+    }
+}
+
+/// What happens to a queue.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum Command {
+    /// Begins a queue, or changes its terms: all but the seed, and the opening time as long as it is not open.
+    Open(Box<Terms>),
+    /// Time passes; so it does with every command.
+    Tick,
+    /// The holder, connected to an instance, wants a place, or has one.
+    Join {
+        /// `u:<user>` or `a:<token>`, `1..=HOLDER_BYTES_MAX` bytes.
+        #[serde(rename = "h")]
+        holder: Box<str>,
+        /// `1..=INSTANCE_BYTES_MAX` bytes.
+        #[serde(rename = "i")]
+        instance: Box<str>,
+    },
+    /// The holder gives its place up.
+    Leave {
+        /// As in `Join`.
+        #[serde(rename = "h")]
+        holder: Box<str>,
+    },
+    /// The holder has a connection to the instance.
+    Here {
+        /// As in `Join`.
+        #[serde(rename = "h")]
+        holder: Box<str>,
+        /// As in `Join`.
+        #[serde(rename = "i")]
+        instance: Box<str>,
+    },
+    /// The holder has none to it any more.
+    Away {
+        /// As in `Join`.
+        #[serde(rename = "h")]
+        holder: Box<str>,
+        /// As in `Join`.
+        #[serde(rename = "i")]
+        instance: Box<str>,
+    },
+    /// Nobody is connected to the instance any more.
+    InstanceGone {
+        /// As in `Join`.
+        #[serde(rename = "i")]
+        instance: Box<str>,
+    },
+    /// Serves up to a number, whatever the inlet says. Never takes back.
+    Advance {
+        /// `0..=PLACES_MAX`; numbers that are not given yet are served when they are.
+        to: u32,
+    },
+    /// Lets in so many more people who are here, whatever the inlet says.
+    AdmitNext {
+        /// Any number; no more than wait.
+        count: u32,
+    },
+    /// The holder used its pass.
+    Claim {
+        /// As in `Join`.
+        #[serde(rename = "h")]
+        holder: Box<str>,
+    },
+    /// The holder bought.
+    Complete {
+        /// As in `Join`.
+        #[serde(rename = "h")]
+        holder: Box<str>,
+    },
+    /// The holder will not buy.
+    Abandon {
+        /// As in `Join`.
+        #[serde(rename = "h")]
+        holder: Box<str>,
+    },
+    /// Nobody is let in by itself.
+    Pause {
+        /// For people, `0..=QUEUE_REASON_BYTES_MAX` bytes.
+        reason: Box<str>,
+    },
+    /// Ends a pause.
+    Resume,
+    /// There is nothing left: nobody is admitted any more; who is inside stays.
+    SellOut,
+    /// The sale is over, likewise.
+    Close,
+}
+
+impl Command {
+    fn is_bounded(&self) -> bool {
+        let is_holder = |holder: &str| (1..=HOLDER_BYTES_MAX).contains(&holder.len());
+        let is_instance = |instance: &str| (1..=INSTANCE_BYTES_MAX).contains(&instance.len());
+        match self {
+            Self::Open(terms) => terms.is_valid(),
+            Self::Join { holder, instance }
+            | Self::Here { holder, instance }
+            | Self::Away { holder, instance } => is_holder(holder) && is_instance(instance),
+            Self::Leave { holder }
+            | Self::Claim { holder }
+            | Self::Complete { holder }
+            | Self::Abandon { holder } => is_holder(holder),
+            Self::InstanceGone { instance } => is_instance(instance),
+            Self::Advance { to } => *to <= PLACES_MAX,
+            Self::Pause { reason } => reason.len() <= QUEUE_REASON_BYTES_MAX,
+            Self::Tick | Self::AdmitNext { .. } | Self::Resume | Self::SellOut | Self::Close => true,
+        }
+    }
+}
+
+/// Commands that one instance wrote at one moment.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Entry {
+    #[serde(rename = "v")]
+    version: u32,
+    /// Wall clock of the writer, ms, `0..=OFFSET_MAX`.
+    #[serde(rename = "at")]
+    pub at_ms: u64,
+    /// In order.
+    #[serde(rename = "c")]
+    pub commands: Vec<Command>,
+}
+
+/// Why bytes are no entry, or an entry has no bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum EntryError {
+    /// Written by an instance of another version.
+    #[error("an entry of version {0} is not known here")]
+    Version(u32),
+    /// Not the JSON of an entry.
+    #[error("not an entry")]
+    Malformed,
+    /// It is longer than an event may be, or has no command or too many.
+    #[error("a length is out of range")]
+    Length,
+    /// A number or text of a command, or the time, is out of its range.
+    #[error("a value is out of range")]
+    Range,
+}
+
+impl Entry {
+    /// Of commands in order.
+    pub fn new(at_ms: u64, commands: Vec<Command>) -> Self {
+        Self { version: VERSION, at_ms, commands }
+    }
+
+    /// As the payload of a stored event.
+    pub fn encode(&self) -> Result<Vec<u8>, EntryError> {
+        self.check()?;
+        let bytes = serde_json::to_vec(self).map_err(|_| EntryError::Malformed)?;
+        if bytes.len() > EVENT_BYTES_MAX { Err(EntryError::Length) } else { Ok(bytes) }
+    }
+
+    /// What was encoded, by whichever instance.
+    pub fn decode(bytes: &[u8]) -> Result<Self, EntryError> {
+        if bytes.len() > EVENT_BYTES_MAX {
+            return Err(EntryError::Length);
+        }
+        let Ok(entry) = serde_json::from_slice::<Self>(bytes) else { return Err(Self::refusal(bytes)) };
+        entry.check()?;
+        Ok(entry)
+    }
+
+    fn check(&self) -> Result<(), EntryError> {
+        if self.version != VERSION {
+            return Err(EntryError::Version(self.version));
+        }
+        if !(1..=ENTRY_COMMANDS_MAX).contains(&self.commands.len()) {
+            return Err(EntryError::Length);
+        }
+        let is_in_range = self.at_ms <= OFFSET_MAX && self.commands.iter().all(Command::is_bounded);
+        if is_in_range { Ok(()) } else { Err(EntryError::Range) }
+    }
+
+    /// A later version may have any other keys; it is told by `v` alone.
+    fn refusal(bytes: &[u8]) -> EntryError {
+        #[derive(Deserialize)]
+        struct Head {
+            v: u32,
+        }
+        match serde_json::from_slice::<Head>(bytes) {
+            Ok(head) if head.v != VERSION => EntryError::Version(head.v),
+            _ => EntryError::Malformed,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

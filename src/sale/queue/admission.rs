@@ -1,0 +1,148 @@
+//! Who is let in, and what becomes of them.
+
+use crate::sale::{
+    inlet::Inlet,
+    place::{Ending, State},
+    queue::{Effect, Phase, Queue, Refusal},
+};
+
+impl Queue {
+    /// Whoever may come in by now, by itself: those whose number was served without an inlet, else as the inlet says.
+    pub(super) fn let_in(&mut self, out: &mut Vec<Effect>) {
+        if self.phase != Phase::Open || self.paused.is_some() {
+            return;
+        }
+        self.fill_bucket();
+        while let Some(number) = self.next_person() {
+            let has_room = match self.terms.inlet {
+                Inlet::Manual => number <= self.serving,
+                Inlet::PerMinute(_) => self.bucket.take(),
+                Inlet::Inside(max) => self.books.holding + self.books.inside < max,
+            };
+            if !has_room {
+                return;
+            }
+            self.admit(number, out);
+        }
+        self.bucket.forgive();
+    }
+
+    /// Until now, as it was until now.
+    pub(super) fn fill_bucket(&mut self) {
+        match self.terms.inlet {
+            Inlet::PerMinute(count) if self.phase == Phase::Open && self.paused.is_none() => {
+                self.bucket.fill(self.at_ms, count);
+            }
+            _ => self.bucket.skip(self.at_ms),
+        }
+    }
+
+    pub(super) fn advance(&mut self, to: u32, out: &mut Vec<Effect>) {
+        if let Err(refusal) = self.expect_open() {
+            return out.push(Effect::operator_refused(refusal));
+        }
+        if to <= self.serving {
+            return;
+        }
+        while let Some(number) = self.next_person().filter(|number| *number <= to) {
+            self.admit(number, out);
+        }
+        self.serve(to);
+    }
+
+    pub(super) fn admit_next(&mut self, count: u32, out: &mut Vec<Effect>) {
+        if let Err(refusal) = self.expect_open() {
+            return out.push(Effect::operator_refused(refusal));
+        }
+        for _ in 0..count {
+            let Some(number) = self.next_person() else { break };
+            self.admit(number, out);
+        }
+    }
+
+    pub(super) fn claim(&mut self, holder: &str, out: &mut Vec<Effect>) {
+        let number = match self.admitted(holder) {
+            Ok(number) => number,
+            Err(refusal) => return out.push(Effect::Refused { holder: Some(holder.into()), refusal }),
+        };
+        if self.state(number) == State::Admitted {
+            self.set_state(number, State::Inside);
+            let stay_ms = self.terms.stay_ms;
+            self.set_due(number, if stay_ms == 0 { 0 } else { self.at_ms.saturating_add(stay_ms) });
+        }
+        out.push(Effect::Claimed { holder: holder.into(), number });
+    }
+
+    /// Whoever was admitted is done, with a pass used or not.
+    pub(super) fn finish(&mut self, holder: &str, ending: Ending, out: &mut Vec<Effect>) {
+        match self.admitted(holder) {
+            Ok(number) => self.end(number, ending, out),
+            Err(refusal) => {
+                match self.number_of(holder).filter(|number| self.state(*number) == State::Gone(ending)) {
+                    Some(number) => out.push(self.ended(number, ending)),
+                    None => out.push(Effect::Refused { holder: Some(holder.into()), refusal }),
+                }
+            }
+        }
+    }
+
+    /// A live place ends.
+    pub(super) fn end(&mut self, number: u32, ending: Ending, out: &mut Vec<Effect>) {
+        let has_unused_pass = self.state(number) == State::Admitted;
+        if has_unused_pass && ending != Ending::Completed && matches!(self.terms.inlet, Inlet::PerMinute(_)) {
+            self.bucket.owe();
+        }
+        self.set_due(number, 0);
+        self.set_state(number, State::Gone(ending));
+        self.late.remove(&number);
+        self.leave_line(number);
+        out.push(self.ended(number, ending));
+    }
+
+    /// The next who is here: the late before the line, since their numbers were served, or are lower.
+    pub(super) fn next_person(&self) -> Option<u32> {
+        match (self.late.first().copied(), self.line.first()) {
+            (Some(late), Some(first)) => Some(late.min(first)),
+            (late, first) => late.or(first),
+        }
+    }
+
+    fn admit(&mut self, number: u32, out: &mut Vec<Effect>) {
+        if self.line.clear(number) {
+            self.history.record(self.at_ms);
+        }
+        self.late.remove(&number);
+        self.serve(number);
+        self.set_state(number, State::Admitted);
+        self.books.admitted += 1;
+        let claim_until_ms = self.at_ms.saturating_add(self.terms.claim_ms);
+        self.set_due(number, claim_until_ms);
+        out.push(Effect::Admitted { holder: self.holder_of(number), number, claim_until_ms });
+    }
+
+    fn serve(&mut self, number: u32) {
+        if number > self.serving {
+            self.serving = number;
+            self.moved_at_ms = self.at_ms;
+        }
+    }
+
+    fn expect_open(&self) -> Result<(), Refusal> {
+        match self.phase {
+            Phase::Before => Err(Refusal::NotOpen),
+            Phase::Open => Ok(()),
+            Phase::SoldOut | Phase::Closed => Err(self.over()),
+        }
+    }
+
+    /// The place of somebody with a pass, used or not.
+    fn admitted(&self, holder: &str) -> Result<u32, Refusal> {
+        let number = self.number_of(holder).ok_or(Refusal::NoPlace)?;
+        match self.state(number) {
+            State::Admitted | State::Inside => Ok(number),
+            State::Gone(Ending::Expired) => Err(Refusal::Expired),
+            State::Waiting | State::Departed => Err(Refusal::NotAdmitted),
+            State::Gone(_) => Err(Refusal::NoPlace),
+        }
+    }
+}

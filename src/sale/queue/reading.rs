@@ -1,0 +1,176 @@
+//! What can be asked of a queue.
+
+use std::sync::Arc;
+
+use crate::sale::{
+    command::Terms,
+    inlet::Inlet,
+    line::{Line, LineState, Places},
+    pace::Pace,
+    place::State,
+    queue::{Phase, Queue},
+};
+
+/// Where a holder stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Seat {
+    /// `None`: before the opening.
+    pub number: Option<u32>,
+    /// Where its place is on its way.
+    pub state: State,
+    /// Who stands before it; `0` where there is no line to stand in.
+    pub ahead: u32,
+    /// When its pass expires, wall ms; `None`: it has none, or used it.
+    pub claim_until_ms: Option<u64>,
+}
+
+/// How many there are of what. `admitted = holding + inside + expired + completed + abandoned`, and
+/// `total = waiting + departed + left + admitted`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Stats {
+    /// Places, in the pre-queue or numbered.
+    pub total: u32,
+    /// In the line.
+    pub waiting: u32,
+    /// Away for longer than the grace, or back from there and not admitted yet.
+    pub departed: u32,
+    /// Gave up their places while waiting.
+    pub left: u32,
+    /// Ever got a pass.
+    pub admitted: u32,
+    /// Have a pass that is not used.
+    pub holding: u32,
+    /// Used their passes.
+    pub inside: u32,
+    /// Did not use their passes in time.
+    pub expired: u32,
+    /// Bought.
+    pub completed: u32,
+    /// Were admitted and gave up.
+    pub abandoned: u32,
+}
+
+impl Queue {
+    /// Of what.
+    pub fn event_id(&self) -> &Arc<str> {
+        &self.event_id
+    }
+
+    /// As they are now. The seed is a secret until the opening.
+    pub fn terms(&self) -> &Terms {
+        &self.terms
+    }
+
+    /// The latest time that a command brought, wall ms.
+    pub fn at_ms(&self) -> u64 {
+        self.at_ms
+    }
+
+    /// The newest place of a holder, whatever became of it.
+    pub fn seat(&self, holder: &str) -> Option<Seat> {
+        let number = self.number_of(holder)?;
+        let place = &self.places[number as usize - 1];
+        let is_in_line = matches!(place.state, State::Waiting | State::Departed) && self.opened;
+        Some(Seat {
+            number: self.told(number),
+            state: place.state,
+            ahead: if is_in_line { self.ahead(number) } else { 0 },
+            claim_until_ms: (place.state == State::Admitted).then_some(place.due_ms),
+        })
+    }
+
+    /// Who holds a numbered place.
+    pub fn holder(&self, number: u32) -> Option<&str> {
+        let place = self.places.get((number as usize).checked_sub(1)?)?;
+        self.opened.then(|| self.holders.name(place.person))
+    }
+
+    /// How many stand before a number in the line.
+    pub fn ahead(&self, number: u32) -> u32 {
+        self.line.before(number)
+    }
+
+    /// The highest number that was served; `0`: none.
+    pub fn serving(&self) -> u32 {
+        self.serving
+    }
+
+    /// The books.
+    pub fn stats(&self) -> Stats {
+        let books = self.books;
+        Stats {
+            total: self.places.len() as u32,
+            waiting: books.waiting,
+            departed: books.departed,
+            left: books.left,
+            admitted: books.admitted,
+            holding: books.holding,
+            inside: books.inside,
+            expired: books.expired,
+            completed: books.completed,
+            abandoned: books.abandoned,
+        }
+    }
+
+    /// The line with what departed since `since` departures were known (at most as many as there are); `0`: all of it.
+    pub fn line(&self, since: u32) -> Line {
+        let until = self.departures.len() as u32;
+        let since = since.min(until);
+        let departed = &self.departures[since as usize..];
+        let still_matter = departed.iter().copied().filter(|number| *number > self.serving);
+        Line {
+            event_id: Arc::clone(&self.event_id),
+            since,
+            until,
+            departed: Places::new(still_matter.collect()),
+            serving: self.serving,
+            total: self.line.total(),
+            waiting: self.books.waiting,
+            moved_at_ms: self.moved_at_ms,
+            pace: self.pace(),
+            state: self.line_state(),
+        }
+    }
+
+    /// When a [`crate::sale::command::Command::Tick`] will change something, wall ms; `None`: nothing is due.
+    pub fn next_due_ms(&self) -> Option<u64> {
+        let opening = (self.phase == Phase::Before).then_some(self.terms.opens_at_ms);
+        let ending = self.due.first().map(|(due_ms, _)| *due_ms);
+        let person = self.next_person().filter(|_| self.phase == Phase::Open && self.paused.is_none());
+        let inlet = match self.terms.inlet {
+            Inlet::PerMinute(count) => person.map(|_| self.bucket.next_ms(count)),
+            Inlet::Manual | Inlet::Inside(_) => None,
+        };
+        [opening, ending, inlet].into_iter().flatten().min()
+    }
+
+    pub(super) fn number_of(&self, holder: &str) -> Option<u32> {
+        self.holders.find(holder).and_then(|id| self.place_of(id))
+    }
+
+    /// A number, once there is an order.
+    pub(super) fn told(&self, number: u32) -> Option<u32> {
+        self.opened.then_some(number)
+    }
+
+    fn pace(&self) -> Option<Pace> {
+        if self.phase != Phase::Open || self.paused.is_some() {
+            return None;
+        }
+        let inlet = match self.terms.inlet {
+            Inlet::PerMinute(count) => Some(Pace::of_rate(count)),
+            Inlet::Manual | Inlet::Inside(_) => None,
+        };
+        self.history.pace(self.at_ms).or(inlet)
+    }
+
+    fn line_state(&self) -> LineState {
+        match (self.phase, &self.paused) {
+            (Phase::SoldOut, _) => LineState::SoldOut,
+            (Phase::Closed, _) => LineState::Closed,
+            (_, Some(reason)) => LineState::Paused { reason: Arc::clone(reason) },
+            (Phase::Before, None) => LineState::Before { opens_at_ms: self.terms.opens_at_ms },
+            (Phase::Open, None) => LineState::Open,
+        }
+    }
+}

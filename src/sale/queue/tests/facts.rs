@@ -1,0 +1,317 @@
+use std::sync::Arc;
+
+use super::{OPENS_MS, Sale, admitted, terms};
+use crate::{
+    limits::{PLACES_PER_HOLDER_MAX, QUEUE_INSTANCES_MAX},
+    sale::{
+        command::{Command, Terms},
+        fair::order_key,
+        inlet::Inlet,
+        line::{LineState, Places},
+        place::{Ending, State},
+        queue::{Effect, Refusal},
+    },
+};
+
+fn refusal(effects: &[Effect]) -> Option<Refusal> {
+    effects.iter().find_map(|effect| match effect {
+        Effect::Refused { refusal, .. } => Some(*refusal),
+        _ => None,
+    })
+}
+
+#[test]
+fn the_pre_queue_is_ordered_by_the_seed_and_not_by_who_came_first() {
+    let mut sale = Sale::new(terms(Inlet::Manual));
+    let mut names: Vec<String> = (0..50).map(|index| format!("u:{index}")).collect();
+    for name in &names {
+        let holder: Arc<str> = name.as_str().into();
+        assert_eq!(sale.join(name), [Effect::Placed { holder, number: None, again: false }]);
+    }
+    assert_eq!((sale.number("u:7"), sale.queue.line(0).total, sale.queue.line(0).waiting), (None, 0, 50));
+    let effects = sale.at(OPENS_MS);
+    assert_eq!(effects[0], Effect::Opened { seed: [3; 32], total: 50 });
+    assert_eq!(effects.last(), Some(&Effect::Moved));
+    let first_come = names.clone();
+    names.sort_by_key(|name| order_key(&[3; 32], name));
+    assert_ne!(names, first_come);
+    let numbers: Vec<_> = names.iter().map(|name| sale.number(name)).collect();
+    assert_eq!(numbers, (1..=50).map(Some).collect::<Vec<_>>());
+    sale.join("u:late");
+    assert_eq!((sale.number("u:late"), sale.ahead("u:late")), (Some(51), 50));
+}
+
+#[test]
+fn who_leaves_the_pre_queue_gets_no_number_unless_it_comes_back() {
+    let mut sale = Sale::new(terms(Inlet::Manual));
+    ["a", "b", "c"].map(|name| sale.join(name));
+    let left = Effect::Ended { holder: "a".into(), number: None, ending: Ending::Left };
+    assert_eq!(sale.leave("a"), [left]);
+    sale.leave("b");
+    sale.join("b");
+    sale.at(OPENS_MS);
+    assert_eq!((sale.queue.seat("a"), sale.queue.stats().total), (None, 2));
+    assert!(sale.number("b").is_some());
+    sale.away("a");
+    sale.here("a");
+    sale.join("a");
+    assert_eq!(sale.number("a"), Some(3));
+}
+
+#[test]
+fn joining_twice_is_one_place_over_tabs_and_devices() {
+    let mut sale = Sale::opened(Inlet::Manual, 3);
+    let other = Command::Join { holder: "h2".into(), instance: "other".into() };
+    assert_eq!(sale.does(other), [Effect::Placed { holder: "h2".into(), number: Some(2), again: true }]);
+    sale.away("h2");
+    sale.after(200);
+    assert_eq!(sale.state("h2"), Some(State::Waiting), "the other device is here");
+    sale.does(Command::Away { holder: "h2".into(), instance: "other".into() });
+    sale.after(119);
+    assert_eq!(sale.state("h2"), Some(State::Waiting));
+    sale.after(1);
+    assert_eq!((sale.state("h2"), sale.queue.stats().total), (Some(State::Departed), 3));
+}
+
+#[test]
+fn who_departs_moves_everybody_behind_up_and_keeps_the_number() {
+    let mut sale = Sale::opened(Inlet::Manual, 5);
+    sale.away("h2");
+    assert_eq!(sale.ahead("h5"), 4);
+    assert_eq!(sale.queue.next_due_ms(), Some(OPENS_MS + 120_000));
+    assert_eq!(sale.after(120), [Effect::Moved]);
+    assert_eq!((sale.ahead("h5"), sale.ahead("h3"), sale.ahead("h1")), (3, 1, 0));
+    assert_eq!(sale.queue.line(0).departed, Places::new(vec![2]));
+    sale.here("h2");
+    assert_eq!((sale.ahead("h5"), sale.ahead("h2"), sale.number("h2")), (3, 1, Some(2)), "nobody moves back");
+    let effects = sale.does(Command::AdmitNext { count: 2 });
+    assert_eq!(admitted(&effects), ["h1", "h2"]);
+}
+
+#[test]
+fn who_comes_back_late_is_admitted_as_soon_as_its_number_was_served() {
+    let mut sale = Sale::opened(Inlet::Manual, 5);
+    sale.away("h1");
+    sale.away("h4");
+    sale.after(120);
+    assert_eq!(admitted(&sale.does(Command::Advance { to: 2 })), ["h2"]);
+    assert_eq!(admitted(&sale.here("h1")), ["h1"]);
+    assert_eq!(admitted(&sale.here("h4")), [""; 0]);
+    assert_eq!(admitted(&sale.does(Command::Advance { to: 4 })), ["h3", "h4"]);
+    assert_eq!((sale.queue.serving(), sale.ahead("h5")), (4, 0));
+}
+
+#[test]
+fn admit_next_counts_people_who_are_here_and_not_numbers() {
+    let mut sale = Sale::opened(Inlet::Manual, 6);
+    ["h1", "h2", "h4"].map(|name| sale.away(name));
+    sale.after(120);
+    assert_eq!(admitted(&sale.does(Command::AdmitNext { count: 2 })), ["h3", "h5"]);
+    assert_eq!(sale.queue.serving(), 5);
+    assert_eq!(admitted(&sale.does(Command::AdmitNext { count: u32::MAX })), ["h6"]);
+    assert_eq!(sale.queue.serving(), 6);
+}
+
+#[test]
+fn advancing_twice_is_advancing_once_and_never_goes_back() {
+    let mut sale = Sale::opened(Inlet::Manual, 4);
+    assert_eq!(sale.does(Command::Advance { to: 3 }).len(), 4, "three people, and the line moved");
+    assert_eq!(sale.does(Command::Advance { to: 3 }), []);
+    assert_eq!(sale.does(Command::Advance { to: 1 }), []);
+    assert_eq!(sale.queue.serving(), 3);
+    sale.does(Command::Advance { to: 9 });
+    assert_eq!(admitted(&sale.join("h5")), ["h5"], "its number was served before it came");
+}
+
+#[test]
+fn a_pass_is_used_in_time_or_expires() {
+    let mut sale = Sale::opened(Inlet::Manual, 3);
+    sale.does(Command::Advance { to: 2 });
+    assert_eq!(sale.queue.seat("h1").and_then(|seat| seat.claim_until_ms), Some(OPENS_MS + 60_000));
+    let claimed = [Effect::Claimed { holder: "h1".into(), number: 1 }];
+    assert_eq!((&*sale.claim("h1"), &*sale.claim("h1")), (&claimed[..], &claimed[..]));
+    assert_eq!(refusal(&sale.claim("h3")), Some(Refusal::NotAdmitted));
+    assert_eq!(refusal(&sale.claim("nobody")), Some(Refusal::NoPlace));
+    let expired = Effect::Ended { holder: "h2".into(), number: Some(2), ending: Ending::Expired };
+    assert_eq!(sale.after(60), [expired]);
+    assert_eq!(refusal(&sale.claim("h2")), Some(Refusal::Expired));
+    sale.join("h2");
+    assert_eq!((sale.number("h2"), sale.state("h1")), (Some(4), Some(State::Inside)), "it queues anew");
+    let stats = sale.queue.stats();
+    assert_eq!((stats.admitted, stats.holding, stats.inside, stats.expired), (2, 0, 1, 1));
+}
+
+#[test]
+fn whoever_completes_or_abandons_is_counted_once() {
+    let mut sale = Sale::opened(Inlet::Manual, 4);
+    sale.does(Command::Advance { to: 3 });
+    sale.claim("h1");
+    let complete = |holder: &str| Command::Complete { holder: holder.into() };
+    let completed = [Effect::Ended { holder: "h1".into(), number: Some(1), ending: Ending::Completed }];
+    assert_eq!((&*sale.does(complete("h1")), &*sale.does(complete("h1"))), (&completed[..], &completed[..]));
+    sale.does(complete("h2"));
+    sale.leave("h3");
+    assert_eq!(refusal(&sale.does(complete("h3"))), Some(Refusal::NoPlace));
+    assert_eq!(refusal(&sale.does(Command::Abandon { holder: "h4".into() })), Some(Refusal::NotAdmitted));
+    let stats = sale.queue.stats();
+    assert_eq!((stats.completed, stats.abandoned, stats.admitted, stats.waiting), (2, 1, 3, 1));
+}
+
+#[test]
+fn whoever_stays_too_long_makes_room() {
+    let mut sale = Sale::new(Terms { stay_ms: 600_000, ..terms(Inlet::Inside(1)) });
+    sale.at(OPENS_MS);
+    assert_eq!(admitted(&sale.join("h1")), ["h1"]);
+    sale.join("h2");
+    sale.claim("h1");
+    assert_eq!(admitted(&sale.after(599)), [""; 0]);
+    assert_eq!(admitted(&sale.after(1)), ["h2"]);
+    assert_eq!(sale.queue.stats().abandoned, 1);
+}
+
+#[test]
+fn at_most_so_many_are_inside_and_who_goes_lets_the_next_in() {
+    let mut sale = Sale::opened(Inlet::Inside(2), 5);
+    assert_eq!((sale.queue.serving(), sale.queue.stats().holding), (2, 2));
+    sale.claim("h1");
+    assert_eq!(admitted(&sale.does(Command::Complete { holder: "h1".into() })), ["h3"]);
+    assert_eq!(admitted(&sale.leave("h2")), ["h4"]);
+    assert_eq!(admitted(&sale.after(60)), ["h5"], "two passes expired, one was left");
+    assert_eq!(sale.queue.next_due_ms(), Some(OPENS_MS + 120_000), "its pass");
+}
+
+#[test]
+fn a_rate_counts_people_who_arrive() {
+    let mut sale = Sale::opened(Inlet::PerMinute(60), 200);
+    assert_eq!((sale.queue.serving(), sale.queue.next_due_ms()), (1, Some(OPENS_MS + 1_000)));
+    for second in 1..120 {
+        sale.after(1);
+        let stats = sale.queue.stats();
+        // From the sixtieth second on passes of the first minute expire, one a second, and are made up for.
+        let owed = if second < 60 { 0 } else { second - 59 };
+        assert_eq!((stats.admitted, stats.expired), (1 + second + owed, owed), "after {second} s");
+    }
+}
+
+#[test]
+fn a_rate_passes_over_whoever_departed() {
+    let mut sale = Sale::opened(Inlet::PerMinute(1), 10);
+    (2..=9).for_each(|number| drop(sale.away(&format!("h{number}"))));
+    sale.claim("h1");
+    sale.does(Command::Pause { reason: "wait".into() });
+    sale.after(120);
+    sale.does(Command::Resume);
+    assert_eq!(admitted(&sale.after(60)), ["h10"]);
+}
+
+#[test]
+fn a_pause_lets_nobody_in_by_itself_and_saves_nothing_up() {
+    let mut sale = Sale::opened(Inlet::PerMinute(60), 200);
+    let reason: Arc<str> = "payments are slow".into();
+    let paused = [Effect::Paused { reason: Arc::clone(&reason) }, Effect::Moved];
+    assert_eq!(sale.does(Command::Pause { reason: "payments are slow".into() }), paused);
+    assert_eq!(sale.queue.line(0).state, LineState::Paused { reason });
+    sale.claim("h1");
+    assert_eq!((sale.after(600), sale.queue.next_due_ms(), sale.queue.line(0).pace), (vec![], None, None));
+    assert_eq!(admitted(&sale.does(Command::AdmitNext { count: 1 })), ["h2"], "an operator may");
+    assert_eq!(sale.does(Command::Resume), [Effect::Resumed, Effect::Moved]);
+    assert_eq!((sale.does(Command::Resume), admitted(&sale.after(1))), (vec![], vec!["h3"]));
+}
+
+#[test]
+fn sold_out_is_told_and_nobody_is_admitted_any_more() {
+    let mut sale = Sale::opened(Inlet::Inside(1), 3);
+    assert_eq!(sale.does(Command::SellOut), [Effect::SoldOut, Effect::Moved]);
+    assert_eq!(sale.does(Command::SellOut), []);
+    sale.claim("h1");
+    assert_eq!(admitted(&sale.does(Command::Complete { holder: "h1".into() })), [""; 0]);
+    assert_eq!(refusal(&sale.does(Command::AdmitNext { count: 1 })), Some(Refusal::SoldOut));
+    assert_eq!(refusal(&sale.join("new")), Some(Refusal::SoldOut));
+    assert_eq!(refusal(&sale.join("h2")), None, "it has a place, and hears about it");
+    assert_eq!(sale.does(Command::Close), [Effect::Closed, Effect::Moved]);
+    assert_eq!((sale.does(Command::SellOut), sale.queue.line(0).state), (vec![], LineState::Closed));
+    assert_eq!(refusal(&sale.join("new")), Some(Refusal::Closed));
+}
+
+#[test]
+fn a_queue_that_is_closed_before_it_opens_never_opens() {
+    let mut sale = Sale::new(terms(Inlet::PerMinute(5)));
+    sale.join("h1");
+    sale.does(Command::Close);
+    sale.at(OPENS_MS + 1);
+    assert_eq!((sale.number("h1"), sale.queue.holder(1), sale.queue.next_due_ms()), (None, None, None));
+    sale.away("h1");
+    sale.after(200);
+    sale.join("h1");
+    assert_eq!((sale.number("h1"), sale.state("h1")), (None, Some(State::Waiting)));
+}
+
+#[test]
+fn terms_may_change_but_for_the_seed_and_a_past_opening() {
+    let mut sale = Sale::new(terms(Inlet::Manual));
+    let open = |terms: Terms| Command::Open(Box::new(terms));
+    let later = Terms { opens_at_ms: OPENS_MS + 5_000, ..terms(Inlet::Manual) };
+    assert_eq!(sale.does(open(later.clone())), [Effect::Moved]);
+    assert_eq!(
+        refusal(&sale.does(open(Terms { seed: [4; 32], ..later.clone() }))),
+        Some(Refusal::SeedIsSettled)
+    );
+    assert_eq!(refusal(&sale.does(open(Terms { claim_ms: 0, ..later.clone() }))), Some(Refusal::Terms));
+    assert_eq!(refusal(&sale.does(Command::Advance { to: 1 })), Some(Refusal::NotOpen));
+    sale.at(OPENS_MS);
+    sale.join("h1");
+    assert_eq!(sale.number("h1"), None);
+    sale.after(5);
+    assert_eq!(sale.number("h1"), Some(1));
+    assert_eq!(admitted(&sale.does(open(Terms { opens_at_ms: 0, ..terms(Inlet::Inside(1)) }))), ["h1"]);
+    assert_eq!(sale.queue.terms().opens_at_ms, OPENS_MS + 5_000);
+}
+
+#[test]
+fn bounds_are_refused_by_name() {
+    let mut sale = Sale::new(Terms { places_max: 2, ..terms(Inlet::Manual) });
+    sale.at(OPENS_MS);
+    ["a", "b"].map(|name| sale.join(name));
+    assert_eq!((refusal(&sale.join("c")), refusal(&sale.join("a"))), (Some(Refusal::Full), None));
+    assert_eq!(refusal(&sale.here("c")), Some(Refusal::NoPlace));
+    let mut sale = Sale::opened(Inlet::Manual, 1);
+    for round in 1..=PLACES_PER_HOLDER_MAX {
+        assert_eq!((refusal(&sale.join("a")), sale.number("a")), (None, Some(1 + u32::from(round))));
+        sale.leave("a");
+    }
+    assert_eq!(refusal(&sale.join("a")), Some(Refusal::TooManyPlaces));
+    let here = |name: usize| Command::Here { holder: "h1".into(), instance: name.to_string().into() };
+    (1..QUEUE_INSTANCES_MAX).for_each(|name| assert_eq!(sale.does(here(name)), []));
+    assert_eq!(refusal(&sale.does(here(0))), Some(Refusal::TooManyInstances));
+    sale.does(Command::InstanceGone { instance: "7".into() });
+    assert_eq!(refusal(&sale.does(here(0))), None);
+}
+
+#[test]
+fn an_instance_that_is_gone_takes_its_connections_with_it_after_the_grace() {
+    let mut sale = Sale::opened(Inlet::Manual, 3);
+    sale.does(Command::Here { holder: "h2".into(), instance: "other".into() });
+    sale.does(Command::InstanceGone { instance: "i".into() });
+    sale.after(60);
+    sale.does(Command::Here { holder: "h3".into(), instance: "other".into() });
+    sale.after(60);
+    let states = ["h1", "h2", "h3"].map(|name| sale.state(name));
+    assert_eq!(states, [Some(State::Departed), Some(State::Waiting), Some(State::Waiting)]);
+}
+
+#[test]
+fn the_wait_is_estimated_from_the_rate_and_then_from_what_was_measured() {
+    let mut sale = Sale::opened(Inlet::PerMinute(60), 900);
+    let wait = sale.queue.line(0).pace.expect("the inlet says").wait_seconds(99);
+    assert_eq!(wait, (80, 125));
+    for _ in 0..300 {
+        let effects = sale.after(1);
+        admitted(&effects).into_iter().for_each(|name| drop(sale.claim(name)));
+    }
+    let (low, high) = sale.queue.line(0).pace.expect("it moves").wait_seconds(99);
+    assert!((75..=85).contains(&low) && (120..=130).contains(&high), "{low} to {high} s for 100 s");
+    let mut manual = Sale::opened(Inlet::Manual, 100);
+    assert_eq!(manual.queue.line(0).pace, None);
+    manual.does(Command::Advance { to: 50 });
+    assert!(manual.queue.line(0).pace.is_some());
+}
