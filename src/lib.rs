@@ -17,7 +17,7 @@
 //! | 4 | `shard`, `control` | shells: they do I/O and nothing else |
 //! | 3 | `net`, `bus`, `store`, `generated` | sockets, TLS, HTTP heads; Redis; streams in Redis; gRPC code |
 //! | 2 | `hub`, `route`, `mesh` | connections of one shard; where events go; mailboxes |
-//! | 1 | `wire`, `auth`, `sale`, `stream` | bytes ↔ commands, tokens → identities, waiting rooms, offsets: pure |
+//! | 1 | `wire`, `auth`, `sale`, `stream` | bytes ↔ commands, tokens ↔ identities, rules of a sale, offsets: pure |
 //! | 0 | `ids`, `clock`, `limits`, `config`, `event`, `identity`, `handler`, `metrics`, `rate`, `status`, `prometheus`, `log` | the words |
 //!
 //! To read it: [`topology`] (who can talk to whom), [`event`] (what travels), [`hub`] (the rules of a connection),

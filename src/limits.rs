@@ -272,6 +272,15 @@ pub const REDIS_RETRY_MIN: Duration = Duration::from_millis(100);
 /// The longest such pause.
 pub const REDIS_RETRY_MAX: Duration = Duration::from_secs(10);
 
+/// Keys that passes are signed or checked with at once: before, in use, after.
+pub const PASS_KEYS_MAX: usize = 8;
+/// Length of `PASS_ISSUER`, bytes.
+pub const PASS_ISSUER_BYTES_MAX: usize = 256;
+/// Batches that wait for the signing thread; more are refused. One is signed in 50 ms at most.
+pub const SIGN_BATCHES_MAX: usize = 64;
+/// Passes of one batch; larger ones are refused.
+pub const SIGN_BATCH_MAX: usize = 1_024;
+
 /// Length of one gRPC message, bytes.
 pub const GRPC_MESSAGE_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Calls under way on one gRPC connection.

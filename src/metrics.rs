@@ -350,6 +350,19 @@ pub struct TlsReloads {
     pub ticket_keys_failed: Cell,
 }
 
+/// What came of signing passes, and of reading their keys again.
+#[derive(Debug, Default)]
+pub struct PassCells {
+    /// Signatures that the signing thread was asked for.
+    pub accepted: Cell,
+    /// Signatures that it was not asked for, for want of room.
+    pub refused: Cell,
+    /// Keys that are in use since their files changed.
+    pub reloads_done: Cell,
+    /// Files that changed and were unusable; the keys at hand stayed.
+    pub reloads_failed: Cell,
+}
+
 /// What the control core counts. Written by the control thread alone.
 #[derive(Debug, Default)]
 pub struct ControlCells {
@@ -423,6 +436,8 @@ pub struct ControlCells {
     pub accept_queue_drops: Cell,
     /// Certificates and ticket keys read again.
     pub tls_reloads: TlsReloads,
+    /// Passes and their keys.
+    pub passes: PassCells,
     /// Key files and documents read again.
     pub keys_refreshed: Cell,
     /// Key files and documents that could not be read again, or held nothing usable; the keys at hand stayed.

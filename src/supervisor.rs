@@ -2,7 +2,7 @@
 //!
 //! Runs on the control core beside the control loop. SIGTERM or SIGINT: graceful stop; the second: faster; the third: at
 //! once. SIGHUP,
-//! or a change of the files: certificate and ticket keys are read again; bad ones are reported and the old ones stay.
+//! or a change of the files: certificate, ticket keys and keys of passes are read again; bad ones are reported and the old ones stay.
 
 use std::{io, sync::Arc, time::Duration};
 
@@ -12,7 +12,7 @@ use tokio::{
 };
 
 use crate::{
-    control::{gateway::Gateway, keys::KeyRing},
+    control::{gateway::Gateway, keys::KeyRing, passes::KeyFiles},
     net::tls::Certificate,
     status::Status,
 };
@@ -30,6 +30,8 @@ pub struct Parts {
     pub certificate: Option<Certificate>,
     /// The sources of verification keys.
     pub keys: KeyRing,
+    /// Where the keys of passes come from.
+    pub pass_files: KeyFiles,
     /// Told by control when a token named a key that no shard knows.
     pub unknown_key: Arc<Notify>,
 }
@@ -54,7 +56,7 @@ impl Signals {
 
 /// Runs until the control loop has ended.
 pub async fn run(parts: Parts, mut signals: Signals) {
-    let Parts { status, gateway, mut certificate, keys, unknown_key } = parts;
+    let Parts { status, gateway, mut certificate, keys, mut pass_files, unknown_key } = parts;
     let mut keys = keys.watch(status.clone());
     let mut looks = tokio::time::interval(LOOK_EVERY);
     let mut stops = 0;
@@ -62,12 +64,18 @@ pub async fn run(parts: Parts, mut signals: Signals) {
         tokio::select! {
             _ = signals.terminate.recv() => stop(&gateway, &mut stops),
             _ = signals.interrupt.recv() => stop(&gateway, &mut stops),
-            _ = signals.hang_up.recv() => reload(certificate.as_mut(), &gateway, &status).await,
+            _ = signals.hang_up.recv() => {
+                reload(certificate.as_mut(), &gateway, &status).await;
+                reload_passes(&mut pass_files, &gateway, &status).await;
+            }
             verifier = keys.changed() => gateway.use_keys(verifier).await,
             () = unknown_key.notified() => keys.unknown_key(),
             _ = looks.tick() => {
                 let changed = certificate.as_mut().filter(|certificate| certificate.has_changed());
                 reload(changed, &gateway, &status).await;
+                if pass_files.has_changed() {
+                    reload_passes(&mut pass_files, &gateway, &status).await;
+                }
             }
         }
     }
@@ -101,6 +109,22 @@ async fn reload(certificate: Option<&mut Certificate>, gateway: &Gateway, status
         Err(error) => {
             cells.certificate_failed.add(1);
             tracing::error!(%error, "the new certificate is unusable, the old one stays");
+        }
+    }
+}
+
+/// Reads the keys of passes again.
+async fn reload_passes(files: &mut KeyFiles, gateway: &Gateway, status: &Status) {
+    let cells = &status.control.passes;
+    match files.load() {
+        Ok(keys) => {
+            gateway.use_pass_keys(keys).await;
+            cells.reloads_done.add(1);
+            tracing::info!("keys of passes read again");
+        }
+        Err(error) => {
+            cells.reloads_failed.add(1);
+            tracing::error!(%error, "the new keys of passes are unusable, the old ones stay");
         }
     }
 }

@@ -31,10 +31,11 @@ use rustix::thread::{CpuSet, sched_setaffinity};
 use tokio::sync::Notify;
 
 use crate::{
+    auth::SigningKeys,
     bus,
     clock::Now,
     config::{Settings, settings::Cores},
-    control::{self, ControlError, ControlParts, gateway::Gateway, keys, link::ShardLink},
+    control::{self, ControlError, ControlParts, gateway::Gateway, keys, link::ShardLink, passes},
     handler::Handlers,
     ids::ShardId,
     limits,
@@ -107,6 +108,9 @@ pub enum StartError {
     /// No usable keys.
     #[error(transparent)]
     Keys(#[from] keys::KeyError),
+    /// No usable keys for passes.
+    #[error(transparent)]
+    PassKeys(#[from] passes::PassKeyError),
     /// The control core could not begin to serve.
     #[error(transparent)]
     Control(#[from] ControlError),
@@ -187,6 +191,7 @@ fn start_threads(
     let keys = runtime.block_on(keys::load(&settings.auth))?;
     let verifier = keys.verifier();
     let (certificate, tls) = load_certificate(&settings)?;
+    let (pass_files, pass_keys) = load_pass_keys(&settings)?;
 
     let status = Arc::new(status(&settings, logs));
     let seed = seed();
@@ -205,6 +210,7 @@ fn start_threads(
             status: status.clone(),
             cells: cells.clone(),
             verifier: verifier.clone(),
+            jwks: pass_keys.jwks(),
             tls: tls.clone(),
             handlers: handlers.clone(),
             ws: ports.ws.address(),
@@ -231,6 +237,7 @@ fn start_threads(
         unknown_key: unknown_key.clone(),
         place: Some(addresses.ws),
         seed,
+        pass_keys,
         bus: settings.redis.as_ref().map(|redis| bus::new(redis, status.clone(), seed)),
     };
     let supervised = supervisor::Parts {
@@ -238,6 +245,7 @@ fn start_threads(
         gateway: gateway.clone(),
         certificate,
         keys,
+        pass_files,
         unknown_key,
     };
     let control = start_control(control_runtime, settings.cores.control, control_parts, supervised)?;
@@ -314,6 +322,18 @@ fn load_certificate(
     let mut certificate = tls::Certificate::new(source, settings.ticket_keys.clone())?;
     let config = certificate.load()?;
     Ok((Some(certificate), Some(config)))
+}
+
+/// What passes are signed with.
+fn load_pass_keys(settings: &Settings) -> Result<(passes::KeyFiles, Arc<SigningKeys>), StartError> {
+    let mut files = passes::KeyFiles::new(settings.passes.clone())?;
+    let keys = files.load()?;
+    if files.are_made() {
+        tracing::info!(
+            "no PASS_KEY_FILE: passes and place tokens end with this process, and are of no other instance"
+        );
+    }
+    Ok((files, keys))
 }
 
 /// Asks the gateway that serves at the same address, if any, for its place, where that is wanted.

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Arg, ArgAction, ArgGroup, Command, value_parser};
 
-use super::{health as probe, notify};
+use super::{health as probe, notify, verify};
 use crate::config::{
     duration::{self, Plain},
     kind::Kind,
@@ -32,6 +32,8 @@ pub(super) fn command() -> Command {
         .subcommand(token())
         .subcommand(health())
         .subcommand(notify::command())
+        .subcommand(verify::pass())
+        .subcommand(verify::queue())
         .subcommand(reference())
 }
 
@@ -137,7 +139,7 @@ mod tests {
     fn short_help_fits_a_screen_and_names_every_command() {
         let short = help(&["usher", "-h"]);
         assert!(short.lines().count() <= 24, "{short}");
-        for name in ["check", "token", "health", "notify", "--config"] {
+        for name in ["check", "token", "health", "notify", "pass", "queue", "--config"] {
             assert!(short.contains(name), "{name} is missing:\n{short}");
         }
         assert!(!short.contains("reference"));

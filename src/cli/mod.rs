@@ -1,7 +1,7 @@
 //! The `usher` command: what people type, and what they read back.
 //!
 //! Owns arguments, exit codes and everything printed to standard output. Exit codes: 0 done, 1 the answer is no
-//! (`check`, `health`, `notify`) or the gateway failed, 2 what was typed is wrong. Never serves anybody: `run` calls
+//! (`check`, `health`, `notify`, `pass`, `queue`) or the gateway failed, 2 what was typed is wrong. Never serves anybody: `run` calls
 //! `topology`, and `notify` and `health` are clients.
 
 mod check;
@@ -11,6 +11,7 @@ mod host;
 mod jwt;
 mod notify;
 mod run;
+mod verify;
 
 use std::{
     ffi::OsString,
@@ -57,6 +58,17 @@ fn execute(arguments: impl Iterator<Item = OsString>, environment: &Environment)
         Some(("notify", matches)) => {
             with(matches, environment, |resolved| notify::execute(matches, &resolved))
         }
+        Some(("pass", matches)) => match matches.subcommand() {
+            Some(("make", matches)) => {
+                with(matches, environment, |resolved| verify::make_pass(matches, &resolved))
+            }
+            Some((_, matches)) => verify::verify_pass(matches),
+            None => ExitCode::from(EXIT_USAGE),
+        },
+        Some(("queue", matches)) => match matches.subcommand() {
+            Some((_, matches)) => verify::verify_receipt(matches),
+            None => ExitCode::from(EXIT_USAGE),
+        },
         Some(("reference", matches)) => print_reference(matches),
         Some((name, _)) => fail(format_args!("{name} is not a command"), EXIT_USAGE),
     }

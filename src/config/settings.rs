@@ -31,6 +31,8 @@ pub struct Settings {
     pub redis: Option<Redis>,
     /// What is kept for resume.
     pub streams: Streams,
+    /// Passes of the waiting room.
+    pub passes: Passes,
     /// Callers of the gRPC interface.
     pub callers: Callers,
     /// Graceful stop.
@@ -290,6 +292,39 @@ pub struct Streams {
     pub rooms: Vec<String>,
 }
 
+/// How passes and receipts are signed (03 §10).
+#[derive(Clone, Debug)]
+pub struct Passes {
+    /// `PASS_KEY_FILE`: private key, PKCS #8 PEM; none: made at every start.
+    pub key: Option<PathBuf>,
+    /// `PASS_OTHER_KEYS_FILE`: keys published beside it, PEM; none.
+    pub other_keys: Option<PathBuf>,
+    /// `PASS_ALGORITHM`: what is made, or what a file must hold; none: EdDSA is made, a file decides by itself.
+    pub algorithm: Option<PassAlgorithm>,
+    /// `PASS_ISSUER`: `iss`; usher.
+    pub issuer: String,
+}
+
+/// What passes are signed with.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum PassAlgorithm {
+    /// Ed25519 (RFC 8037).
+    #[default]
+    EdDsa,
+    /// ECDSA over P-256 (RFC 7518 §3.4).
+    Es256,
+}
+
+impl PassAlgorithm {
+    /// As `alg` has it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::EdDsa => "EdDSA",
+            Self::Es256 => "ES256",
+        }
+    }
+}
+
 /// Callers of the gRPC interface.
 #[derive(Clone, Debug, Default)]
 pub struct Callers {
@@ -384,6 +419,7 @@ impl Default for Settings {
                 ledger_age_max: Duration::from_secs(24 * 3_600),
                 rooms: Vec::new(),
             },
+            passes: Passes { key: None, other_keys: None, algorithm: None, issuer: "usher".into() },
             callers: Callers::default(),
             shutdown: Shutdown {
                 timeout: Duration::from_secs(30),

@@ -23,6 +23,7 @@ use crate::{
         gateway::{Call, Stats},
         leaving::{Order, Phase, ShardState},
         link::{Link, ShardLink},
+        passes::Signer,
     },
     event::{Class, Event, Position, Receipt, Refusal},
     ids::{ConnId, ShardId},
@@ -62,6 +63,8 @@ pub(super) struct Desk {
     orders: Vec<Order>,
     /// Whoever fetches keys is told here that one is missing.
     unknown_key: Arc<Notify>,
+    /// Signs passes and receipts.
+    signer: Signer,
     /// When the running second ends, monotonic nanoseconds.
     second_ends_ns: u64,
     /// Messages from and to clients when the running second began.
@@ -82,6 +85,7 @@ pub(super) struct DeskParts<'a> {
     pub(super) status: Arc<Status>,
     pub(super) shards: Vec<ShardLink>,
     pub(super) unknown_key: Arc<Notify>,
+    pub(super) signer: Signer,
     pub(super) backend: Backend,
 }
 
@@ -95,6 +99,7 @@ impl Desk {
             asks: VecDeque::new(),
             links: parts.shards.into_iter().map(Link::new).collect(),
             unknown_key: parts.unknown_key,
+            signer: parts.signer,
             waiting: HashMap::new(),
             token_last: 0,
             messages: Vec::new(),
@@ -280,6 +285,12 @@ impl Desk {
                 for link in &mut self.links {
                     link.order(ToShard::Keys(verifier.clone()));
                 }
+            }
+            Call::PassKeys(keys) => {
+                for link in &mut self.links {
+                    link.order(ToShard::PassKeys(keys.jwks()));
+                }
+                self.signer.use_keys(keys);
             }
             // The loop's own business.
             Call::Started { .. } => {}

@@ -12,7 +12,7 @@ use tokio::sync::{mpsc, oneshot};
 
 pub use self::inquiries::{HistoryQuery, InquiryError};
 use crate::{
-    auth::Verifier,
+    auth::{SigningKeys, Verifier},
     clock::Now,
     event::{Address, Class, Event, Form, Receipt, Refusal, Target},
     identity::is_user_id,
@@ -68,6 +68,8 @@ pub enum Call {
     Certificate(Arc<rustls::ServerConfig>),
     /// Verify tokens with these keys from now on.
     Keys(Arc<Verifier>),
+    /// Sign passes and receipts with these keys from now on.
+    PassKeys(Arc<SigningKeys>),
     /// Every shard accepts: tell whoever watches the gateway's health.
     Started {
         /// Told when they know.
@@ -263,6 +265,12 @@ impl Gateway {
     pub async fn use_keys(&self, verifier: Arc<Verifier>) {
         // Without a control loop there are no tokens either.
         let _stopped = self.calls.send(Call::Keys(verifier)).await;
+    }
+
+    /// Signs passes and receipts with these keys from now on, and publishes them. Waits for room in the queue.
+    pub async fn use_pass_keys(&self, keys: Arc<SigningKeys>) {
+        // Without a control loop nothing is signed either.
+        let _stopped = self.calls.send(Call::PassKeys(keys)).await;
     }
 
     /// Tells that every shard accepts. Blocks until the control loop knows, or has ended.

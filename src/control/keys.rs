@@ -310,7 +310,7 @@ impl Due {
 
 /// What tells one content of a file from the next without reading it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Stamp {
+pub(super) struct Stamp {
     inode: u64,
     bytes: u64,
     modified: (i64, i64),
@@ -319,6 +319,10 @@ struct Stamp {
 impl Stamp {
     fn of(origin: &KeySource) -> Option<Self> {
         let (KeySource::Pem(file) | KeySource::JwksFile(file)) = origin else { return None };
+        Self::of_file(file)
+    }
+
+    pub(super) fn of_file(file: &Path) -> Option<Self> {
         let data = fs::metadata(file).ok()?;
         Some(Self { inode: data.ino(), bytes: data.size(), modified: (data.mtime(), data.mtime_nsec()) })
     }
@@ -336,7 +340,7 @@ fn read(origin: &KeySource) -> Result<String, KeyError> {
     }
 }
 
-fn read_file(file: &Path) -> io::Result<String> {
+pub(super) fn read_file(file: &Path) -> io::Result<String> {
     let mut text = String::new();
     fs::File::open(file)?.take(KEY_DOCUMENT_BYTES_MAX + 1).read_to_string(&mut text)?;
     if text.len() as u64 > KEY_DOCUMENT_BYTES_MAX {

@@ -15,6 +15,7 @@ pub mod grpc;
 pub mod keys;
 mod leaving;
 pub mod link;
+pub mod passes;
 
 use std::{
     future::poll_fn,
@@ -33,6 +34,7 @@ use tokio::{
 };
 
 use crate::{
+    auth::SigningKeys,
     bus::{Bus, Ear, Task},
     clock::Now,
     config::Settings,
@@ -42,6 +44,7 @@ use crate::{
         gateway::{Call, Gateway},
         leaving::Phase,
         link::ShardLink,
+        passes::Signer,
     },
     net::handover::Place,
     status::Status,
@@ -72,6 +75,8 @@ pub struct ControlParts {
     pub place: Option<SocketAddr>,
     /// Names the epochs of streams; must differ between starts.
     pub seed: u64,
+    /// What passes are signed with at first.
+    pub pass_keys: Arc<SigningKeys>,
     /// From [`crate::bus::new`], where there is a Redis.
     pub bus: Option<(Bus, Ear, Task)>,
 }
@@ -112,11 +117,12 @@ pub async fn run(parts: ControlParts) -> Result<(), ControlError> {
     // Of itself the health service begins with a yes.
     health.tell(false).await;
     servers.spawn(grpc);
-    for (listener, pages) in
-        [(parts.admin, admin::pages as fn(_, _) -> _), (parts.health, admin::health_pages)]
+    let signer = Signer::start(parts.pass_keys, parts.settings.passes.issuer.clone(), parts.status.clone())?;
+    let source = admin::Source::new(parts.gateway.clone(), parts.status.clone(), signer.keys());
+    for (listener, pages) in [(parts.admin, admin::pages as fn(_) -> _), (parts.health, admin::health_pages)]
     {
         let Some(listener) = listener else { continue };
-        let pages = pages(parts.gateway.clone(), parts.status.clone());
+        let pages = pages(source.clone());
         let incoming = accept::Incoming::new(listener, parts.status.clone(), pages_stopped.clone())?;
         servers.spawn(admin::serve(incoming, pages));
     }
@@ -128,6 +134,7 @@ pub async fn run(parts: ControlParts) -> Result<(), ControlError> {
         status: parts.status,
         shards: parts.shards,
         unknown_key: parts.unknown_key,
+        signer,
         backend,
     });
     let control = Control {

@@ -95,6 +95,8 @@ pub enum ToShard {
     Certificate(Arc<rustls::ServerConfig>),
     /// Verify tokens with these keys from now on. If the mailbox is full: as `Admitted`.
     Keys(Arc<crate::auth::Verifier>),
+    /// Publish these keys of passes from now on: a JWKS document. If the mailbox is full: as `Admitted`.
+    PassKeys(Arc<str>),
     /// Empty the accept queues, close the listeners, and end when nobody is left. Sent again: the shorter time holds. If
     /// the mailbox is full: as `Admitted`.
     Drain {

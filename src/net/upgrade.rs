@@ -35,6 +35,8 @@ pub enum Route<'a> {
     Ready,
     /// `/stats`.
     Stats,
+    /// `/.well-known/jwks.json`.
+    Jwks,
     /// `/metrics`, where configuration has it on this port.
     Metrics,
 }
@@ -113,6 +115,7 @@ fn by_path<'a>(head: &Head<'a>, settings: &Settings) -> Result<Route<'a>, Answer
         "/health" => Ok(Route::Health),
         "/ready" => Ok(Route::Ready),
         "/stats" => Ok(Route::Stats),
+        "/.well-known/jwks.json" => Ok(Route::Jwks),
         "/metrics" if settings.listen.metrics_on_client_port => Ok(Route::Metrics),
         _ => Err(Answer::error(404, "nothing is served here")),
     }

@@ -87,6 +87,19 @@ fn files(text: &mut Text, control: &ControlCells) {
             ("ticket_keys_failed", reloads.ticket_keys_failed.get()),
         ],
     );
+    let passes = &control.passes;
+    text.by(
+        "usher_pass_key_reloads_total",
+        "Keys of passes read again.",
+        "result",
+        &[("done", passes.reloads_done.get()), ("failed", passes.reloads_failed.get())],
+    );
+    text.by(
+        "usher_pass_signatures_total",
+        "Passes and roots that were to be signed.",
+        "result",
+        &[("accepted", passes.accepted.get()), ("refused", passes.refused.get())],
+    );
     let help = "Tokens whose key id was unknown.";
     text.one("usher_unknown_keys_total", Counter, help, control.unknown_keys.get());
 }

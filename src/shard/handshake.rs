@@ -241,6 +241,7 @@ impl Shard {
             Ok(Route::Health) => json(self.status.health(now)),
             Ok(Route::Ready) => json(self.status.ready()),
             Ok(Route::Stats) => json((200, self.status.stats())),
+            Ok(Route::Jwks) => json((200, self.jwks.to_string())),
             Ok(Route::Metrics) => {
                 Answer::text(200, prometheus::CONTENT_TYPE, prometheus::render(&self.status, &[]))
             }

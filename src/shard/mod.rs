@@ -66,6 +66,8 @@ pub struct ShardParts {
     pub cells: Arc<ShardCells>,
     /// The keys known at start.
     pub verifier: Arc<Verifier>,
+    /// The keys of passes, a JWKS document.
+    pub jwks: Arc<str>,
     /// Certificate of the wss listener.
     pub tls: Option<Arc<rustls::ServerConfig>>,
     /// Custom message types.

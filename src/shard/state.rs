@@ -42,6 +42,8 @@ pub(super) struct Shard {
     pub(super) status: Arc<Status>,
     pub(super) cells: Arc<ShardCells>,
     pub(super) verifier: Arc<Verifier>,
+    /// What `/.well-known/jwks.json` says.
+    pub(super) jwks: Arc<str>,
     /// `None`: failed authentications are not limited.
     pub(super) failures: Option<Failures>,
     pub(super) tls: Option<Arc<rustls::ServerConfig>>,
@@ -107,6 +109,7 @@ impl Shard {
             status: parts.status,
             cells: parts.cells,
             verifier: parts.verifier,
+            jwks: parts.jwks,
             failures,
             tls: parts.tls,
             connections: Connections::new(parts.id),
@@ -152,6 +155,10 @@ impl Shard {
             }
             ToShard::Keys(verifier) => {
                 self.verifier = verifier;
+                return;
+            }
+            ToShard::PassKeys(jwks) => {
+                self.jwks = jwks;
                 return;
             }
             ToShard::Drain { within } => return self.drain(now, within),

@@ -44,6 +44,8 @@ mod json;
 mod lifecycle;
 /// Every row of the limits table.
 mod limits;
+/// Keys of passes, and the commands about passes and receipts.
+mod passes;
 /// What is held for those who come back, and requests to resume that are refused.
 mod resume;
 /// Rooms: membership, messages, permission, presence.

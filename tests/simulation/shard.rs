@@ -178,7 +178,7 @@ impl Shard {
             ToShard::SendAway { count, return_ms } => {
                 Input::SendAway { count: *count, return_ms: *return_ms }
             }
-            ToShard::Certificate(_) | ToShard::Keys(_) => return,
+            ToShard::Certificate(_) | ToShard::Keys(_) | ToShard::PassKeys(_) => return,
         };
         self.hub.handle(now, input, &mut self.outputs);
     }

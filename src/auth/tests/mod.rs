@@ -1,5 +1,6 @@
 //! Keys, tokens and identities together, as the verifier's callers see them.
 
+mod signing;
 mod sources;
 mod tokens;
 

@@ -7,6 +7,12 @@ pub(super) fn any(_: &str) -> Result<(), &'static str> {
     Ok(())
 }
 
+/// What a short claim may hold.
+pub(super) fn issuer(text: &str) -> Result<(), &'static str> {
+    let known = (1..=limits::PASS_ISSUER_BYTES_MAX).contains(&text.len()) && !text.contains(char::is_control);
+    if known { Ok(()) } else { Err("1 to 256 bytes without control characters") }
+}
+
 /// An address that can be fetched.
 pub(super) fn url(text: &str) -> Result<(), &'static str> {
     let known =

@@ -8,6 +8,7 @@ use super::{
     Knob, Section,
     absent::OTHER,
     checks::{algorithm, any, filter, glob, origin, origins, url},
+    passes::PASSES,
     redis::REDIS,
 };
 use crate::{
@@ -28,6 +29,7 @@ pub(super) const SECTIONS: &[Section] = &[
     Section { name: "limits", title: "Limits", knobs: LIMITS },
     Section { name: "redis", title: "Redis", knobs: REDIS },
     Section { name: "streams", title: "What is kept for resume", knobs: STREAMS },
+    Section { name: "passes", title: "Passes of the waiting room", knobs: PASSES },
     Section { name: "callers", title: "Callers of the gRPC interface", knobs: CALLERS },
     Section { name: "cores", title: "Cores", knobs: CORES },
     Section { name: "shutdown", title: "Graceful stop", knobs: SHUTDOWN },

@@ -7,6 +7,7 @@ mod page;
 use std::{future::Future, sync::Arc};
 
 use crate::{
+    auth::SigningKeys,
     clock::Now,
     control::{accept::Incoming, gateway::Gateway},
     limits::{LABELLED_ROOMS_MAX, LISTED_ROOMS_MAX},
@@ -20,15 +21,25 @@ use axum::{
     response::{IntoResponse, Response},
     routing::get,
 };
+use tokio::sync::watch;
 
 /// What the pages are made of.
 #[derive(Clone)]
-struct Source {
+pub(super) struct Source {
     gateway: Gateway,
     status: Arc<Status>,
+    pass_keys: watch::Receiver<Arc<SigningKeys>>,
 }
 
 impl Source {
+    pub(super) fn new(
+        gateway: Gateway,
+        status: Arc<Status>,
+        pass_keys: watch::Receiver<Arc<SigningKeys>>,
+    ) -> Self {
+        Self { gateway, status, pass_keys }
+    }
+
     /// The largest rooms; none while the control loop has no time for it.
     async fn rooms(&self, rooms_max: usize) -> Vec<(Arc<str>, u32)> {
         self.gateway.stats_with(rooms_max).await.map(|stats| stats.rooms).unwrap_or_default()
@@ -36,18 +47,19 @@ impl Source {
 }
 
 /// Everything: the admin listener.
-pub(super) fn pages(gateway: Gateway, status: Arc<Status>) -> Router {
+pub(super) fn pages(source: Source) -> Router {
     Router::new()
         .route("/", get(index))
         .route("/metrics", get(metrics))
         .route("/stats", get(stats))
+        .route("/.well-known/jwks.json", get(jwks))
         .merge(health_routes())
-        .with_state(Source { gateway, status })
+        .with_state(source)
 }
 
 /// `/health` and `/ready` alone: the listener of `HEALTH_CHECK_PORT`.
-pub(super) fn health_pages(gateway: Gateway, status: Arc<Status>) -> Router {
-    health_routes().with_state(Source { gateway, status })
+pub(super) fn health_pages(source: Source) -> Router {
+    health_routes().with_state(source)
 }
 
 fn health_routes() -> Router<Source> {
@@ -80,6 +92,11 @@ async fn metrics(State(source): State<Source>) -> Response {
 async fn stats(State(source): State<Source>) -> Response {
     let rooms = source.rooms(LISTED_ROOMS_MAX).await;
     json((200, source.status.stats_with_rooms(&rooms)))
+}
+
+async fn jwks(State(source): State<Source>) -> Response {
+    let document = source.pass_keys.borrow().jwks();
+    json((200, document.to_string()))
 }
 
 async fn health(State(source): State<Source>) -> Response {

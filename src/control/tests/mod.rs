@@ -13,11 +13,17 @@ use tonic::transport::{Channel, Endpoint};
 
 use super::*;
 use crate::{
+    config::settings::PassAlgorithm,
     event::{Address, Event},
     generated::realtime::realtime_service_client::RealtimeServiceClient,
     ids::{ConnId, ShardId},
     mesh::{Mailbox, Receiver, Sender, ToControl, ToShard},
 };
+
+/// Keys of passes for one test.
+pub(super) fn pass_keys() -> Arc<SigningKeys> {
+    Arc::new(SigningKeys::of_pkcs8(&passes::make(PassAlgorithm::EdDsa).unwrap(), "").unwrap())
+}
 
 /// A running control core and everything around it.
 struct World {
@@ -111,6 +117,7 @@ impl World {
             unknown_key: Arc::default(),
             place: None,
             seed: 7,
+            pass_keys: pass_keys(),
             bus: None,
         };
         status.shard_accepts();

@@ -61,6 +61,8 @@ fn a_path_leads_where_the_contract_says() {
         ("/ws/ticketing", &raw, "Ticketing"),
         ("/health", &settings(), "Health"),
         ("/health?verbose", &settings(), "Health"),
+        ("/.well-known/jwks.json", &settings(), "Jwks"),
+        ("/.well-known/other", &settings(), "404"),
         ("/ready", &settings(), "Ready"),
         ("/stats", &settings(), "Stats"),
         ("/metrics", &settings(), "404"),
