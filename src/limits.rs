@@ -276,7 +276,7 @@ pub const REDIS_RETRY_MAX: Duration = Duration::from_secs(10);
 pub const PASS_KEYS_MAX: usize = 8;
 /// Length of `PASS_ISSUER`, bytes.
 pub const PASS_ISSUER_BYTES_MAX: usize = 256;
-/// Batches that wait for the signing thread; more are refused. One is signed in 50 ms at most.
+/// Batches that wait for the signing thread; more are refused.
 pub const SIGN_BATCHES_MAX: usize = 64;
 /// Passes of one batch; larger ones are refused.
 pub const SIGN_BATCH_MAX: usize = 1_024;

@@ -1,8 +1,8 @@
 //! Signals, certificates and keys: what changes while the gateway runs.
 //!
-//! Runs on the control core beside the control loop. SIGTERM or SIGINT: graceful stop; the second: faster; the third: at
-//! once. SIGHUP,
-//! or a change of the files: certificate, ticket keys and keys of passes are read again; bad ones are reported and the old ones stay.
+//! Runs on the control core beside the control loop. SIGTERM or SIGINT: graceful stop; the second: faster; the third:
+//! at once. SIGHUP, or a change of the files: certificate, ticket keys and keys of passes are read again; bad ones are
+//! reported and the old ones stay.
 
 use std::{io, sync::Arc, time::Duration};
 

@@ -189,15 +189,12 @@ fn start_threads(
     let claim = runtime.block_on(claim(&settings))?;
     let ports = Ports::open(&settings, claim.is_some())?;
     let keys = runtime.block_on(keys::load(&settings.auth))?;
-    let verifier = keys.verifier();
     let (certificate, tls) = load_certificate(&settings)?;
     let (pass_files, pass_keys) = load_pass_keys(&settings)?;
-
     let status = Arc::new(status(&settings, logs));
     let seed = seed();
     let (gateway, calls) = Gateway::channel();
     let unknown_key = Arc::new(Notify::new());
-
     let (mut links, mut parts) = (Vec::new(), Vec::new());
     for (index, (cells, bell)) in status.cells.iter().zip(bells).enumerate() {
         let (to_shard, mailbox) = Mailbox::bounded(limits::TO_SHARD_MESSAGES_MAX);
@@ -209,7 +206,7 @@ fn start_threads(
             settings: settings.clone(),
             status: status.clone(),
             cells: cells.clone(),
-            verifier: verifier.clone(),
+            verifier: keys.verifier(),
             jwks: pass_keys.jwks(),
             tls: tls.clone(),
             handlers: handlers.clone(),

@@ -1,7 +1,8 @@
 //! Keys that sign what the gateway vouches for, passes and the roots of shuffles, and the document that others check it with.
 //!
-//! Owns the key in use and those that are still, or soon, published beside it. Invariants: what is published holds no private part;
-//! a key is called by its thumbprint (RFC 7638), so the same file has the same name everywhere. Never reads a file and rolls no dice.
+//! Owns the key in use and those that are still, or soon, published beside it. Invariants: what is published holds no
+//! private part; a key is called by its thumbprint (RFC 7638), so the same file has the same name everywhere. Never reads
+//! a file and rolls no dice.
 
 use std::{fmt, sync::Arc};
 
@@ -9,7 +10,6 @@ use aws_lc_rs::{
     digest::{SHA256, digest},
     encoding::AsBigEndian,
     hmac,
-    rand::SystemRandom,
     signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, Ed25519KeyPair, KeyPair},
 };
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
@@ -179,8 +179,7 @@ impl Pair {
     fn sign(&self, message: &[u8]) -> Result<Vec<u8>, SigningError> {
         let signature = match self {
             Self::Ed25519(pair) => pair.try_sign(message),
-            // The library has its own source of randomness, whatever it is given.
-            Self::P256(pair) => pair.sign(&SystemRandom::new(), message),
+            Self::P256(pair) => pair.sign_digest(&digest(&SHA256, message)),
         };
         signature.map(|signature| signature.as_ref().to_vec()).map_err(|_| SigningError::Library)
     }

@@ -1,8 +1,8 @@
 //! The `usher` command: what people type, and what they read back.
 //!
 //! Owns arguments, exit codes and everything printed to standard output. Exit codes: 0 done, 1 the answer is no
-//! (`check`, `health`, `notify`, `pass`, `queue`) or the gateway failed, 2 what was typed is wrong. Never serves anybody: `run` calls
-//! `topology`, and `notify` and `health` are clients.
+//! (`check`, `health`, `notify`, `pass`, `queue`) or the gateway failed, 2 what was typed is wrong. Never serves
+//! anybody: `run` calls `topology`, and `notify` and `health` are clients.
 
 mod check;
 mod command;

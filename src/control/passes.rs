@@ -1,8 +1,9 @@
 //! Signing, off the control thread: passes and the roots of shuffles; and where the keys for it come from.
 //!
-//! Owns the signing thread, its queue and the keys in use. Never waits for the thread: what finds no room is refused, counted, and
-//! the caller's to repeat. Invariant: a batch is signed with one key. The thread shares the control thread's core, so that shards
-//! keep theirs. Talks to the supervisor, which replaces keys whole, and to whoever asks for signatures through channels.
+//! Owns the signing thread, its queue and the keys in use. Never waits for the thread: what finds no room is refused,
+//! counted, and the caller's to repeat. Invariant: a batch is signed with one key. The thread shares the control
+//! thread's core, so that shards keep theirs. Talks to the supervisor, which replaces keys whole, and to whoever asks
+//! for signatures through channels.
 
 use std::{
     io,

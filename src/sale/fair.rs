@@ -89,7 +89,7 @@ pub struct Shuffle {
 }
 
 impl Shuffle {
-    /// Orders the holders and builds their tree: 0.2 s for 100 000 at most, so not on the control thread.
+    /// Orders the holders and builds their tree. Four hashes a holder, so not on the control thread.
     pub fn draw(event_id: Arc<str>, secrets: &Secrets, mut holders: Vec<Arc<str>>) -> Self {
         order(&secrets.seed, &mut holders);
         let salts = hmac::Key::new(hmac::HMAC_SHA256, &secrets.salts);

@@ -1,8 +1,9 @@
 //! Passes and place tokens: what they say, and whether what somebody shows says it.
 //!
-//! Never signs and never looks at a signature of a pass: [`crate::auth::signing`] makes them, `auth::token` checks them. Invariants:
-//! a pass is the same whichever instance makes it, `jti` included; it never outlives its claim window; a place token holds for one
-//! event only, and cannot be made of what receipts, logs or other people's messages show.
+//! Never signs and never looks at a signature of a pass: [`crate::auth::signing`] makes them, `auth::token` checks
+//! them. Invariants: a pass is the same whichever instance makes it, `jti` included; it never outlives its claim
+//! window; a place token holds for one event only, and cannot be made of what receipts, logs or other people's
+//! messages show.
 
 use aws_lc_rs::{constant_time::verify_slices_are_equal, hmac};
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
@@ -131,8 +132,8 @@ pub fn anonymous_holder(id: &AnonymousId) -> String {
     format!("{ANONYMOUS_PREFIX}{}", URL_SAFE_NO_PAD.encode(id))
 }
 
-/// Makes and checks place tokens: 64 characters, the number of the holder and an HMAC-SHA-256 over event and number. A microsecond
-/// each, so that the control thread may; signatures would take forty.
+/// Makes and checks place tokens: 64 characters, the number of the holder and an HMAC-SHA-256 over event and number. Far
+/// cheaper than a signature, so that the control thread may.
 #[derive(Clone, Debug)]
 pub struct PlaceKeys(Vec<hmac::Key>);
 

@@ -4,7 +4,8 @@ use std::collections::HashSet;
 
 use serde_json::{Value, json};
 
-use super::{super::receipt::*, *};
+use super::*;
+use crate::sale::receipt::{Flaw, Log};
 
 const EVENT: &str = "e1";
 const SIGNED: &str = "header.payload.signature";
