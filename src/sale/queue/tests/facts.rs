@@ -44,7 +44,9 @@ fn the_pre_queue_is_ordered_by_the_seed_and_not_by_who_came_first() {
 #[test]
 fn who_leaves_the_pre_queue_gets_no_number_unless_it_comes_back() {
     let mut sale = Sale::new(terms(Inlet::Manual));
-    ["a", "b", "c"].map(|name| sale.join(name));
+    for name in ["a", "b", "c"] {
+        sale.join(name);
+    }
     let left = Effect::Ended { holder: "a".into(), number: None, ending: Ending::Left };
     assert_eq!(sale.leave("a"), [left]);
     sale.leave("b");
@@ -104,7 +106,9 @@ fn who_comes_back_late_is_admitted_as_soon_as_its_number_was_served() {
 #[test]
 fn admit_next_counts_people_who_are_here_and_not_numbers() {
     let mut sale = Sale::opened(Inlet::Manual, 6);
-    ["h1", "h2", "h4"].map(|name| sale.away(name));
+    for name in ["h1", "h2", "h4"] {
+        sale.away(name);
+    }
     sale.after(120);
     assert_eq!(admitted(&sale.does(Command::AdmitNext { count: 2 })), ["h3", "h5"]);
     assert_eq!(sale.queue.serving(), 5);
@@ -271,7 +275,9 @@ fn terms_may_change_but_for_the_seed_and_a_past_opening() {
 fn bounds_are_refused_by_name() {
     let mut sale = Sale::new(Terms { places_max: 2, ..terms(Inlet::Manual) });
     sale.at(OPENS_MS);
-    ["a", "b"].map(|name| sale.join(name));
+    for name in ["a", "b"] {
+        sale.join(name);
+    }
     assert_eq!((refusal(&sale.join("c")), refusal(&sale.join("a"))), (Some(Refusal::Full), None));
     assert_eq!(refusal(&sale.here("c")), Some(Refusal::NoPlace));
     let mut sale = Sale::opened(Inlet::Manual, 1);
