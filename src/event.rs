@@ -127,7 +127,9 @@ pub enum Resume {
 pub struct ReplayPage {
     /// Which stream.
     pub stream: Arc<str>,
-    /// Of all events, and of the offsets in `end`.
+    /// Of what the connection has; empty: where that is was not known.
+    pub follows: Arc<str>,
+    /// Of all events, and of the offsets in `end`. Another than `follows` where the store went on under another name.
     pub epoch: Arc<str>,
     /// Without a hole; at most [`crate::limits::REPLAY_PAGE_EVENTS_MAX`].
     pub events: Vec<Arc<Event>>,

@@ -266,7 +266,7 @@ impl Replay {
         }
         let first = page.events.first().and_then(|event| event.position.as_ref());
         let after = match &self.at {
-            Some(at) => (at.epoch == page.epoch).then_some(at.offset),
+            Some(at) => (at.epoch == page.follows).then_some(at.offset),
             None => match (first, &page.end) {
                 (Some(first), _) => first.offset.checked_sub(1),
                 (None, end) => end.map(|end| end.from),
@@ -365,8 +365,9 @@ impl Replay {
                 self.live = None;
                 continue;
             }
-            *at = live.position(&self.stream, live.base);
-            self.tell(false, sink.cells);
+            // Control knows whether the one goes on in the other.
+            self.stage = Stage::Wants;
+            return false;
         }
         self.drain_parked(sink)
     }

@@ -23,6 +23,8 @@ pub(super) struct Cursor {
     parked: BTreeMap<u64, Arc<Event>>,
     /// Who comes in as soon as `at` is known.
     pub(super) waiters: Vec<Waiter>,
+    /// The store has another epoch, which may go on from here: the next page tells.
+    elsewhere: bool,
     /// Somebody came in without a position.
     pub(super) nameless: bool,
     /// The store must say where the stream stands, again if it is being asked.
@@ -90,7 +92,7 @@ impl Cursor {
         self.head_asked = false;
         match &self.at {
             Some(at) if at.epoch == head.epoch => self.known = self.known.max(head.offset),
-            Some(_) => self.begin_at(head, moved),
+            Some(_) => self.elsewhere = true,
             None => {
                 self.begin_at(head, moved);
                 // Who comes in now learns it by coming in.
@@ -101,15 +103,28 @@ impl Cursor {
         self.advance(moved);
     }
 
-    /// The store gave what follows an offset of that epoch.
-    pub(super) fn page(&mut self, epoch: &str, page: Page, moved: &mut Moved) {
+    /// The store gave what follows a place.
+    pub(super) fn page(&mut self, (epoch, after): (&str, u64), page: Page, moved: &mut Moved) {
         self.filling = false;
         let Some(at) = self.at.as_mut().filter(|at| *at.epoch == *epoch) else { return };
+        if page.head.epoch != at.epoch && at.offset != after {
+            // Whether what was delivered since is a part of the other epoch, this page does not tell.
+            self.elsewhere = true;
+            return self.look_for_gap();
+        }
         let Page { head, events } = page;
         let went_back = head.epoch == at.epoch && head.offset < self.known;
         let before = at.offset;
+        if head.epoch != at.epoch {
+            self.elsewhere = false;
+        }
         match events {
             Some(events) => {
+                if head.epoch != at.epoch {
+                    at.epoch = head.epoch.clone();
+                    self.known = at.offset;
+                    self.parked.clear();
+                }
                 for event in events {
                     if event.position.as_ref().is_some_and(|position| position.offset == at.offset + 1) {
                         at.offset += 1;
@@ -165,7 +180,7 @@ impl Cursor {
 
     fn look_for_gap(&mut self) {
         let behind = self.at.as_ref().is_some_and(|at| at.offset < self.known);
-        self.fill_due = behind && !self.filling;
+        self.fill_due = (behind || self.elsewhere) && !self.filling;
     }
 
     pub(super) fn check_invariants(&self) {

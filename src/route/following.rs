@@ -231,7 +231,9 @@ impl Route {
         match page {
             Some(page) => {
                 self.counts.filled += page.events.as_ref().map_or(0, Vec::len) as u64;
-                self.follow(turn, &read.stream, |cursor, moved| cursor.page(&read.epoch, page, moved));
+                self.follow(turn, &read.stream, |cursor, moved| {
+                    cursor.page((&read.epoch, read.after), page, moved)
+                });
             }
             None => {
                 if let Some(cursor) = following.cursors.get_mut(&read.stream) {

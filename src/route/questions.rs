@@ -165,7 +165,7 @@ impl Questions {
         }
     }
 
-    /// Takes out of the stream's line whom a page serves too that follows `after` and ends at `to`.
+    /// Takes out of the stream's line whom a page serves too that follows `after`: those who are no further than `to`.
     pub(super) fn take_served(&mut self, page: &Read, to: u64) -> Vec<Read> {
         let Some(line) = self.lines.get_mut(&page.stream) else { return Vec::new() };
         let served = |read: &Read| {

@@ -87,7 +87,9 @@ impl Route {
         };
         // Many come back at once with the same position: one read serves them all.
         let to = read.after + events.len() as u64;
-        for other in self.questions.take_served(read, to) {
+        // Where the store goes on in another epoch, others may have what is no part of it.
+        let served = if head.epoch == read.epoch { to } else { read.after };
+        for other in self.questions.take_served(read, served) {
             let Reader::Replay(conn) = other.reader else { continue };
             let rest = events[(other.after - read.after) as usize..].to_vec();
             self.serve(turn, conn, &other, (&head, rest, to));
@@ -165,6 +167,7 @@ fn give(
     read: &Read,
     (head, events, end): (&Head, Vec<Arc<Event>>, Option<ReplayEnd>),
 ) {
-    let page = ReplayPage { stream: read.stream.clone(), epoch: head.epoch.clone(), events, end };
+    let (stream, follows, epoch) = (read.stream.clone(), read.epoch.clone(), head.epoch.clone());
+    let page = ReplayPage { stream, follows, epoch, events, end };
     turn.out.push(Output::Replay { conn, page: Box::new(page) });
 }

@@ -3,14 +3,15 @@
 -- ARGV[3], ARGV[4]   epoch and offset that they have; without an epoch, the present one is meant
 -- ARGV[5] .. ARGV[8] bounds of the log, as for an append
 --
--- Answers the acknowledged offset as it is now. A stream of another epoch stays as it is.
+-- Answers the acknowledged offset as it is now. An epoch that is no part of the stream's history counts for nothing.
 
 local stream = look()
 if not stream then
   return '0'
 end
-local offset = math.min(tonumber(ARGV[4]), stream.offset)
-if (ARGV[3] == '' or ARGV[3] == stream.epoch) and offset > stream.acknowledged then
+local epoch = ARGV[3] ~= '' and ARGV[3] or stream.epoch
+local offset = math.min(tonumber(ARGV[4]), reach(stream, epoch) or 0)
+if offset > stream.acknowledged then
   stream.acknowledged = offset
   -- First, since it is the one that Redis may refuse.
   redis.call('HSET', meta, 'acknowledged', text(offset))

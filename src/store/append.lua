@@ -18,6 +18,9 @@ if key then
     if body ~= ARGV[12] then
       return { 'reused' }
     end
+    if tonumber(offset) <= (reach(stream, epoch) or -1) then
+      epoch = stream.epoch
+    end
     return { 'repeated', epoch, offset }
   end
 end

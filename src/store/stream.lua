@@ -1,7 +1,8 @@
 -- What the scripts of a stream share; it stands in front of each of them.
 --
 -- KEYS[1]  meta, a hash: epoch, offset (of the newest entry), acknowledged, bytes (of all envelopes), oldest (when the
---          first entry was stored, ms)
+--          first entry was stored, ms), run (of the server, when the epoch began), past (epochs that went on in this
+--          one, each with the offset at which it ended, the newest first)
 -- KEYS[2]  log, a stream: an entry's id is <offset>-0, its fields are t (when it was stored, ms) and e (its envelope)
 -- ARGV[1]  a random name, for an epoch that begins
 -- ARGV[2]  ms that meta outlives its last use
@@ -21,6 +22,13 @@ local function milliseconds()
   return tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
 end
 
+-- Names this run of the server. Another one means that it started again, or that another server has the stream now, and
+-- nobody can tell whether that one had everything. Empty where the user of Redis may not know it.
+local function run()
+  local info = redis.pcall('INFO', 'server')
+  return type(info) == 'string' and string.match(info, 'run_id:(%x+)') or ''
+end
+
 -- Epochs are <generation>.<random name>: of two histories of a stream, the later one has the higher generation.
 local function generation(epoch)
   return tonumber(string.match(epoch, '^(%d+)%.') or '0')
@@ -28,7 +36,7 @@ end
 
 -- Where the stream stands, or nil where it has no meta.
 local function look()
-  local found = redis.call('HMGET', meta, 'epoch', 'offset', 'acknowledged', 'bytes', 'oldest')
+  local found = redis.call('HMGET', meta, 'epoch', 'offset', 'acknowledged', 'bytes', 'oldest', 'run', 'past')
   if not found[1] then
     return nil
   end
@@ -38,6 +46,8 @@ local function look()
     acknowledged = tonumber(found[3] or '0'),
     bytes = tonumber(found[4] or '0'),
     oldest = tonumber(found[5] or '0'),
+    run = found[6] or '',
+    past = found[7] or '',
   }
 end
 
@@ -45,22 +55,58 @@ local function touch()
   redis.call('PEXPIRE', meta, ARGV[2])
 end
 
--- Begins a history of the stream that is later than both of these; what an earlier one left is dropped.
+-- An epoch that is later than both of these.
+local function later(epoch_before, epoch_known)
+  return text(math.max(generation(epoch_before), generation(epoch_known)) + 1) .. '.' .. ARGV[1]
+end
+
+-- Up to which offset an epoch is a part of the stream's history; nil: it is none.
+local function reach(stream, epoch)
+  if epoch == stream.epoch then
+    return stream.offset
+  end
+  for past, last in string.gmatch(stream.past, '(%S+) (%d+)') do
+    if past == epoch then
+      return tonumber(last)
+    end
+  end
+end
+
+-- Begins a history of the stream; what an earlier one left is dropped.
 local function begin(epoch_before, epoch_known)
-  local later = math.max(generation(epoch_before), generation(epoch_known)) + 1
-  local stream = { epoch = text(later) .. '.' .. ARGV[1], offset = 0, acknowledged = 0, bytes = 0, oldest = 0 }
-  redis.call('HSET', meta, 'epoch', stream.epoch, 'offset', '0', 'acknowledged', '0', 'bytes', '0', 'oldest', '0')
+  local epoch = later(epoch_before, epoch_known)
+  local stream = { epoch = epoch, offset = 0, acknowledged = 0, bytes = 0, oldest = 0, run = run(), past = '' }
+  redis.call('HSET', meta, 'epoch', epoch, 'offset', '0', 'acknowledged', '0', 'bytes', '0', 'oldest', '0')
+  redis.call('HSET', meta, 'run', stream.run, 'past', '')
   touch()
   redis.call('DEL', log)
   return stream
 end
 
--- Where the stream stands. One that does not exist begins; one that is behind what the caller saw has lost something (a
--- restart without its data, a replica that took over) and begins anew.
+-- The stream goes on from here under another name: what an earlier run of the server stored after this offset is lost, if
+-- there was anything, and will not be mistaken for what comes now.
+local function go_on(stream, epoch_known, this_run)
+  local past = { stream.epoch .. ' ' .. text(stream.offset) }
+  for epoch, last in string.gmatch(stream.past, '(%S+) (%d+)') do
+    if #past < 8 then
+      past[#past + 1] = epoch .. ' ' .. last
+    end
+  end
+  stream.epoch, stream.run, stream.past = later(stream.epoch, epoch_known), this_run, table.concat(past, ' ')
+  redis.call('HSET', meta, 'epoch', stream.epoch, 'run', stream.run, 'past', stream.past)
+  return stream
+end
+
+-- Where the stream stands. One that does not exist begins; one that is of another run of the server goes on; one that is behind what the caller saw has lost something and
+-- begins anew.
 local function open(known_epoch, known_offset)
   local stream = look()
   if not stream then
     return begin('', known_epoch)
+  end
+  local this_run = run()
+  if stream.run ~= this_run then
+    return go_on(stream, known_epoch, this_run)
   end
   local behind
   if known_epoch == stream.epoch then

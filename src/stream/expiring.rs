@@ -14,7 +14,7 @@ use std::{
 use crate::clock::Now;
 
 /// The map.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Expiring<K, V> {
     held: HashMap<K, Held<V>>,
     /// When the key was queued, never later than its entry was last used.
@@ -23,7 +23,7 @@ pub struct Expiring<K, V> {
     count_max: usize,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Held<V> {
     used_at_ns: u64,
     value: V,
@@ -69,6 +69,11 @@ impl<K: Clone + Eq + Hash, V> Expiring<K, V> {
         K: Borrow<Q>,
     {
         self.held.get_mut(key).map(|held| &mut held.value)
+    }
+
+    /// All values for changes that are no use, in no order.
+    pub fn values_mut(&mut self) -> impl Iterator<Item = &mut V> {
+        self.held.values_mut().map(|held| &mut held.value)
     }
 
     /// Uses the value, if it is still in memory.

@@ -46,7 +46,7 @@ impl From<&Streams> for Bounds {
 }
 
 /// All streams of this instance.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct History {
     bounds: Bounds,
     streams: Expiring<Arc<str>, Stream>,
@@ -65,9 +65,11 @@ pub struct History {
     epoch: Arc<str>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Stream {
     epoch: Arc<str>,
+    /// Epochs that went on in this one, each with the offset at which it ended, the newest first.
+    past: Vec<Mark>,
     /// Offset of the newest event; `last >= entries.len()`.
     last: u64,
     /// What clients have; `<= last`.
@@ -79,7 +81,15 @@ struct Stream {
 
 impl Stream {
     fn new(epoch: Arc<str>) -> Self {
-        Self { epoch, last: 0, acknowledged: 0, aged: 0, entries: VecDeque::new() }
+        Self { epoch, past: Vec::new(), last: 0, acknowledged: 0, aged: 0, entries: VecDeque::new() }
+    }
+
+    /// Up to which offset an epoch is a part of this history; `None`: it is none.
+    fn reach(&self, epoch: &str) -> Option<u64> {
+        if *self.epoch == *epoch {
+            return Some(self.last);
+        }
+        self.past.iter().find(|past| *past.epoch == *epoch).map(|past| past.offset)
     }
 
     fn first(&self) -> u64 {
@@ -87,7 +97,7 @@ impl Stream {
     }
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Record {
     at_ns: u64,
     position: Position,
@@ -121,7 +131,11 @@ impl History {
             }
             Ask::Read { stream, epoch, after, count_max } => {
                 let head = self.head(&stream);
-                let joins = *epoch == *head.epoch;
+                let reach = match self.streams.peek(&stream) {
+                    Some(held) => held.reach(&epoch),
+                    None => (*epoch == *head.epoch).then_some(0),
+                };
+                let joins = reach.is_some_and(|reach| after <= reach);
                 let events = if joins { self.after(&stream, after, count_max) } else { None };
                 Answer::Page(Page { head, events })
             }
@@ -138,7 +152,12 @@ impl History {
         let earlier = memory.as_ref().map(|memory| self.keys.look(now, &stream, &memory.key, memory.body));
         match earlier {
             None | Some(Earlier::Nothing) => {}
-            Some(Earlier::Same(position)) => return Answer::Repeated(position),
+            Some(Earlier::Same(mut position)) => {
+                let held = self.streams.peek(&*stream);
+                let held = held.filter(|held| held.reach(&position.epoch) >= Some(position.offset));
+                position.epoch = held.map_or(position.epoch, |held| held.epoch.clone());
+                return Answer::Repeated(position);
+            }
             Some(Earlier::Other) => return Answer::KeyReused,
         }
         let (event, position) = self.store(now, &stream, event);
@@ -200,12 +219,9 @@ impl History {
     }
 
     fn acknowledge(&mut self, stream: &str, epoch: &str, offset: u64) {
-        let Some(head) =
-            self.streams.peek_mut(stream).filter(|head| epoch.is_empty() || *head.epoch == *epoch)
-        else {
-            return;
-        };
-        head.acknowledged = head.acknowledged.max(offset.min(head.last));
+        let Some(head) = self.streams.peek_mut(stream) else { return };
+        let reach = if epoch.is_empty() { head.last } else { head.reach(epoch).unwrap_or(0) };
+        head.acknowledged = head.acknowledged.max(offset.min(reach));
         // The ledger kept these alone.
         let over = head.acknowledged.min(head.aged);
         while self.streams.peek(stream).is_some_and(|head| !head.entries.is_empty() && head.first() <= over) {
@@ -333,6 +349,8 @@ impl History {
     }
 }
 
+/// Earlier epochs of a stream that are remembered.
+const PAST_MAX: usize = 8;
 /// Records beyond those of live entries before they are swept.
 const RECORDS_SLACK: usize = 1_024;
 
@@ -345,5 +363,6 @@ fn epoch(seed: u64, generation: u32) -> Arc<str> {
     format!("{seed:x}.{generation}").into()
 }
 
+mod restart;
 #[cfg(test)]
 mod tests;

@@ -9,12 +9,12 @@ use crate::{
 };
 
 /// Answers by scope and key: five minutes from the first call, the oldest go first when there are too many.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Idempotency<A> {
     calls: Expiring<(Arc<str>, Arc<str>), Call<A>>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Call<A> {
     body: u64,
     answer: A,

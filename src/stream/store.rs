@@ -108,7 +108,8 @@ pub struct Head {
 pub struct Page {
     /// Where the stream stood then.
     pub head: Head,
-    /// They follow `after` without a hole; `None`: they do not join it (other epoch, trimmed, future).
+    /// They follow `after` without a hole, under the name of the head's epoch, which may be one in which the asker's goes on;
+    /// `None`: they do not join it (an epoch that is no part of this history, trimmed, future).
     pub events: Option<Vec<Arc<Event>>>,
 }
 

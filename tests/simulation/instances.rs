@@ -1,8 +1,9 @@
 //! Several routers over one stream store and one bus that lose, delay, reorder and fail.
 //!
-//! What a connection gets of its stream follows the position that it was told, one by one, until it is told of another:
-//! that holds in every seed. Where nothing was lost for good, nobody who has a position is told that something was. In
-//! the end everybody stands where the stream does.
+//! What a connection gets of its stream follows the position that it was told, one by one, until it is told of another,
+//! and each event is the one that was stored after the one that it got before. That holds in every seed, also where the
+//! store comes back with less than it had and gives offsets again. Where nothing was lost for good, nobody who has a
+//! position is told that something was. In the end everybody has everything.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
@@ -17,58 +18,22 @@ use usher::{
     route::{Input, Instances, Output, Route, ShardView, Ticket},
     stream::{
         history::{Bounds, History},
-        store::{Answer, Ask, Failure},
+        store::{Answer, Append, Ask, Failure},
     },
 };
 
-use crate::rng::Rng;
+use crate::{
+    reader::{Conn, token},
+    rng::Rng,
+    seen::Seen,
+};
 
 const USERS: [&str; 3] = ["ann", "bob", "cleo"];
 const SHARDS: usize = 2;
 
-/// What happened; the test wants all of it to have happened.
-#[derive(Debug, Default)]
-pub struct Seen {
-    pub delivered: u64,
-    pub resyncs: u64,
-    pub filled: u64,
-    pub failed: u64,
-    pub nameless: u64,
-    pub heard: u64,
-    pub replayed: u64,
-    pub renewed: u64,
-}
-
-impl Seen {
-    pub fn add(&mut self, other: &Self) {
-        for (sum, one) in self.fields().into_iter().zip(Self { ..*other }.fields()) {
-            *sum += *one;
-        }
-    }
-
-    pub fn check_that_everything_happened(&mut self) {
-        assert!(self.fields().iter().all(|count| **count > 0), "something never happened");
-    }
-
-    fn fields(&mut self) -> [&mut u64; 8] {
-        let Self { delivered, resyncs, filled, failed, nameless, heard, replayed, renewed } = self;
-        [delivered, resyncs, filled, failed, nameless, heard, replayed, renewed]
-    }
-}
-
 enum FromBus {
     Subscribed(Address),
     Shared(Arc<Event>),
-}
-
-/// A connection of a user.
-struct Conn {
-    user: &'static str,
-    /// What it has; `None`: nothing is known yet.
-    mark: Option<(Arc<str>, u64)>,
-    admitted: bool,
-    /// What a replay under way brings next.
-    replay: Option<(Arc<str>, u64)>,
 }
 
 struct Instance {
@@ -91,13 +56,16 @@ pub struct Cluster {
     rng: Rng,
     settings: Settings,
     store: History,
+    /// The store as it was some time ago.
+    kept: History,
     /// Nothing is lost for good: no store that forgets, mailboxes that hold everything.
     calm: bool,
     down: bool,
     /// Nothing goes wrong any more.
     quiet: bool,
     instances: Vec<Instance>,
-    truth: HashMap<(Arc<str>, Arc<str>, u64), Arc<Event>>,
+    /// What stood before each event in the store, by their payloads; absent: nobody knows.
+    before: HashMap<u64, u64>,
     token: u64,
     seen: Seen,
 }
@@ -122,19 +90,22 @@ impl Cluster {
             conns: BTreeMap::new(),
             next_slot: 0,
         };
-        Self {
+        let mut cluster = Self {
             instances: (0..2 + rng.below(2)).map(instance).collect(),
             store: History::new(Bounds::from(&settings.streams), seed),
+            kept: History::new(Bounds::from(&settings.streams), seed),
             now: Now { mono_ns: 1_000_000_000, wall_ms: 0 },
             rng,
             settings,
             calm,
             down: false,
             quiet: false,
-            truth: HashMap::new(),
+            before: HashMap::new(),
             token: 0,
             seen: Seen::default(),
-        }
+        };
+        cluster.begin();
+        cluster
     }
 
     pub fn run(mut self, actions: usize) -> Seen {
@@ -152,7 +123,7 @@ impl Cluster {
     }
 
     fn act(&mut self, at: usize) {
-        match self.rng.below(20) {
+        match self.rng.below(22) {
             0..7 => self.publish(at, Class::Critical),
             7 => self.publish(at, Class::Ordered),
             8..11 => self.connect(at),
@@ -163,14 +134,31 @@ impl Cluster {
             15 => self.down = self.rng.one_in(3),
             16 if !self.calm && self.rng.one_in(8) => self.forget(),
             17 => self.acknowledge(at),
+            18 if self.rng.one_in(8) => self.restart(),
+            19 if !self.calm && self.rng.one_in(4) => self.kept = self.store.clone(),
             _ => self.pass(at),
         }
     }
 
+    /// The store in memory names a stream for good only with its first event.
+    fn begin(&mut self) {
+        for user in USERS {
+            let (stream, event) = (format!("user:{user}").into(), self.event(user, Class::Critical));
+            self.store.answer(self.now, Ask::Append(Append { stream, event, memory: None, known: None }));
+        }
+    }
+
     fn publish(&mut self, at: usize, class: Class) {
+        let user = *self.rng.pick(&USERS);
+        let event = self.event(user, class);
+        let token = self.token;
+        self.tell_viewed(at, |shards| Input::Publish { token, event, idempotency_key: None, shards });
+    }
+
+    fn event(&mut self, user: &str, class: Class) -> Event {
         self.token += 1;
-        let event = Event {
-            target: Target::User((*self.rng.pick(&USERS)).into()),
+        Event {
+            target: Target::User(user.into()),
             kind: "booking:updated".into(),
             payload: self.token.to_string().into(),
             form: Form::Payload,
@@ -179,9 +167,7 @@ impl Cluster {
             position: None,
             except: None,
             accepted_at_ns: 0,
-        };
-        let token = self.token;
-        self.tell_viewed(at, |shards| Input::Publish { token, event, idempotency_key: None, shards });
+        }
     }
 
     fn connect(&mut self, at: usize) {
@@ -190,7 +176,7 @@ impl Cluster {
         let instance = &mut self.instances[at];
         instance.next_slot += 1;
         let conn = ConnId::new(shard, 0, instance.next_slot);
-        instance.conns.insert(conn, Conn { user, mark: None, admitted: false, replay: None });
+        instance.conns.insert(conn, Conn::new(user));
         let user_connections = instance.count(shard, user);
         self.tell(at, Input::Admit { conn, user: user.into(), user_connections });
     }
@@ -209,6 +195,7 @@ impl Cluster {
         let Some((epoch, offset)) = held.mark.clone().filter(|_| held.replay.is_none()) else { return };
         let from = offset.saturating_sub(self.rng.below(6) as u64);
         held.replay = Some((epoch.clone(), from));
+        held.replayed = held.got.get(&from).copied();
         let user = held.user;
         let position = Position { stream: format!("user:{user}").into(), epoch, offset: from };
         let resume = Resume::Streams(vec![position]);
@@ -232,6 +219,18 @@ impl Cluster {
     fn forget(&mut self) {
         self.store = History::new(Bounds::from(&self.settings.streams), self.rng.next());
         self.seen.renewed += 1;
+        for at in 0..self.instances.len() {
+            self.set_up(at, false);
+        }
+    }
+
+    /// The store comes back with what it had, or had some time ago; everybody lost the connection to it.
+    fn restart(&mut self) {
+        let copy = if self.calm || self.rng.one_in(2) { &self.store } else { &self.kept };
+        let (had, has) = (self.store.entry_count(), copy.entry_count());
+        self.store = copy.clone().restarted(self.rng.next());
+        self.seen.restarted += u64::from(has == had);
+        self.seen.rolled_back += u64::from(has < had);
         for at in 0..self.instances.len() {
             self.set_up(at, false);
         }
@@ -317,7 +316,12 @@ impl Cluster {
 
     fn published(&mut self, event: Arc<Event>) {
         let Position { stream, epoch, offset } = event.position.clone().expect("it was stored");
-        self.truth.insert((stream, epoch, offset), event.clone());
+        if offset > 1 {
+            let ask = Ask::Read { stream, epoch, after: offset - 2, count_max: 1 };
+            let Answer::Page(page) = self.store.answer(self.now, ask) else { panic!("no page") };
+            let before = page.events.and_then(|events| events.first().map(|event| token(event)));
+            self.before.extend(before.map(|before| (token(&event), before)));
+        }
         for at in 0..self.instances.len() {
             self.share(at, &event);
         }
@@ -348,6 +352,7 @@ impl Cluster {
                 Output::Admitted { conn: of, position } if of == id => {
                     conn.admitted = true;
                     conn.mark = position.clone().map(|position| (position.epoch, position.offset));
+                    conn.got.clear();
                     self.seen.nameless += u64::from(conn.mark.is_none());
                 }
                 Output::Deliver { event, .. } if id.shard() == shard && conn.admitted => {
@@ -356,34 +361,33 @@ impl Cluster {
                         continue;
                     };
                     let (epoch, offset) = conn.mark.clone().expect("nothing comes before a position");
-                    assert_eq!(
-                        (&position.epoch, position.offset),
-                        (&epoch, offset + 1),
-                        "{stream} at {id:?}"
-                    );
-                    let key = (position.stream.clone(), epoch.clone(), offset + 1);
-                    assert_eq!(self.truth[&key].payload, event.payload);
-                    conn.mark = Some((epoch, offset + 1));
+                    assert_eq!(position.offset, offset + 1, "{stream} at {id:?}, which has {epoch}:{offset}");
+                    conn.take(&self.before, event);
+                    conn.mark = Some((position.epoch.clone(), offset + 1));
                     self.seen.delivered += 1;
                 }
                 Output::Resync { position, .. } if id.shard() == shard && *position.stream == *stream => {
                     assert!(!self.calm || conn.mark.is_none() || !conn.admitted, "nothing was lost for good");
                     if conn.admitted {
                         conn.mark = Some((position.epoch.clone(), position.offset));
+                        conn.got.clear();
                         self.seen.resyncs += 1;
                     }
                 }
                 Output::Replay { conn: of, page } if of == id => {
                     let (epoch, mut offset) = conn.replay.take().expect("it was asked for");
+                    assert_eq!(epoch, page.follows);
                     for event in &page.events {
                         let position = event.position.as_ref().expect("it was stored");
-                        assert_eq!((&position.epoch, position.offset), (&epoch, offset + 1));
+                        assert_eq!((&position.epoch, position.offset), (&page.epoch, offset + 1));
+                        conn.take_replayed(&self.before, event);
                         offset += 1;
                         self.seen.replayed += 1;
                     }
                     if let Some(end) = page.end {
                         assert!(!end.recovered || end.to == offset, "a page ends where it says");
                     } else {
+                        let epoch = page.epoch.clone();
                         conn.replay = Some((epoch.clone(), offset));
                         more = Some((*id, Position { stream: page.stream.clone(), epoch, offset }));
                     }
@@ -466,10 +470,13 @@ impl Cluster {
             self.seen.filled += counts.filled;
             self.seen.heard += counts.heard;
             for (id, conn) in &instance.conns {
-                let ask = Ask::Head { stream: format!("user:{}", conn.user).into(), known: None };
-                let Answer::Head(head) = self.store.answer(self.now, ask) else { panic!("no head") };
                 assert!(conn.admitted && conn.replay.is_none(), "{id:?} was answered");
-                assert_eq!(conn.mark, Some((head.epoch, head.offset)), "{} at {id:?} of {at}", conn.user);
+                let (epoch, after) = conn.mark.clone().expect("it was told where the stream stands");
+                let stream: Arc<str> = format!("user:{}", conn.user).into();
+                let ask = Ask::Read { stream, epoch, after, count_max: 1 };
+                let Answer::Page(page) = self.store.answer(self.now, ask) else { panic!("no page") };
+                assert_eq!(page.events, Some(Vec::new()), "{} at {id:?} of {at} has everything", conn.user);
+                assert_eq!(page.head.offset, after);
             }
         }
     }

@@ -20,7 +20,9 @@ mod client;
 mod control;
 mod instances;
 mod oracle;
+mod reader;
 mod rng;
+mod seen;
 mod shard;
 mod world;
 
@@ -29,7 +31,8 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
 };
 
-use instances::{Cluster, Seen};
+use instances::Cluster;
+use seen::Seen;
 use world::{Totals, World};
 
 /// Seeds of a plain run.

@@ -142,7 +142,8 @@ impl World {
             (last == log.head).then_some(ReplayEnd { recovered: true, from, to: last })
         };
         let epoch = log.epoch.to_string().into();
-        let page = Box::new(ReplayPage { stream: at.stream, epoch, events, end });
+        let Position { stream, epoch: follows, .. } = at;
+        let page = Box::new(ReplayPage { stream, follows, epoch, events, end });
         self.scene.handle(Input::Replay { conn, page });
     }
 

@@ -34,7 +34,8 @@ pub(super) fn page(
     end: Option<ReplayEnd>,
 ) -> Box<ReplayPage> {
     let events = offsets.into_iter().map(|offset| Arc::new(stored(stream, offset))).collect();
-    Box::new(ReplayPage { stream: stream.into(), epoch: "e".into(), events, end })
+    let (stream, follows, epoch) = (stream.into(), "e".into(), "e".into());
+    Box::new(ReplayPage { stream, follows, epoch, events, end })
 }
 
 pub(super) fn end(from: u64, to: u64) -> Option<ReplayEnd> {
@@ -355,7 +356,7 @@ fn a_page_that_does_not_follow_is_ignored() {
     scene.resume(conn, &[(ANN, 4)]);
     scene.page(conn, page(ANN, 5..=6, end(4, 6)));
     scene.asks();
-    let other_epoch = ReplayPage { epoch: "f".into(), ..*page(ANN, 5..=6, end(4, 6)) };
+    let other_epoch = ReplayPage { follows: "f".into(), ..*page(ANN, 5..=6, end(4, 6)) };
     let unnumbered =
         ReplayPage { events: vec![Arc::new(event(Target::Everyone, "0"))], ..*page(ANN, NOTHING, None) };
     let others = [page("room:x", 5..=6, None), page(ANN, 6..=7, None), page(ANN, 4..=5, None)];

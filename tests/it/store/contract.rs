@@ -22,8 +22,10 @@ pub trait Subject {
     fn ask(&mut self, ask: Ask) -> Answer;
     /// Lets time pass for all that is kept.
     fn pass(&mut self, time: Duration);
-    /// Starts it again, without anything that it had.
-    fn restart_empty(&mut self);
+    /// Puts aside what it has.
+    fn keep(&mut self);
+    /// Starts it again with what it put aside last, with nothing where it put nothing aside.
+    fn restart(&mut self);
 }
 
 const ALICE: &str = "user:alice";
@@ -253,7 +255,7 @@ pub fn who_is_behind_the_store_changes_nothing<S: Subject>(store: &mut S) {
 pub fn an_empty_restart_begins_a_new_epoch<S: Subject>(store: &mut S) {
     let first = position(store.ask(Ask::Append(with_key(ALICE, "a", "k", 1))));
     stored(store, ROOM, "a");
-    store.restart_empty();
+    store.restart();
     let anew = head(store, ALICE, mark(&first.epoch, 1));
     assert_eq!(anew.offset, 0);
     assert_ne!(anew.epoch, first.epoch);
@@ -261,6 +263,58 @@ pub fn an_empty_restart_begins_a_new_epoch<S: Subject>(store: &mut S) {
     let again = position(store.ask(Ask::Append(with_key(ALICE, "a", "k", 1))));
     assert_eq!((again.epoch, again.offset), (anew.epoch, 1), "what was stored is lost, and so is its key");
     assert_eq!(stored(store, ROOM, "a").offset, 1);
+}
+
+/// Whether anything was lost, a store cannot know: it goes on from what it has, and only whoever has more is told.
+pub fn a_stream_goes_on_after_a_restart_that_lost_nothing<S: Subject>(store: &mut S) {
+    let first = position(store.ask(Ask::Append(with_key(ALICE, "a", "k", 1))));
+    let second = stored(store, ALICE, "b");
+    store.keep();
+    for restarts in 1..=3 {
+        store.restart();
+        assert_eq!(offsets(store, (ALICE, &first.epoch, 0)), Some(vec![1, 2]), "{restarts} restarts");
+        assert_eq!(offsets(store, (ALICE, &first.epoch, 2)), Some(vec![]));
+        assert_eq!(offsets(store, (ALICE, &first.epoch, 3)), None);
+        let now = head(store, ALICE, mark(&second.epoch, 2));
+        assert_eq!(now.offset, 2, "who has everything is not told of a loss");
+        assert_eq!(offsets(store, (ALICE, &now.epoch, 1)), Some(vec![2]));
+        let again = store.ask(Ask::Append(with_key(ALICE, "a", "k", 1)));
+        assert_eq!(again, Answer::Repeated(Position { offset: 1, epoch: now.epoch, ..first.clone() }));
+        store.keep();
+    }
+    assert_eq!(acknowledge(store, (ALICE, &first.epoch, 9)), 2);
+    let third = stored(store, ALICE, "c");
+    assert_eq!(third.offset, 3);
+    let page = read(store, (ALICE, &first.epoch, 1), 64).events.expect("they join");
+    let places: Vec<Position> = page.iter().filter_map(|event| event.position.clone()).collect();
+    assert_eq!(places, [2, 3].map(|offset| Position { offset, ..third.clone() }), "under one name");
+}
+
+/// The offsets of what was lost are given again: whoever has the lost ones must not take the others for what follows.
+pub fn what_took_the_place_of_lost_entries_does_not_follow_them<S: Subject>(store: &mut S) {
+    let first = stored(store, ALICE, "a");
+    stored(store, ROOM, "a");
+    store.keep();
+    for lost in ["b", "c"] {
+        stored(store, ALICE, lost);
+    }
+    store.restart();
+    let mut last = first.clone();
+    for other in ["x", "y", "z"] {
+        last = stored(store, ALICE, other);
+    }
+    assert_eq!(last.offset, 4, "nobody who knew more had been asked");
+    assert_eq!(offsets(store, (ALICE, &first.epoch, 1)), Some(vec![2, 3, 4]));
+    for lost in [2, 3] {
+        assert_eq!(offsets(store, (ALICE, &first.epoch, lost)), None, "after {lost}");
+    }
+    assert_eq!(
+        head(store, ALICE, mark(&first.epoch, 3)).epoch,
+        last.epoch,
+        "it is told, and nothing else is lost"
+    );
+    assert_eq!(acknowledge(store, (ALICE, &first.epoch, 3)), 1, "of the lost ones nothing counts");
+    assert_eq!(stored(store, ROOM, "b").offset, 2);
 }
 
 // --- reads ---

@@ -15,12 +15,14 @@ use super::contract::Subject;
 /// It, and its time.
 pub struct Embedded {
     history: History,
+    kept: Option<History>,
     now: Now,
+    seed: u64,
 }
 
 impl Embedded {
     pub fn new() -> Self {
-        Self { history: history(1), now: Now { mono_ns: 0, wall_ms: 0 } }
+        Self { history: history(1), kept: None, now: Now { mono_ns: 0, wall_ms: 0 }, seed: 1 }
     }
 }
 
@@ -45,7 +47,12 @@ impl Subject for Embedded {
         self.history.expire(self.now);
     }
 
-    fn restart_empty(&mut self) {
-        self.history = history(2);
+    fn keep(&mut self) {
+        self.kept = Some(self.history.clone());
+    }
+
+    fn restart(&mut self) {
+        self.seed += 1;
+        self.history = self.kept.clone().map_or_else(|| history(self.seed), |kept| kept.restarted(self.seed));
     }
 }

@@ -40,6 +40,8 @@ contract! {
     a_store_that_is_behind_begins_a_new_epoch
     who_is_behind_the_store_changes_nothing
     an_empty_restart_begins_a_new_epoch
+    a_stream_goes_on_after_a_restart_that_lost_nothing
+    what_took_the_place_of_lost_entries_does_not_follow_them
     a_page_holds_what_was_stored_in_order
     what_does_not_join_is_not_read
     an_acknowledgement_never_falls_and_never_passes_the_end

@@ -115,7 +115,11 @@ impl Subject for OnRedis {
         self.redis.cli(&["EVAL", OLDER, "0", &time.as_millis().to_string()]);
     }
 
-    fn restart_empty(&mut self) {
+    fn keep(&mut self) {
+        assert_eq!(self.redis.cli(&["SAVE"]), "OK");
+    }
+
+    fn restart(&mut self) {
         self.redis.kill();
         self.redis.restart();
         self.reconnect();
