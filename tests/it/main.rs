@@ -38,6 +38,8 @@ mod handshake;
 mod host;
 /// What operators ask: history, delivery, presence.
 mod inquiries;
+/// Several instances on a Redis that breaks.
+mod instances;
 /// JSON texts, right and wrong.
 mod json;
 /// Start, reload, graceful stop and exit codes.

@@ -7,6 +7,7 @@ pub mod frame;
 pub mod grpc;
 pub mod http;
 pub mod keys;
+pub mod proxy;
 pub mod redis;
 pub mod server;
 pub mod ws;
