@@ -46,6 +46,8 @@ pub(crate) enum Story {
     Rolling,
     /// Redis comes back empty: nobody misses a message without being told of a gap
     Empty,
+    /// Redis comes back with an older copy of its data, and gives lost offsets again: as for `empty`
+    RolledBack,
     /// Redis hangs for half of the time: nobody is disconnected, the gap is filled
     Outage,
 }

@@ -81,6 +81,23 @@ impl Redis {
         }
     }
 
+    /// Copies what is on its disk.
+    pub(crate) fn keep(&self) -> io::Result<()> {
+        let kept = self.dir.join("kept");
+        fs::create_dir_all(&kept)?;
+        for file in fs::read_dir(self.dir.join("appendonlydir"))? {
+            let file = file?;
+            fs::copy(file.path(), kept.join(file.file_name()))?;
+        }
+        Ok(())
+    }
+
+    /// What is on its disk gives way to the copy.
+    pub(crate) fn roll_back(&self) -> io::Result<()> {
+        self.forget()?;
+        fs::rename(self.dir.join("kept"), self.dir.join("appendonlydir"))
+    }
+
     /// Everything on its disk is gone.
     pub(crate) fn forget(&self) -> io::Result<()> {
         fs::remove_dir_all(self.dir.join("appendonlydir"))

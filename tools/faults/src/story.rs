@@ -22,6 +22,8 @@ use crate::{
 /// How long clients may take to connect at the start, and to get the last messages at the end.
 const SETTLE_TIME_MAX: Duration = Duration::from_secs(60);
 const POLL: Duration = Duration::from_millis(100);
+/// What all instances may grow by in an outage: their bounded queues, and what the allocator keeps. Bytes.
+const GROWTH_MAX: u64 = 64 << 20;
 /// Between a kill and the next start.
 const DOWN_TIME: Duration = Duration::from_secs(1);
 
@@ -83,7 +85,8 @@ async fn play(options: &Options, dir: &Path) -> io::Result<Verdict> {
     }
     let logs: Vec<_> = logs.iter().map(|log| log.borrow()).collect();
     let logs: Vec<&Log> = logs.iter().map(|log| &**log).collect();
-    let mut verdict = judge(&calls.borrow(), &logs, options.story == Story::Empty);
+    let mut verdict =
+        judge(&calls.borrow(), &logs, matches!(options.story, Story::Empty | Story::RolledBack));
     blames.into_iter().for_each(|(kind, example)| verdict.blame(kind, example));
     for (refusal, count) in &calls.borrow().refusals {
         say(&format!("{count} tries: {refusal}"));
@@ -125,6 +128,17 @@ impl World<'_> {
                 say("Redis is back, empty");
                 self.pass(40).await;
             }
+            Story::RolledBack => {
+                self.pass(20).await;
+                self.redis.keep()?;
+                self.pass(20).await;
+                self.redis.kill().await?;
+                self.redis.roll_back()?;
+                sleep(DOWN_TIME).await;
+                self.redis.restart().await?;
+                say("Redis is back, with what it had some time ago");
+                self.pass(40).await;
+            }
             Story::Outage => {
                 self.pass(20).await;
                 let before = self.resident()?;
@@ -136,6 +150,9 @@ impl World<'_> {
                 say("Redis hangs");
                 self.pass(50).await;
                 let grown = self.resident()?.saturating_sub(before);
+                if grown > GROWTH_MAX {
+                    blames.push(("memory", format!("instances grew by {} KiB", grown >> 10)));
+                }
                 self.redis.go_on()?;
                 say(&format!("Redis goes on; instances grew by {} KiB in all", grown >> 10));
                 self.pass(20).await;
