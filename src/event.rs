@@ -98,7 +98,8 @@ impl Class {
     }
 }
 
-/// The key of a Latest value: a hash of what the value is about (type and event, room or category).
+/// The key of a Latest value: a hash of what the value is about (type and event, room or category), the same in every
+/// build; made by `route::classify::latest_key` alone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct LatestKey(pub u64);
 

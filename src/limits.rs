@@ -174,6 +174,23 @@ pub const LEASE_MARGIN: Duration = Duration::from_millis(500);
 pub const VERSION_AGE_MAX: Duration = Duration::from_secs(3600);
 /// Versions remembered at once; the one not updated for longest goes first.
 pub const VERSIONS_MAX: usize = 1 << 20;
+/// How long the last value of a Latest key is kept for who comes in, after its last update.
+pub const LATEST_AGE_MAX: Duration = VERSION_AGE_MAX;
+/// Last values kept at once; those of the user or room not updated for longest go first.
+pub const LATEST_VALUES_MAX: usize = 1 << 19;
+/// Bytes of them, with what keeping them costs: about 400 000 positions.
+pub const LATEST_BYTES_MAX: usize = 192 * 1024 * 1024;
+/// Last values of one user or room; the oldest goes first. Fits into half of an outbox.
+pub const LATEST_KEYS_PER_ADDRESS_MAX: usize = 64;
+/// Bytes of their payloads, but for a single one that is larger: half of an outbox.
+pub const LATEST_BYTES_PER_ADDRESS_MAX: usize = 128 * 1024;
+/// Users and rooms whose last values the store does not have yet; what is beyond it is not stored until it changes again.
+pub const LATEST_UNSAVED_MAX: usize = 1 << 17;
+/// Questions about last values under way at once; the others wait.
+pub const LATEST_ASKS_MAX: usize = 1_024;
+/// When last values are read once more: what another instance had not stored yet at the first time is there then, since
+/// it stores once a second.
+pub const LATEST_RECALL_AGAIN: Duration = Duration::from_secs(3);
 
 /// Appends that the stream store was asked for and has not answered. More are refused.
 pub const APPENDS_MAX: usize = 4_096;

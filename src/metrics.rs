@@ -4,10 +4,12 @@
 //! is a plain load and store; readers see values that may be a moment old. Never holds labels that a client
 //! or backend could multiply: types outside [`KINDS`] are counted as `other`.
 
+mod latest;
 mod redis;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+pub use latest::LatestCells;
 pub use redis::{REDIS_MALFORMED, REDIS_PATTERNS, RedisCells, StoreCells};
 
 use crate::event::Class;
@@ -245,6 +247,10 @@ pub struct ShardCells {
     pub resyncs: Cell,
     /// Acknowledgements dropped since the mailbox to control was full; the next one covers them.
     pub acks_dropped: Cell,
+    /// Joins whose last values control could not be asked for.
+    pub latest_unasked: Cell,
+    /// Last values that a connection was not sent, its outbox being half full.
+    pub latest_unsent: Cell,
     /// Connections whose socket does not take more at the moment (gauge).
     pub blocked: Cell,
     /// Turns of the driver: mailbox and readable sockets taken → everything flushed.
@@ -414,6 +420,8 @@ pub struct ControlCells {
     pub heard_lost: Cell,
     /// Questions to the store without an answer so far (gauge).
     pub store_asked: Cell,
+    /// Last values of Latest keys that are kept, and what of them happened.
+    pub latest: LatestCells,
     /// The store in Redis.
     pub store: StoreCells,
     /// Streams with a head (gauge).

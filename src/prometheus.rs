@@ -5,6 +5,7 @@
 //! [`KINDS`], rooms from a list of limited length, the rest is `other`.
 
 mod handshakes;
+mod latest;
 mod redis;
 
 use std::{
@@ -37,6 +38,7 @@ pub fn render(status: &Status, rooms: &[(Arc<str>, u32)]) -> String {
     resumes(&mut text, status);
     mailboxes(&mut text, &status.control);
     routing(&mut text, &status.control);
+    latest::render(&mut text, status);
     redis::render(&mut text, &status.control.redis);
     text.0
 }

@@ -178,6 +178,7 @@ impl Desk {
             ToControl::Join { conn, attempt, room, members, newcomer } => {
                 self.route_input(now, Input::Join { conn, attempt, room, members, newcomer });
             }
+            ToControl::Entered { conn, room } => self.route_input(now, Input::Entered { conn, room }),
             ToControl::Present { room, user, present, conn } => {
                 let behind = self.route.has_announcements();
                 self.route_input(now, Input::Present { room, user, present, conn });
@@ -382,6 +383,9 @@ impl Desk {
                 }
                 Output::JoinDecided { conn, attempt, outcome } => {
                     self.answer_shard(conn.shard(), ToShard::JoinDecided { conn, attempt, outcome });
+                }
+                Output::Latest { conn, values } => {
+                    self.answer_shard(conn.shard(), ToShard::Latest { conn, values });
                 }
                 Output::Answer { token, result } => self.answer(token, result),
                 Output::Disconnect { shard, user } => {

@@ -4,7 +4,7 @@
 //! who take it so. Never writes: `flush` hands the bytes to a function of the shell. Per receiver a delivery is a look-up,
 //! the class's rule, one count of references and one entry in the dirty list.
 
-use std::{io, mem, rc::Rc};
+use std::{io, mem, rc::Rc, sync::Arc};
 
 use super::{
     Hub, Turn,
@@ -108,16 +108,35 @@ impl Hub {
         Flushed::Drained
     }
 
+    /// Sends the last values of whatever the connection came into, those of them that it still is to have. They take no
+    /// more than half of its outbox.
+    pub(super) fn latest(&mut self, turn: &mut Turn<'_>, conn: ConnId, values: &[Arc<Event>]) {
+        for value in values {
+            let is_for = match &value.target {
+                Target::User(user) => {
+                    self.connections.get(conn).is_some_and(Connection::is_admitted)
+                        && self.user_name(conn).is_some_and(|own| own == *user)
+                }
+                Target::Room(room) => self.membership(conn, room).is_some(),
+                Target::Connection(_) | Target::Everyone => false,
+            };
+            let Some(record) = self.connections.get_mut(conn).filter(|_| is_for) else { continue };
+            if !record.outbox.is_below_half_with(value.payload.len(), self.bounds) {
+                self.cells.latest_unsent.add(1);
+                continue;
+            }
+            // Nothing else is late because somebody came late.
+            let event = Event { accepted_at_ns: turn.now.mono_ns, ..Event::clone(value) };
+            let (cells, bounds) = (&self.cells, self.bounds);
+            FanOut::new(&event, bounds, cells, &mut self.dirty, &mut self.overflowed)
+                .deliver_to(Some(record));
+        }
+        self.close_overflowed(turn);
+    }
+
     pub(super) fn deliver(&mut self, turn: &mut Turn<'_>, event: &Event) {
-        let mut fan_out = FanOut {
-            event,
-            ticketing: None,
-            raw: None,
-            bounds: self.bounds,
-            cells: &self.cells,
-            dirty: &mut self.dirty,
-            overflowed: &mut self.overflowed,
-        };
+        let (cells, bounds) = (&self.cells, self.bounds);
+        let mut fan_out = FanOut::new(event, bounds, cells, &mut self.dirty, &mut self.overflowed);
         match &event.target {
             Target::User(user) => {
                 let slots = self.users.find(user).map_or(&[][..], |key| self.users.members(key));
@@ -138,6 +157,10 @@ impl Hub {
                 self.connections.iter_mut().for_each(|record| fan_out.deliver_to(Some(record)))
             }
         }
+        self.close_overflowed(turn);
+    }
+
+    fn close_overflowed(&mut self, turn: &mut Turn<'_>) {
         if !self.overflowed.is_empty() {
             let mut overflowed = mem::take(&mut self.overflowed);
             for conn in overflowed.drain(..) {
@@ -198,7 +221,17 @@ struct FanOut<'a> {
     overflowed: &'a mut Vec<ConnId>,
 }
 
-impl FanOut<'_> {
+impl<'a> FanOut<'a> {
+    fn new(
+        event: &'a Event,
+        bounds: Bounds,
+        cells: &'a ShardCells,
+        dirty: &'a mut Vec<ConnId>,
+        overflowed: &'a mut Vec<ConnId>,
+    ) -> Self {
+        Self { event, ticketing: None, raw: None, bounds, cells, dirty, overflowed }
+    }
+
     #[inline]
     fn deliver_to(&mut self, record: Option<&mut Connection>) {
         let Some(record) = record else { return };

@@ -118,6 +118,13 @@ pub enum Input<'a> {
         /// In, or not.
         outcome: Result<RoomEntry, RoomDenial>,
     },
+    /// Control: the last values of the connection's user, or of a room that it came into.
+    Latest {
+        /// The connection.
+        conn: ConnId,
+        /// One for each key.
+        values: Vec<Arc<Event>>,
+    },
     /// Control: a page of a stream, as [`ReplayAsk`] wanted it.
     Replay {
         /// The connection that asked.
@@ -189,6 +196,14 @@ pub enum Output {
         members: u32,
         /// `false`: it is a member already, and asks where the room's stream stands.
         newcomer: bool,
+    },
+    /// Tell control that a connection came into a room, for the room's last values. It may be dropped: the next value of
+    /// each key makes up for it.
+    Entered {
+        /// The connection.
+        conn: ConnId,
+        /// Which room.
+        room: Arc<str>,
     },
     /// Answer the upgrade with 101; what is in the outbox goes after it.
     Upgrade {

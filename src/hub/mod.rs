@@ -184,6 +184,7 @@ impl Hub {
             Input::Admitted { conn, position } => self.admitted(turn, conn, position.as_ref()),
             Input::Denied { conn, denial, retry_after_ms } => self.denied(turn, conn, denial, retry_after_ms),
             Input::JoinDecided { conn, attempt, outcome } => self.join_decided(turn, conn, attempt, outcome),
+            Input::Latest { conn, values } => self.latest(turn, conn, &values),
             Input::Replay { conn, page } => self.replay(turn, conn, *page),
             Input::Resync { position } => self.resync(turn, &position),
             Input::Deliver(event) => self.deliver(turn, event),

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::{
-    Hub, Turn,
+    Hub, Output, Turn,
     groups::{GroupKey, Seat},
     joining::Why,
     problem::Problem,
@@ -35,6 +35,10 @@ impl Hub {
             Ok(members) => {
                 let notice = Notice::Joined { room, members, position: None };
                 self.notice(turn, asked.conn, &notice, asked.id.as_ref());
+                if self.membership(asked.conn, room).is_some() {
+                    let (conn, room) = (asked.conn, Arc::clone(room));
+                    turn.out.push(Output::Entered { conn, room });
+                }
             }
             Err(problem) => self.refuse(turn, asked, problem),
         }

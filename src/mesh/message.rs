@@ -49,6 +49,16 @@ pub enum ToShard {
         /// In, or not.
         outcome: Result<RoomEntry, RoomDenial>,
     },
+    /// The last values of the connection's user, behind its admission, or of a room that it came into; newer ones come
+    /// behind them. One that the connection has already changes nothing.
+    ///
+    /// If the mailbox is full: as `JoinDecided`. Should it be lost: the next value of each key makes up for it.
+    Latest {
+        /// The connection.
+        conn: ConnId,
+        /// One for each key, at most [`crate::limits::LATEST_KEYS_PER_ADDRESS_MAX`].
+        values: Vec<Arc<Event>>,
+    },
     /// The answer to [`ToControl::Publish`]: always to a request with an id, else to a refusal of what must not vanish.
     /// If the mailbox is full: as `Admitted`.
     Published {
@@ -119,6 +129,7 @@ impl Weigh for ToShard {
         match self {
             Self::Deliver(event) => event.payload.len(),
             Self::Replay { page, .. } => page.events.iter().map(|event| event.payload.len()).sum(),
+            Self::Latest { values, .. } => values.iter().map(|event| event.payload.len()).sum(),
             _ => 0,
         }
     }
@@ -164,6 +175,16 @@ pub enum ToControl {
         members: u32,
         /// `false`: it is a member already, and asks where the room's stream stands.
         newcomer: bool,
+    },
+    /// A connection came into a room that control does not decide about. Answered by [`ToShard::Latest`] where there is a
+    /// last value.
+    ///
+    /// If the mailbox is full: dropped and counted; the next value of each key makes up for it.
+    Entered {
+        /// The connection.
+        conn: ConnId,
+        /// Which room.
+        room: Arc<str>,
     },
     /// Whether any connection of the user on this shard is in a room under `ROOM_PRESENCE`.
     ///

@@ -1,11 +1,12 @@
 //! What a type of event means: its target in full, its class, the key of a Latest value (03 §4a).
 
-use std::hash::{DefaultHasher, Hash, Hasher};
-
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use crate::event::{Class, LatestKey, Target};
+use crate::{
+    event::{Class, LatestKey, Target},
+    stream::{fnv::fnv1a, names},
+};
 
 /// The room `user:<id>` is that user; every other target is itself.
 pub fn resolve(target: Target) -> Target {
@@ -37,15 +38,18 @@ pub fn class_of(kind: &str, target: &Target, payload: &[u8]) -> Class {
 /// with its target.
 pub fn latest_key(kind: &str, target: &Target, payload: &[u8]) -> LatestKey {
     let about: About<'_> = serde_json::from_slice(payload).unwrap_or_default();
-    // Keys never leave the process: any hash that all its threads share will do.
-    let mut hasher = DefaultHasher::new();
-    kind.hash(&mut hasher);
-    match (about.event, about.category) {
-        (Some(event), Some(category)) => (event.get(), category.get()).hash(&mut hasher),
-        (Some(event), None) => event.get().hash(&mut hasher),
-        (None, _) => target.hash(&mut hasher),
-    }
-    LatestKey(hasher.finish())
+    // Keys travel between instances and are kept in Redis: every build must come to the same.
+    LatestKey(match (about.event, about.category) {
+        (Some(event), Some(category)) => {
+            fnv1a(&[kind.as_bytes(), event.get().as_bytes(), category.get().as_bytes()])
+        }
+        (Some(event), None) => fnv1a(&[kind.as_bytes(), event.get().as_bytes()]),
+        // No JSON value begins as such a name does.
+        (None, _) => {
+            let name = names::stream_of(target);
+            fnv1a(&[kind.as_bytes(), name.as_deref().unwrap_or_default().as_bytes()])
+        }
+    })
 }
 
 #[derive(Default, Deserialize)]
@@ -99,6 +103,18 @@ mod tests {
         assert_ne!(vip, key(r#"{"event_id":"2","category_id":"vip"}"#));
         assert_ne!(vip, key(r#"{"event_id":"1"}"#));
         assert_eq!(key("[]"), key(r#"{"left":1}"#));
+    }
+
+    /// Instances of different builds share keys: these never change.
+    #[test]
+    fn a_key_is_the_same_in_every_build() {
+        let key =
+            |target: Target, payload: &str| latest_key("ticket:availability", &target, payload.as_bytes());
+        let whole = key(room(), r#"{"event_id":"1","category_id":"vip"}"#);
+        assert_eq!(whole, LatestKey(0x5b54_c231_86bc_26ea));
+        assert_eq!(key(room(), r#"{"event_id":1}"#), LatestKey(0x6208_4cbe_98bf_d8a6));
+        assert_eq!(key(user(), "{}"), LatestKey(0x73f0_91b2_19d8_ddad));
+        assert_ne!(key(user(), "{}"), key(room(), "{}"));
     }
 
     #[test]

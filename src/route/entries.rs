@@ -10,7 +10,10 @@ use crate::{
     event::{Address, Denial, Position, RoomDenial, RoomEntry},
     ids::ConnId,
     limits::{HEAD_TIME_MAX, TOO_MANY_CONNECTIONS_RETRY},
-    stream::store::{Ask, Head},
+    stream::{
+        names::stream_of_address,
+        store::{Ask, Head, Mark},
+    },
 };
 
 /// Somebody who may come in.
@@ -46,12 +49,18 @@ impl Entry {
         }
     }
 
+    fn conn(&self) -> ConnId {
+        match self {
+            Self::Connection { conn, .. } | Self::Member { conn, .. } => *conn,
+        }
+    }
+
     /// The answer; `at`: where the stream stands, as far as it is known.
-    pub(super) fn answer(self, at: Option<(&Arc<str>, u64)>) -> Output {
-        let position = at.map(|(epoch, offset)| Position {
+    fn answer(self, at: Option<&Mark>) -> Output {
+        let position = at.map(|at| Position {
             stream: self.stream().clone(),
-            epoch: epoch.clone(),
-            offset,
+            epoch: at.epoch.clone(),
+            offset: at.offset,
         });
         match self {
             Self::Connection { conn, .. } => Output::Admitted { conn, position },
@@ -107,6 +116,7 @@ impl Route {
             None => {
                 let outcome = Ok(RoomEntry { members, position: None });
                 turn.out.push(Output::JoinDecided { conn, attempt, outcome });
+                self.show_latest(turn, conn, &stream_of_address(&address));
             }
         }
     }
@@ -118,13 +128,13 @@ impl Route {
             return self.questions.ask(Question::Entry(entry), Ask::Head { stream, known: None }, turn.out);
         };
         let Following { up, cursors, deadlines, .. } = following;
-        let Some(cursor) = cursors.get_mut(entry.stream()) else { return turn.out.push(entry.answer(None)) };
-        if let Some(at) = cursor.at() {
-            return turn.out.push(entry.answer(Some((&at.epoch, at.offset))));
+        let Some(cursor) = cursors.get_mut(entry.stream()) else { return self.let_one_in(turn, entry, None) };
+        if let Some(at) = cursor.at().cloned() {
+            return self.let_one_in(turn, entry, Some(&at));
         }
         if !*up {
             cursor.nameless = true;
-            return turn.out.push(entry.answer(None));
+            return self.let_one_in(turn, entry, None);
         }
         let until_ns = turn.now.after(HEAD_TIME_MAX).mono_ns;
         deadlines.push_back((until_ns, entry.stream().clone()));
@@ -133,6 +143,14 @@ impl Route {
 
     /// The store told one who comes in where the stream stands.
     pub(super) fn entered(&mut self, turn: &mut Turn<'_>, entry: Entry, head: Option<&Head>) {
-        turn.out.push(entry.answer(head.map(|head| (&head.epoch, head.offset))));
+        let at = head.map(|head| Mark { epoch: head.epoch.clone(), offset: head.offset });
+        self.let_one_in(turn, entry, at.as_ref());
+    }
+
+    /// Lets somebody in, and shows the last values behind it.
+    pub(super) fn let_one_in(&mut self, turn: &mut Turn<'_>, entry: Entry, at: Option<&Mark>) {
+        let (conn, stream) = (entry.conn(), entry.stream().clone());
+        turn.out.push(entry.answer(at));
+        self.show_latest(turn, conn, &stream);
     }
 }

@@ -19,7 +19,10 @@ use crate::{
     event::{Address, Event, Position, Target},
     ids::ShardId,
     limits::HEADS_MAX,
-    stream::store::{Ask, Head, Page},
+    stream::{
+        names::stream_of_address,
+        store::{Ask, Head, Page},
+    },
 };
 
 #[derive(Debug, Default)]
@@ -57,6 +60,9 @@ impl Route {
         if on == before {
             return;
         }
+        if on && following.up {
+            self.latest.expect(stream_of_address(address));
+        }
         if let Some(stream) = self.sequencer.stream_of(address) {
             if on {
                 following.cursors.insert(stream, Cursor::default());
@@ -79,6 +85,8 @@ impl Route {
     }
 
     pub(super) fn subscribed(&mut self, turn: &mut Turn<'_>, address: &Address) {
+        // First, so that whoever waits for the head of the stream finds the values read.
+        self.recall_latest(turn, &stream_of_address(address));
         if let Some(stream) = self.sequencer.stream_of(address) {
             self.follow(turn, &stream, |cursor, _| cursor.head_due = true);
         }
@@ -117,7 +125,7 @@ impl Route {
             return;
         }
         cursor.nameless = true;
-        turn.out.extend(late.into_iter().map(|waiter| waiter.entry.answer(None)));
+        late.into_iter().for_each(|waiter| self.let_one_in(turn, waiter.entry, None));
         // Should the subscription be confirmed only later, the head is asked for again then.
         self.follow(turn, stream, |cursor, _| cursor.head_due |= !cursor.head_asked);
     }
@@ -156,8 +164,8 @@ impl Route {
             return;
         }
         let waiters = std::mem::take(&mut cursor.waiters);
-        let at = cursor.at().map(|at| (&at.epoch, at.offset));
-        turn.out.extend(waiters.into_iter().map(|waiter| waiter.entry.answer(at)));
+        let at = cursor.at().cloned();
+        waiters.into_iter().for_each(|waiter| self.let_one_in(turn, waiter.entry, at.as_ref()));
     }
 
     fn ask_what_is_due(&mut self, turn: &mut Turn<'_>, stream: &Arc<str>) {
@@ -222,7 +230,7 @@ impl Route {
         };
         let waiters = std::mem::take(&mut cursor.waiters);
         cursor.nameless |= !waiters.is_empty();
-        turn.out.extend(waiters.into_iter().map(|waiter| waiter.entry.answer(None)));
+        waiters.into_iter().for_each(|waiter| self.let_one_in(turn, waiter.entry, None));
     }
 
     /// The store gave what a cursor misses, or could not.

@@ -73,6 +73,13 @@ pub enum Input<'a> {
         /// `false`: it is a member already.
         newcomer: bool,
     },
+    /// A connection came into a room that its shard alone decides about: it wants the last values of the room.
+    Entered {
+        /// The connection; names the shard.
+        conn: ConnId,
+        /// Which room.
+        room: Arc<str>,
+    },
     /// A shard tells whether it has a user in a room under `ROOM_PRESENCE`.
     Present {
         /// Where.
@@ -217,6 +224,13 @@ pub enum Output {
         attempt: u32,
         /// In, or not.
         outcome: Result<RoomEntry, RoomDenial>,
+    },
+    /// The last values of whom a connection was let in as, or of a room that it came into; behind its admission.
+    Latest {
+        /// The connection.
+        conn: ConnId,
+        /// One for each key; never empty.
+        values: Vec<Arc<Event>>,
     },
     /// The outcome of [`Input::Publish`].
     Answer {

@@ -13,6 +13,7 @@ mod entries;
 mod following;
 mod inquiries;
 pub mod io;
+mod latest;
 mod presence;
 mod publishing;
 mod questions;
@@ -36,6 +37,7 @@ use crate::{
         directory::{Directory, Holding},
         entries::Join,
         following::Following,
+        latest::Latest,
         presence::{Announcement, Presence},
         publishing::Publication,
         questions::{Questions, Read},
@@ -43,6 +45,7 @@ use crate::{
         sequencer::Sequencer,
         turn::Turn,
     },
+    stream::latest::LatestValues,
     wire::ticketing::room_user_payload,
 };
 
@@ -87,6 +90,10 @@ pub struct Counts {
     pub lost: u64,
     /// Acknowledgements given up since too many were under way, or of no stream.
     pub acknowledgements_dropped: u64,
+    /// Last values sent to who came in.
+    pub latest_shown: u64,
+    /// Last values that the store will not have, too many being to be stored.
+    pub latest_unsaved: u64,
 }
 
 /// The router of one instance.
@@ -99,6 +106,7 @@ pub struct Route {
     /// `None`: there is no other instance.
     following: Option<Following>,
     acknowledgements: Acknowledgements,
+    latest: Latest,
     /// Reads for clients that the store did not answer.
     retries: Vec<Read>,
     connections_per_user_max: u32,
@@ -117,6 +125,7 @@ impl Route {
             questions: Questions::default(),
             following: (instances == Instances::Several).then(Following::default),
             acknowledgements: Acknowledgements::new(),
+            latest: Latest::default(),
             retries: Vec::new(),
             connections_per_user_max: settings.limits.connections_per_user_max,
             room_members_max: settings.limits.room_members_max,
@@ -144,6 +153,7 @@ impl Route {
             Input::Join { conn, attempt, room, members, newcomer } => {
                 self.join(turn, Join { conn, attempt, room, members, newcomer });
             }
+            Input::Entered { conn, room } => self.show_room(turn, conn, &room),
             Input::Present { room, user, present, conn } => self.presence.set(&room, &user, present, conn),
             Input::Announce { .. } => self.announce(turn),
             Input::Publish { token, event, idempotency_key, .. } => {
@@ -168,7 +178,10 @@ impl Route {
             Input::Resume { conn, user, resume } => self.resume(turn, conn, user, resume),
             Input::ReplayMore { conn, position } => self.replay(turn, conn, position),
             Input::Acknowledge { position } => self.acknowledge(turn, position),
-            Input::Clock { .. } => self.look_after(turn),
+            Input::Clock { .. } => {
+                self.look_after(turn);
+                self.look_after_latest(turn);
+            }
             Input::Tick { .. } => self.tick(turn),
         }
         self.questions.start(turn.out);
@@ -209,6 +222,11 @@ impl Route {
         &self.sequencer
     }
 
+    /// Last values of Latest keys.
+    pub fn latest(&self) -> &LatestValues {
+        &self.latest.values
+    }
+
     /// What happened so far.
     pub fn counts(&self) -> Counts {
         self.counts
@@ -219,6 +237,7 @@ impl Route {
         self.directory.check_invariants();
         self.presence.check_invariants();
         self.questions.check_invariants();
+        self.latest.check_invariants();
         if let Some(following) = &self.following {
             following.check_invariants();
         }
@@ -239,6 +258,7 @@ impl Route {
         });
         self.ask_again(turn);
         self.read_again(turn);
+        self.save_latest(turn);
     }
 
     /// Tells members who came and went. What finds no room to spare stays due; larger rooms are told nothing.

@@ -14,6 +14,7 @@ use super::{
 };
 use crate::{
     event::{Event, Receipt, Refusal, Target},
+    ids::ShardId,
     limits::{OVERLOAD_RETRY, STORE_RETRY},
     stream::store::{Answer, Append, Ask, Failure, Head},
 };
@@ -84,6 +85,7 @@ impl Route {
         let receipt = Receipt { delivered_connections, published, position: None };
         self.sequencer.commit(turn.now, &event, accepted, &receipt);
         let event = Arc::new(event);
+        self.keep_latest(turn.now, &event, true);
         targets.into_iter().for_each(|shard| turn.deliver(shard, &event));
         if shared {
             turn.out.push(Output::Share { event });
@@ -105,6 +107,8 @@ impl Route {
             Question::Read(read) => self.read_told(turn, read, answer),
             Question::Inquiry(looking) => self.inquiry_told(turn, looking, answer),
             Question::Acknowledge(stream) => self.acknowledged(turn, stream),
+            Question::Remember { address, keys } => self.remembered(turn, (&address, keys), &answer),
+            Question::Recall(address) => self.recalled(turn, address, answer),
         }
     }
 
@@ -135,7 +139,9 @@ impl Route {
             Answer::Failed(Failure::Unavailable)
             | Answer::Head(_)
             | Answer::Page(_)
-            | Answer::Acknowledged(_) => {
+            | Answer::Acknowledged(_)
+            | Answer::Remembered
+            | Answer::Recalled(_) => {
                 self.counts.appends_failed += 1;
                 Err(Refusal::OutcomeUnknown)
             }
@@ -167,7 +173,7 @@ impl Route {
                 let stream = position.stream.clone();
                 self.follow(turn, &stream, |cursor, moved| cursor.hear(event, moved));
             }
-            None => self.heard_unstored(turn, Event::clone(&event)),
+            None => self.heard_unstored(turn, Event::clone(&event), false),
         }
     }
 
@@ -175,7 +181,7 @@ impl Route {
     pub(super) fn foreign(&mut self, turn: &mut Turn<'_>, mut event: Event, ingests: bool) {
         event.target = classify::resolve(event.target);
         if !self.sequencer.stores(&event) {
-            return self.heard_unstored(turn, event);
+            return self.heard_unstored(turn, event, ingests);
         }
         if ingests && let Verdict::Store(append) = self.sequencer.judge(turn.now, &mut event, None) {
             self.counts.lost += u64::from(self.store(turn, None, append).is_err());
@@ -183,7 +189,8 @@ impl Route {
     }
 
     /// Nobody can be refused any more: a shard without room misses it, which is counted.
-    fn heard_unstored(&mut self, turn: &mut Turn<'_>, mut event: Event) {
+    /// `ingests`: the store hears of it from here.
+    fn heard_unstored(&mut self, turn: &mut Turn<'_>, mut event: Event, ingests: bool) {
         let Verdict::Send(accepted) = self.sequencer.judge(turn.now, &mut event, None) else {
             self.counts.stale += 1;
             return;
@@ -191,11 +198,17 @@ impl Route {
         self.counts.heard += 1;
         let (targets, _) = self.targets(&event.target, turn.shards);
         self.sequencer.commit(turn.now, &event, accepted, &Receipt::default());
-        let reserved = self.questions.reserved();
         let event = Arc::new(event);
+        self.keep_latest(turn.now, &event, ingests);
+        self.deliver_or_lose(turn, targets, &event);
+    }
+
+    /// Sends what nobody can be refused any more; shards without room are counted.
+    pub(super) fn deliver_or_lose(&mut self, turn: &mut Turn<'_>, targets: Vec<ShardId>, event: &Arc<Event>) {
+        let reserved = self.questions.reserved();
         for shard in targets {
-            if turn.fits(shard, &event, reserved) {
-                turn.deliver(shard, &event);
+            if turn.fits(shard, event, reserved) {
+                turn.deliver(shard, event);
             } else {
                 self.counts.lost += 1;
             }

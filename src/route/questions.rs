@@ -10,6 +10,7 @@ use std::{
 
 use super::{Output, Ticket, Token, entries::Entry, inquiries::Looking};
 use crate::{
+    event::LatestKey,
     ids::ConnId,
     limits::{APPENDS_BYTES_MAX, APPENDS_MAX, READS_MAX, READS_WAITING_MAX, REPLAY_PAGE_EVENTS_MAX},
     stream::store::Ask,
@@ -30,6 +31,10 @@ pub(super) enum Question {
     Inquiry(Looking),
     /// For the client's acknowledgement.
     Acknowledge(Arc<str>),
+    /// To keep last values of an address.
+    Remember { address: Arc<str>, keys: Vec<LatestKey> },
+    /// For the last values of an address.
+    Recall(Arc<str>),
 }
 
 /// Somebody wants to read a stream.
@@ -102,7 +107,11 @@ impl Questions {
             }
             Question::Read(read) => self.freed(&read.stream),
             Question::Inquiry(_) => self.inquiries -= 1,
-            Question::Entry(_) | Question::Head(_) | Question::Acknowledge(_) => {}
+            Question::Entry(_)
+            | Question::Head(_)
+            | Question::Acknowledge(_)
+            | Question::Remember { .. }
+            | Question::Recall(_) => {}
         }
         Some(question)
     }

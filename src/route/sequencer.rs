@@ -13,6 +13,7 @@ use crate::{
     limits::{VERSION_AGE_MAX, VERSIONS_MAX},
     stream::{
         expiring::Expiring,
+        fnv::fnv1a,
         idempotency::{Earlier, Idempotency},
         names,
         store::{Append, Memory},
@@ -89,13 +90,24 @@ impl Sequencer {
 
     /// Remembers what was accepted and is sent.
     pub fn commit(&mut self, now: Now, event: &Event, accepted: Accepted, receipt: &Receipt) {
+        self.note_version(now, event);
+        if let Accepted(Some((scope, memory))) = accepted {
+            self.calls.remember(now, scope, memory.key, memory.body, receipt.clone());
+        }
+    }
+
+    /// Remembers the version of a Latest value, if its caller gave one.
+    pub fn note_version(&mut self, now: Now, event: &Event) {
         if let (Class::Latest(key), Some(version)) = (&event.class, event.version) {
             // What makes room is the version not updated for longest: nothing else has to know.
             let _oldest = self.versions.put(now, (event.target.clone(), *key), version);
         }
-        if let Accepted(Some((scope, memory))) = accepted {
-            self.calls.remember(now, scope, memory.key, memory.body, receipt.clone());
-        }
+    }
+
+    /// The highest version that a caller gave for the same Latest value.
+    pub fn newest_version(&self, now: Now, event: &Event) -> Option<u64> {
+        let Class::Latest(key) = event.class else { return None };
+        self.versions.fresh(now, &(event.target.clone(), key)).copied()
     }
 
     /// Whether an event whose target is resolved is stored before it is sent.
@@ -152,14 +164,12 @@ impl Sequencer {
 
     /// Whether a version at least as new was accepted for the same value. Only callers' versions are compared.
     fn is_stale(&self, now: Now, event: &Event) -> bool {
-        let (Class::Latest(key), Some(version)) = (&event.class, event.version) else { return false };
-        let newest = self.versions.fresh(now, &(event.target.clone(), *key));
-        newest.is_some_and(|newest| *newest >= version)
+        let newest = event.version.and_then(|_| self.newest_version(now, event));
+        newest.is_some_and(|newest| Some(newest) >= event.version)
     }
 }
 
-/// FNV-1a: callers are trusted with their own keys, and another build must come to the same.
+/// Another build must come to the same; callers are trusted with their own keys.
 fn body_of(event: &Event) -> u64 {
-    let bytes = event.kind.bytes().chain([0xff]).chain(event.payload.iter().copied());
-    bytes.fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
+    fnv1a(&[event.kind.as_bytes(), &event.payload])
 }

@@ -146,6 +146,7 @@ impl Shard {
             ToShard::Published { conn, request, outcome } => Input::Published { conn, request, outcome },
             ToShard::Disconnect { user } => Input::Disconnect { user },
             ToShard::JoinDecided { conn, attempt, outcome } => Input::JoinDecided { conn, attempt, outcome },
+            ToShard::Latest { conn, values } => Input::Latest { conn, values },
             ToShard::RoomCount { room, others } => Input::RoomCount { room, others },
             ToShard::Replay { conn, page } => Input::Replay { conn, page },
             ToShard::Resync { position } => Input::Resync { position },
@@ -247,6 +248,10 @@ impl Shard {
             }
             Output::Join { conn, attempt, room, members, newcomer } => {
                 self.ask_to_join(now, ToControl::Join { conn, attempt, room, members, newcomer });
+            }
+            Output::Entered { conn, room } => {
+                let lost = self.control.try_send(ToControl::Entered { conn, room }).is_err();
+                self.cells.latest_unasked.add(u64::from(lost));
             }
             Output::Upgrade { conn } => self.upgrade(conn),
             Output::Reject { conn, status, retry_after_s } => {

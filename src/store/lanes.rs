@@ -203,10 +203,13 @@ async fn ask<C: ConnectionLike>(
 ) -> Result<Vec<Value>, RedisError> {
     let mut values = send(connection, scripts, By::Name, batch).await?;
     if let Some(first) = values.iter().position(is_unknown_script)
-        // Otherwise somebody loaded it meanwhile, and what was asked first would be done last: those are refused.
-        && values[first..].iter().all(is_unknown_script)
+        && let rest = batch.get(first..).unwrap_or_default()
+        // Otherwise somebody loaded it meanwhile, and what was asked first would be done last: those are refused. What is
+        // no append may be done twice.
+        && rest.iter().zip(&values[first..]).all(|(asked, value)| {
+            is_unknown_script(value) || !matches!(asked.ask, Ask::Append(_))
+        })
     {
-        let rest = batch.get(first..).unwrap_or_default();
         values.truncate(first);
         values.extend(send(connection, scripts, By::Text, rest).await?);
     }
@@ -235,9 +238,11 @@ fn batch(waiting: &mut VecDeque<Asked>) -> Vec<Asked> {
     let mut batch = Vec::new();
     while batch.len() < STORE_BATCH_MAX && bytes < STORE_BATCH_BYTES_MAX {
         let Some(asked) = waiting.pop_front() else { break };
-        if let Ask::Append(append) = &asked.ask {
-            bytes += append.event.payload.len();
-        }
+        bytes += match &asked.ask {
+            Ask::Append(append) => append.event.payload.len(),
+            Ask::Remember { values, .. } => values.iter().map(|value| value.payload.len()).sum(),
+            _ => 0,
+        };
         batch.push(asked);
     }
     batch
@@ -248,6 +253,8 @@ fn stream_of(ask: &Ask) -> &Arc<str> {
         Ask::Append(Append { stream, .. })
         | Ask::Head { stream, .. }
         | Ask::Read { stream, .. }
-        | Ask::Acknowledge { stream, .. } => stream,
+        | Ask::Acknowledge { stream, .. }
+        | Ask::Remember { stream, .. }
+        | Ask::Recall { stream } => stream,
     }
 }

@@ -14,7 +14,8 @@ use std::{
 use redis::{Cmd, Script, Value, cmd};
 
 use crate::{
-    event::Position,
+    event::{Class, Event, LatestKey, Position},
+    limits::{LATEST_AGE_MAX, LATEST_KEYS_PER_ADDRESS_MAX},
     store::Bounds,
     stream::{
         envelope::{decode, encode},
@@ -36,6 +37,7 @@ pub(super) struct Scripts {
     head: Text,
     read: Text,
     acknowledge: Text,
+    remember: Text,
     prefix: String,
     bounds: Bounds,
     cluster: bool,
@@ -66,6 +68,18 @@ pub(super) enum By {
     Text,
 }
 
+impl By {
+    fn command(self, script: &Text) -> Cmd {
+        let (name, text) = match self {
+            Self::Name => ("EVALSHA", &*script.sha1),
+            Self::Text => ("EVAL", script.code),
+        };
+        let mut command = cmd(name);
+        command.arg(text);
+        command
+    }
+}
+
 impl Scripts {
     pub(super) fn new(prefix: String, bounds: Bounds, cluster: bool, seed: u64) -> Self {
         Self {
@@ -73,6 +87,7 @@ impl Scripts {
             head: script!("head.lua"),
             read: script!("read.lua"),
             acknowledge: script!("acknowledge.lua"),
+            remember: Text::new(include_str!("remember.lua")),
             prefix,
             bounds,
             cluster,
@@ -93,6 +108,12 @@ impl Scripts {
             Ask::Read { stream, epoch, after, count_max } => {
                 let mut command = self.call(by, &self.read, stream, None);
                 command.arg(&**epoch).arg(*after).arg(*count_max);
+                command
+            }
+            Ask::Remember { stream, values } => self.remember(by, stream, values),
+            Ask::Recall { stream } => {
+                let mut command = cmd("HGETALL");
+                command.arg(self.name(stream, Part::Latest));
                 command
             }
             Ask::Acknowledge { stream, epoch, offset } => {
@@ -118,16 +139,21 @@ impl Scripts {
         command
     }
 
-    /// What all commands begin with.
+    fn remember(&self, by: By, stream: &str, values: &[Arc<Event>]) -> Cmd {
+        let mut command = by.command(&self.remember);
+        command.arg(1).arg(self.name(stream, Part::Latest));
+        command.arg(milliseconds(LATEST_AGE_MAX)).arg(LATEST_KEYS_PER_ADDRESS_MAX);
+        for event in values {
+            let Class::Latest(LatestKey(key)) = event.class else { continue };
+            let version = event.version.map_or_else(|| "-".into(), |version| format!("{version:020}"));
+            command.arg(format!("{key:016x}")).arg(version).arg(encode(event));
+        }
+        command
+    }
+
+    /// What all commands about a stream begin with.
     fn call(&self, by: By, script: &Text, stream: &str, key: Option<Part<'_>>) -> Cmd {
-        let mut command = match by {
-            By::Name => cmd("EVALSHA"),
-            By::Text => cmd("EVAL"),
-        };
-        match by {
-            By::Name => command.arg(&script.sha1),
-            By::Text => command.arg(script.code),
-        };
+        let mut command = by.command(script);
         command.arg(2 + usize::from(key.is_some()));
         for part in [Part::Meta, Part::Log].into_iter().chain(key) {
             command.arg(self.name(stream, part));
@@ -188,6 +214,8 @@ pub(super) fn understand(ask: Ask, value: &Value) -> Said {
             list(value).and_then(|parts| page(&stream, after, count_max, parts)).map(Answer::Page)
         }
         Ask::Acknowledge { .. } => number(value).map(Answer::Acknowledged),
+        Ask::Remember { .. } => matches!(value, Value::Int(_)).then_some(Answer::Remembered),
+        Ask::Recall { stream } => recalled(&stream, value).map(Answer::Recalled),
     };
     let answer = answer.unwrap_or_else(|| {
         tracing::error!(?value, "a script in Redis answered what it never does");
@@ -243,6 +271,24 @@ fn page(stream: &Arc<str>, after: u64, count_max: usize, parts: &[Value]) -> Opt
     });
     let events = if is_whole { events.collect() } else { None };
     Some(Page { head, events })
+}
+
+/// Values that cannot be read, of an instance of another version, are left out.
+fn recalled(stream: &Arc<str>, value: &Value) -> Option<Vec<Arc<Event>>> {
+    let values: Vec<&Value> = match value {
+        Value::Map(pairs) => pairs.iter().map(|(_, value)| value).collect(),
+        Value::Array(values) => values.iter().skip(1).step_by(2).collect(),
+        _ => return None,
+    };
+    let event = |value: &Value| {
+        let Value::BulkString(bytes) = value else { return None };
+        let envelope = bytes.splitn(3, |byte| *byte == b' ').nth(2)?;
+        decode(envelope)
+            .inspect_err(|error| tracing::warn!(%stream, %error, "a last value cannot be read"))
+            .ok()
+            .map(Arc::new)
+    };
+    Some(values.into_iter().filter_map(event).collect())
 }
 
 fn list(value: &Value) -> Option<&[Value]> {

@@ -92,7 +92,7 @@ impl<K: Clone + Eq + Hash, V> Expiring<K, V> {
             *held = Held { used_at_ns: now.mono_ns, value };
             return None;
         }
-        let evicted = if self.held.len() >= self.count_max { self.evict() } else { None };
+        let evicted = if self.held.len() >= self.count_max { self.pop_oldest() } else { None };
         self.queue.push_back((now.mono_ns, key.clone()));
         self.held.insert(key, Held { used_at_ns: now.mono_ns, value });
         evicted
@@ -110,8 +110,13 @@ impl<K: Clone + Eq + Hash, V> Expiring<K, V> {
         }
     }
 
+    /// All values in memory, in no order.
+    pub fn values(&self) -> impl Iterator<Item = &V> {
+        self.held.values().map(|held| &held.value)
+    }
+
     /// Removes one entry: the first in the queue that was not used since it was queued.
-    fn evict(&mut self) -> Option<(K, V)> {
+    pub fn pop_oldest(&mut self) -> Option<(K, V)> {
         while !self.queue.is_empty() {
             let evicted = self.take_front();
             if evicted.is_some() {

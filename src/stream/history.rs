@@ -9,11 +9,12 @@ use std::{collections::VecDeque, sync::Arc, time::Duration};
 use crate::{
     clock::Now,
     config::settings::Streams,
-    event::{Event, Position},
+    event::{Class, Event, Position},
     limits,
     stream::{
         expiring::Expiring,
         idempotency::{Earlier, Idempotency},
+        latest::LatestValues,
         store::{Answer, Append, Ask, Head, Mark, Page},
     },
 };
@@ -56,6 +57,8 @@ pub struct History {
     ledger: VecDeque<Record>,
     /// Where keys of appends led to.
     keys: Idempotency<Position>,
+    /// Last values, where several instances share this store.
+    latest: LatestValues,
     entry_count: usize,
     bytes: usize,
     seed: u64,
@@ -112,6 +115,7 @@ impl History {
             young: VecDeque::new(),
             ledger: VecDeque::new(),
             keys: Idempotency::default(),
+            latest: LatestValues::default(),
             entry_count: 0,
             bytes: 0,
             seed,
@@ -143,6 +147,19 @@ impl History {
                 self.acknowledge(&stream, &epoch, offset);
                 Answer::Acknowledged(self.head(&stream).acknowledged)
             }
+            Ask::Remember { stream, values } => {
+                values.into_iter().for_each(|value| self.remember(now, &stream, value));
+                Answer::Remembered
+            }
+            Ask::Recall { stream } => Answer::Recalled(self.latest.of(now, &stream)),
+        }
+    }
+
+    fn remember(&mut self, now: Now, stream: &Arc<str>, value: Arc<Event>) {
+        let Class::Latest(key) = value.class else { return };
+        let kept = self.latest.get(now, stream, key).and_then(|kept| kept.version);
+        if value.version.is_none_or(|version| kept.is_none_or(|kept| kept < version)) {
+            self.latest.put(now, stream.clone(), value, 0);
         }
     }
 
@@ -233,6 +250,7 @@ impl History {
     pub fn expire(&mut self, now: Now) {
         self.trim_oldest(now);
         self.keys.expire(now);
+        self.latest.expire(now);
         let mut gone = Vec::new();
         self.streams.expire(now, |_, stream| gone.push(stream));
         self.forget(gone);

@@ -7,7 +7,7 @@ use std::{
     sync::Arc,
 };
 
-use crate::event::Target;
+use crate::event::{Address, Target};
 
 /// The stream of a target, whether it is kept or not; `None`: it has none.
 pub fn stream_of(target: &Target) -> Option<Arc<str>> {
@@ -16,6 +16,14 @@ pub fn stream_of(target: &Target) -> Option<Arc<str>> {
         Target::Room(room) => Some(format!("room:{room}").into()),
         Target::Everyone => Some("everyone".into()),
         Target::Connection(_) => None,
+    }
+}
+
+/// The stream of an address, whether it is kept or not.
+pub fn stream_of_address(address: &Address) -> Arc<str> {
+    match address {
+        Address::User(user) => format!("user:{user}").into(),
+        Address::Room(room) => format!("room:{room}").into(),
     }
 }
 
@@ -39,6 +47,8 @@ pub enum Part<'a> {
     Log,
     /// What an idempotency key was used for.
     Key(&'a str),
+    /// The hash with the last values of Latest keys.
+    Latest,
     /// The channel of the stream, and of what is sent to its user or room without being stored.
     Live,
 }
@@ -51,6 +61,7 @@ impl Display for Name<'_> {
             Part::Meta => f.write_str("meta"),
             Part::Log => f.write_str("log"),
             Part::Key(key) => write!(f, "key:{key}"),
+            Part::Latest => f.write_str("latest"),
             Part::Live => f.write_str("live"),
         }
     }
@@ -66,6 +77,7 @@ mod tests {
             (Part::Meta, "usher:{user:alice}:meta"),
             (Part::Log, "usher:{user:alice}:log"),
             (Part::Key("order 7"), "usher:{user:alice}:key:order 7"),
+            (Part::Latest, "usher:{user:alice}:latest"),
             (Part::Live, "usher:{user:alice}:live"),
         ];
         for (part, expected) in table {

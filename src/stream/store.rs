@@ -40,6 +40,18 @@ pub enum Ask {
         /// Of the newest entry that it has.
         offset: u64,
     },
+    /// Keep the last values of Latest keys; one with an older version than what is kept changes nothing.
+    Remember {
+        /// The stream of whom they are for, whether it is kept or not.
+        stream: Arc<str>,
+        /// One for each key.
+        values: Vec<Arc<Event>>,
+    },
+    /// The values that are kept.
+    Recall {
+        /// As above.
+        stream: Arc<str>,
+    },
 }
 
 /// A place in a stream that is named beside it.
@@ -88,6 +100,10 @@ pub enum Answer {
     Page(Page),
     /// To [`Ask::Acknowledge`]: the acknowledged offset as it is now.
     Acknowledged(u64),
+    /// To [`Ask::Remember`].
+    Remembered,
+    /// To [`Ask::Recall`]; in no order.
+    Recalled(Vec<Arc<Event>>),
     /// To any of them.
     Failed(Failure),
 }

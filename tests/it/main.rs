@@ -42,6 +42,8 @@ mod inquiries;
 mod instances;
 /// JSON texts, right and wrong.
 mod json;
+/// Last values for who comes in, and keys of calls, over instances.
+mod latest;
 /// Start, reload, graceful stop and exit codes.
 mod lifecycle;
 /// Every row of the limits table.

@@ -163,6 +163,7 @@ impl Control {
             ToControl::Join { conn, attempt, room, members, newcomer } => {
                 Input::Join { conn, attempt, room, members, newcomer }
             }
+            ToControl::Entered { conn, room } => Input::Entered { conn, room },
             ToControl::Present { room, user, present, conn } => Input::Present { room, user, present, conn },
             ToControl::Drained => {
                 self.links[shard.index()].drained = true;
@@ -252,6 +253,7 @@ impl Control {
                         self.order(conn.shard(), ToShard::JoinDecided { conn, attempt, outcome });
                     }
                 }
+                Output::Latest { conn, values } => self.order(conn.shard(), ToShard::Latest { conn, values }),
                 Output::Answer { token, result } => {
                     if let Some(place) = self.waiting.iter().position(|(waiting, ..)| *waiting == token) {
                         let (_, conn, request) = self.waiting.swap_remove(place);

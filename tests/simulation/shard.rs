@@ -168,6 +168,7 @@ impl Shard {
                 Input::JoinDecided { conn: *conn, attempt: *attempt, outcome: outcome.clone() }
             }
             ToShard::RoomCount { room, others } => Input::RoomCount { room: room.clone(), others: *others },
+            ToShard::Latest { conn, values } => Input::Latest { conn: *conn, values: values.clone() },
             ToShard::Replay { conn, page } => Input::Replay { conn: *conn, page: page.clone() },
             ToShard::Resync { position } => Input::Resync { position: position.clone() },
             ToShard::Drain { within } => {
@@ -240,6 +241,10 @@ impl Shard {
                     let outcome = Err(RoomDenial::Overloaded { retry_after_ms: 1_000 });
                     self.hub.handle(now, Input::JoinDecided { conn, attempt, outcome }, &mut self.outputs);
                 }
+            }
+            Output::Entered { conn, room } => {
+                let lost = self.to_control.try_send(ToControl::Entered { conn, room }).is_err();
+                self.cells.latest_unasked.add(u64::from(lost));
             }
             Output::Upgrade { conn } => {
                 let socket = self.sockets.get_mut(&conn).expect("upgraded connections have sockets");

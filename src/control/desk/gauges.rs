@@ -66,6 +66,12 @@ impl Desk {
         cells.resyncs.set(counts.resyncs);
         cells.heard.set(counts.heard);
         cells.heard_lost.set(counts.lost);
+        let latest = self.route.latest();
+        cells.latest.values.set(latest.len() as u64);
+        cells.latest.bytes.set(latest.bytes() as u64);
+        cells.latest.evicted.set(latest.evicted());
+        cells.latest.shown.set(counts.latest_shown);
+        cells.latest.unsaved.set(counts.latest_unsaved);
         cells.store_asked.set(self.route.asked().0 as u64);
         self.backend.measure(cells);
         cells.idempotency_keys.set((sequencer.key_count() + self.backend.key_count()) as u64);

@@ -4,7 +4,8 @@
 use std::{sync::Arc, time::Duration};
 
 use usher::{
-    event::{Class, Event, Form, Position, Target},
+    event::{Class, Event, Form, LatestKey, Position, Target},
+    limits::LATEST_KEYS_PER_ADDRESS_MAX,
     stream::store::{Answer, Append, Ask, Head, Mark, Memory, Page},
 };
 
@@ -382,4 +383,56 @@ pub fn an_acknowledgement_of_another_epoch_counts_for_nothing<S: Subject>(store:
     assert_eq!(acknowledge(store, (ALICE, &epoch, 1)), 1);
     assert_eq!(acknowledge(store, (ALICE, "another", 9)), 1);
     assert_eq!(acknowledge(store, ("user:nobody", &epoch, 1)), 0);
+}
+
+// --- last values ---
+
+fn value(key: u64, version: Option<u64>, payload: &str) -> Arc<Event> {
+    Arc::new(Event { class: Class::Latest(LatestKey(key)), version, ..event(ALICE, payload) })
+}
+
+fn remember<S: Subject>(store: &mut S, values: Vec<Arc<Event>>) {
+    assert_eq!(store.ask(Ask::Remember { stream: ALICE.into(), values }), Answer::Remembered);
+}
+
+/// By key.
+fn recalled<S: Subject>(store: &mut S, stream: &str) -> Vec<(u64, String)> {
+    let Answer::Recalled(values) = store.ask(Ask::Recall { stream: stream.into() }) else {
+        panic!("no values")
+    };
+    let named = |event: &Arc<Event>| match event.class {
+        Class::Latest(LatestKey(key)) => (key, String::from_utf8_lossy(&event.payload).into_owned()),
+        _ => panic!("{event:?}"),
+    };
+    let mut values: Vec<_> = values.iter().map(named).collect();
+    values.sort();
+    values
+}
+
+pub fn the_last_value_of_each_key_is_kept_and_never_an_older_version<S: Subject>(store: &mut S) {
+    assert_eq!(recalled(store, ALICE), []);
+    // Beyond what a script's numbers tell apart.
+    let high = u64::MAX - 1;
+    remember(store, vec![value(1, Some(high), "a"), value(u64::MAX, None, "b")]);
+    remember(store, vec![value(1, Some(high - 1), "older"), value(u64::MAX, None, "c")]);
+    let kept = |a: &str| vec![(1, format!("\"{a}\"")), (u64::MAX, "\"c\"".to_owned())];
+    assert_eq!(recalled(store, ALICE), kept("a"));
+    remember(store, vec![value(1, Some(high), "again")]);
+    assert_eq!(recalled(store, ALICE), kept("a"));
+    remember(store, vec![value(1, Some(high + 1), "newer")]);
+    assert_eq!(recalled(store, ALICE), kept("newer"));
+    remember(store, vec![value(1, None, "nameless")]);
+    assert_eq!(recalled(store, ALICE), kept("nameless"), "without a version the newest arrival wins");
+    assert_eq!(recalled(store, ROOM), []);
+}
+
+pub fn last_values_of_one_address_are_bounded_and_go_at_their_age<S: Subject>(store: &mut S) {
+    let count = LATEST_KEYS_PER_ADDRESS_MAX as u64;
+    remember(store, (0..count).map(|key| value(key, None, "a")).collect());
+    store.pass(Duration::from_secs(1));
+    remember(store, vec![value(count, None, "new")]);
+    let kept = recalled(store, ALICE);
+    assert_eq!((kept.len() as u64, kept.last().map(|(key, _)| *key)), (count, Some(count)));
+    store.pass(FORGOTTEN);
+    assert_eq!(recalled(store, ALICE), []);
 }

@@ -46,4 +46,6 @@ contract! {
     what_does_not_join_is_not_read
     an_acknowledgement_never_falls_and_never_passes_the_end
     an_acknowledgement_of_another_epoch_counts_for_nothing
+    the_last_value_of_each_key_is_kept_and_never_an_older_version
+    last_values_of_one_address_are_bounded_and_go_at_their_age
 }

@@ -117,7 +117,10 @@ impl World {
     pub(super) fn check_complete(&mut self) {
         self.control.route.check_invariants();
         for client in self.clients.iter().filter(|client| client.is_open()) {
-            client.check_complete(&self.oracle);
+            let cells = &self.shards[client.conn.shard().index()].cells;
+            let shown = cells.latest_unasked.get() + cells.latest_unsent.get() == 0;
+            client.check_complete(&self.oracle, shown);
+            self.totals.shown += usize::from(shown) as u64;
         }
         let open = self.clients.iter().filter(|client| client.is_alive()).count();
         let held: usize = self.shards.iter().map(|shard| shard.hub.len()).sum();

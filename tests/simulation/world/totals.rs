@@ -23,6 +23,8 @@ pub struct Totals {
     pub joins_unanswered: u64,
     /// Comings and goings that clients knew at the end.
     pub told: u64,
+    /// Clients that had every last value at the end, from before they came too.
+    pub shown: u64,
     pub closed: HashMap<u16, u64>,
 }
 
@@ -44,6 +46,7 @@ impl Totals {
         self.rooms_full += other.rooms_full;
         self.joins_unanswered += other.joins_unanswered;
         self.told += other.told;
+        self.shown += other.shown;
         for (code, count) in &other.closed {
             *self.closed.entry(*code).or_default() += count;
         }
@@ -68,6 +71,7 @@ impl Totals {
             self.rooms_full,
             self.joins_unanswered,
             self.told,
+            self.shown,
         ];
         assert!(counts.iter().all(|count| *count > 0), "{self:#?}");
         for code in [1000, 1001, 4401, 4408, 4413] {
