@@ -43,7 +43,7 @@ impl Default for Bounds {
 }
 
 /// The values. An address is named as its stream is, `user:<id>` or `room:<name>`.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct LatestValues {
     bounds: Bounds,
     held: Expiring<Arc<str>, Vec<Slot>>,
@@ -52,7 +52,7 @@ pub struct LatestValues {
     evicted: u64,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Slot {
     key: LatestKey,
     event: Arc<Event>,
