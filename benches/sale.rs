@@ -116,7 +116,7 @@ fn questions(c: &mut Criterion) {
         b.iter(|| black_box(queue.line(0)))
     });
     let entry = Entry::new(OPENS_MS, joins[..1_000].to_vec());
-    let bytes = entry.encode().unwrap();
+    let bytes = entry.encode().expect("a thousand fit");
     group.throughput(Throughput::Elements(1_000));
     group.bench_function("decode an entry of 1000 joins", |b| b.iter(|| Entry::decode(black_box(&bytes))));
     group.finish();

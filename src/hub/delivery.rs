@@ -74,7 +74,7 @@ impl Hub {
     ) -> Flushed {
         loop {
             let Some(record) = self.connections.get_mut(conn) else { return Flushed::Drained };
-            let flushed = Self::write(record, &mut self.deflater, &self.cells, now, window, send);
+            let flushed = Self::write(record, window.zip(self.deflater.as_mut()), &self.cells, now, send);
             // There is room now for what a replay has.
             let queued = record.replays_mut().is_some() && self.pump(conn);
             if !queued || !matches!(flushed, Flushed::Drained) {
@@ -85,15 +85,15 @@ impl Hub {
 
     fn write(
         record: &mut Connection,
-        deflater: &mut Option<Deflater>,
+        mut compression: Option<(Window, &mut Deflater)>,
         cells: &ShardCells,
         now: Now,
-        window: Option<Window>,
         send: &mut dyn FnMut(&[io::IoSlice<'_>]) -> io::Result<usize>,
     ) -> Flushed {
+        let window = compression.as_ref().map(|(window, _)| *window);
         while !record.outbox.is_empty() {
-            if let (Some(window), Some(deflater)) = (window, &mut *deflater) {
-                record.outbox.deflate(window, deflater);
+            if let Some((window, deflater)) = &mut compression {
+                record.outbox.deflate(*window, deflater);
             }
             match record.outbox.gather(window, &mut *send) {
                 Ok(0) => return Flushed::Failed(io::ErrorKind::WriteZero),

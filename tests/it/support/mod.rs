@@ -12,17 +12,19 @@ pub mod redis;
 pub mod server;
 pub mod ws;
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use usher::clock::Now;
 
 /// How long a test waits for something that must come before it says that it did not.
 pub const PATIENCE: Duration = Duration::from_secs(15);
 
 /// What a look finds, which asks the server each time, within [`PATIENCE`].
 pub fn look_until<T>(mut look: impl FnMut() -> Option<T>) -> Option<T> {
-    let end = Instant::now() + PATIENCE;
+    let end = Now::read().after(PATIENCE);
     loop {
         let found = look();
-        if found.is_some() || Instant::now() > end {
+        if found.is_some() || Now::read().mono_ns > end.mono_ns {
             return found;
         }
     }
