@@ -253,6 +253,13 @@ pub const TOO_MANY_CONNECTIONS_RETRY: Duration = Duration::from_secs(5);
 pub const ROOM_COUNTS_MAX: usize = 4_096;
 /// Comings and goings announced at a time; the rest goes a tenth of a second later, or sooner.
 pub const ANNOUNCEMENTS_MAX: usize = 4_096;
+/// Counts told to other instances in a tenth of a second; the rest waits.
+pub const COUNTS_TOLD_MAX: usize = 4_096;
+/// Those of them that are told again though nothing changed.
+pub const COUNTS_REPEATED_MAX: usize = 512;
+/// Users who left a room under `ROOM_PRESENCE` and may come back within `PRESENCE_GRACE`, in all rooms; of more, the
+/// first to leave do not get the whole time.
+pub const GRACES_MAX: usize = 65_536;
 /// Room in a shard's mailbox that member counts and announcements leave to deliveries and answers, messages.
 pub const DELIVERIES_RESERVE: usize = 4_096;
 
@@ -321,6 +328,7 @@ const _: () = assert!(
 );
 const _: () = assert!(QUEUE_INSTANCES_MAX <= u64::BITS as usize, "one bit each");
 const _: () = assert!(EVENT_BYTES_MAX < PUSH_BYTES_MAX && EVENT_BYTES_MAX < HEARD_BYTES_MAX);
+const _: () = assert!(COUNTS_REPEATED_MAX < COUNTS_TOLD_MAX && COUNTS_TOLD_MAX < SHARES_MAX);
 const _: () = assert!(HEARD_RESERVE < HEARD_MAX, "other services are heard at all");
 const _: () = assert!(TARGET_BYTES_MAX < HEAD_BYTES_MAX, "a long target must be told from a long head");
 const _: () = assert!(FIRST_BYTES_MAX <= TLS_PENDING_BYTES_MAX && FIRST_BYTES_MAX <= HEAD_BYTES_MAX);

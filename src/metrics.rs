@@ -378,6 +378,8 @@ pub struct ControlCells {
     pub rooms: Cell,
     /// Members of all rooms together (gauge).
     pub memberships: Cell,
+    /// Instances that live and share a store, this one included (gauge).
+    pub instances: Cell,
     /// Calls by [`GRPC_METHODS`].
     pub methods: [MethodCells; GRPC_METHODS.len()],
     /// Events accepted, by [`Class::index`].

@@ -327,6 +327,8 @@ fn streams(text: &mut Text, control: &ControlCells) {
     text.one("usher_store_unpublished_total", Counter, help, store.unpublished.get());
     let help = "1 while this instance stores what every instance hears.";
     text.one("usher_store_ingests", Gauge, help, store.ingests.get());
+    let help = "Instances that live and share a store, this one included.";
+    text.one("usher_instances", Gauge, help, control.instances.get());
     let help = "Questions that the stream store has not answered.";
     text.one("usher_stream_questions", Gauge, help, control.store_asked.get());
     let help = "Reads of what other instances had published and this one had missed.";

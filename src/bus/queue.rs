@@ -81,6 +81,11 @@ impl<T: Weighed> Receiver<T> {
         self.from.try_recv().ok().inspect(|item| self.taken(item))
     }
 
+    /// Whether nobody sends any more, and all was taken.
+    pub(super) fn is_over(&self) -> bool {
+        self.from.is_closed() && self.from.is_empty()
+    }
+
     /// Waits for one, and takes what else is there, so many at most; `false`: nobody sends any more.
     pub(super) async fn recv_many(&mut self, batch: &mut Vec<T>, max: usize) -> bool {
         let count = self.from.recv_many(batch, max).await;
@@ -122,5 +127,10 @@ mod tests {
         drop(from);
         assert_eq!(to.try_send(1), Err(1));
         assert!(!to.send(1).await);
+        let (to, mut from) = bounded(2, 10);
+        assert_eq!(to.try_send(1), Ok(()));
+        drop(to);
+        assert!(!from.is_over(), "something is left");
+        assert_eq!((from.try_recv(), from.is_over()), (Some(1), true));
     }
 }

@@ -70,9 +70,10 @@ impl Task {
         Self { settings, status, ends, wanted: Wanted::default(), backoff, unreachable }
     }
 
-    /// Runs until it is aborted.
+    /// Runs until nobody is left to hear, and what was shared is published as far as Redis can be reached; or until it is
+    /// aborted.
     pub async fn run(mut self) {
-        loop {
+        while !self.ends.shares.is_over() {
             let began = Now::read();
             let (pushes, ended) =
                 Pushes::new(self.ends.heard.clone(), self.status.clone(), self.settings.prefix.clone());
@@ -82,6 +83,9 @@ impl Task {
                     self.serve(session, &pushes, ended).await;
                 }
                 Err(error) => self.tell_unreachable(&error),
+            }
+            if self.ends.shares.is_over() {
+                break;
             }
             // A try that took long is followed by the next at once: whoever stands still is asked all the time.
             let took = Duration::from_nanos(Now::read().mono_ns.saturating_sub(began.mono_ns));
@@ -151,6 +155,9 @@ impl Task {
             cells.failed.add(1);
         }
         drop(session);
+        if self.ends.shares.is_over() {
+            return;
+        }
         tracing::warn!(nodes = %nodes(&self.settings), reason, "Redis is disconnected; this instance goes on alone");
         self.ends.heard.send(Heard::Down).await;
     }
@@ -276,8 +283,7 @@ impl Publisher<'_> {
             }
             batch.clear();
         }
-        // Without a control loop there is nothing to share.
-        pending().await
+        "there is no control loop any more".to_owned()
     }
 
     async fn publish(&mut self, batch: &mut Vec<Share>) -> Result<(), RedisError> {

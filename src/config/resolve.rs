@@ -153,6 +153,9 @@ impl Work {
         if settings.keep_alive.pong_timeout <= settings.keep_alive.ping_interval {
             self.conflict("WS_PONG_TIMEOUT", "WS_PING_INTERVAL", "the first must be longer");
         }
+        if settings.presence.timeout <= settings.presence.interval {
+            self.conflict("PRESENCE_TIMEOUT", "PRESENCE_INTERVAL", "the first must be longer");
+        }
         if settings.shutdown.drain_delay > settings.shutdown.timeout {
             self.conflict("DRAIN_DELAY", "SHUTDOWN_TIMEOUT", "the first must not be longer");
         }

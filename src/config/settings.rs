@@ -33,6 +33,8 @@ pub struct Settings {
     pub streams: Streams,
     /// Passes of the waiting room.
     pub passes: Passes,
+    /// Who is connected.
+    pub presence: Presence,
     /// Callers of the gRPC interface.
     pub callers: Callers,
     /// Graceful stop.
@@ -194,7 +196,7 @@ pub struct Limits {
     pub handshakes_waiting_max: usize,
     /// `RATE_LIMIT_MAX_CONNECTIONS`: per user; 20; 0 = none.
     pub connections_per_user_max: u32,
-    /// `MAX_ROOM_MEMBERS`: per room, on this instance; 0 = none.
+    /// `MAX_ROOM_MEMBERS`: per room; 0 = none.
     pub room_members_max: u32,
     /// `WS_MAX_MESSAGE_SIZE`, bytes; 65 536.
     pub message_bytes_max: usize,
@@ -325,6 +327,19 @@ impl PassAlgorithm {
     }
 }
 
+/// Who is connected, over all instances that share a store.
+#[derive(Clone, Debug)]
+pub struct Presence {
+    /// `PRESENCE_INTERVAL`: between two times that an instance tells that it lives; 5 s.
+    pub interval: Duration,
+    /// `PRESENCE_TIMEOUT`: who is silent for so long counts no more; 15 s, more than the interval.
+    pub timeout: Duration,
+    /// `PRESENCE_CLEANUP_INTERVAL`: between two times that all counts are told again; 5 minutes.
+    pub repeat_interval: Duration,
+    /// `PRESENCE_GRACE`: a user who left may come back for so long before it is offline; 10 s.
+    pub grace: Duration,
+}
+
 /// Callers of the gRPC interface.
 #[derive(Clone, Debug, Default)]
 pub struct Callers {
@@ -420,6 +435,12 @@ impl Default for Settings {
                 rooms: Vec::new(),
             },
             passes: Passes { key: None, other_keys: None, algorithm: None, issuer: "usher".into() },
+            presence: Presence {
+                interval: Duration::from_secs(5),
+                timeout: Duration::from_secs(15),
+                repeat_interval: Duration::from_secs(300),
+                grace: Duration::from_secs(10),
+            },
             callers: Callers::default(),
             shutdown: Shutdown {
                 timeout: Duration::from_secs(30),

@@ -17,6 +17,7 @@ use crate::{
     clock::Now,
     config::{Settings, settings},
     event::{Address, Event, Target},
+    limits::REDIS_COMMAND_TIME_MAX,
     metrics::ControlCells,
     route::{Instances, Ticket},
     store::{
@@ -24,9 +25,10 @@ use crate::{
         lease::{self, LeaseParts},
     },
     stream::{
-        envelope,
+        envelope::{self, Publication},
         history::{Bounds, History},
         store::{Answer, Ask},
+        word::Word,
     },
 };
 
@@ -92,7 +94,7 @@ impl Backend {
             _ => memory(),
         };
         let bus = bus.map(|(bus, ear, task)| {
-            servers.spawn(until(task.run(), stopped.clone()));
+            servers.spawn(until_told(task.run(), stopped.clone()));
             (bus, ear)
         });
         Self { streams, bus, origin: seed, store_first: false }
@@ -141,11 +143,22 @@ impl Backend {
         bus.share(address.as_ref(), envelope::passing(self.origin, event).into()).ok();
     }
 
-    /// What another instance said on a channel of ours; `None`: this one did, or nobody understands it.
-    pub(super) fn understand(&self, bytes: &Bytes) -> Option<Event> {
+    /// Says something of this instance to the others. Of what there is no room for: as [`Backend::share`].
+    pub(super) fn tell(&self, word: &Word) {
+        if let (Some((bus, _)), Instances::Several) = (&self.bus, self.instances()) {
+            bus.share(word.address().as_ref(), envelope::word(self.origin, word).into()).ok();
+        }
+    }
+
+    /// What was said on a channel of ours; `None`: this instance said it, or nobody understands it.
+    pub(super) fn understand(&self, bytes: &Bytes) -> Option<Publication> {
         match envelope::publication(bytes) {
-            Ok(envelope::Publication::Stored(event)) => Some(event),
-            Ok(envelope::Publication::Passing { origin, event }) => (origin != self.origin).then_some(event),
+            Ok(Publication::Passing { origin, .. } | Publication::Word { origin, .. })
+                if origin == self.origin =>
+            {
+                None
+            }
+            Ok(publication) => Some(publication),
             Err(error) => {
                 tracing::debug!(%error, "a message of another instance is not understood");
                 None
@@ -227,6 +240,18 @@ impl Backend {
                 }
             }
         }
+    }
+}
+
+/// Runs until the last words are out.
+async fn until_told(task: impl Future<Output = ()>, mut stopped: watch::Receiver<bool>) {
+    tokio::select! {
+        () = task => {}
+        () = async {
+            // An error says that nobody is left to stop it.
+            let _stop = stopped.wait_for(|stop| *stop).await.is_ok();
+            tokio::time::sleep(REDIS_COMMAND_TIME_MAX).await;
+        } => {}
     }
 }
 

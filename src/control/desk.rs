@@ -33,7 +33,7 @@ use crate::{
     route::{Input, NoReport, Output, Report, Route, ShardView, Ticket, Token, classify},
     status::Status,
     store::Answered,
-    stream::store::Ask,
+    stream::{envelope::Publication, store::Ask, word::Word},
     wire::command::RequestId,
 };
 
@@ -232,13 +232,25 @@ impl Desk {
             News::Heard(Heard::Down) => self.route_input(now, Input::Down),
             News::Heard(Heard::Subscribed(address)) => self.route_input(now, Input::Subscribed { address }),
             News::Heard(Heard::Shared(bytes)) => {
-                if let Some(mut event) = self.backend.understand(&bytes) {
-                    event.accepted_at_ns = now.mono_ns;
-                    let event = Arc::new(event);
-                    self.route_viewed(now, |shards| Input::Heard { event, shards });
+                if let Some(publication) = self.backend.understand(&bytes) {
+                    self.shared(now, publication);
                 }
             }
             News::Heard(Heard::Foreign(foreign)) => self.foreign(now, foreign),
+        }
+    }
+
+    fn shared(&mut self, now: Now, publication: Publication) {
+        match publication {
+            Publication::Stored(mut event) | Publication::Passing { mut event, .. } => {
+                event.accepted_at_ns = now.mono_ns;
+                let event = Arc::new(event);
+                self.route_viewed(now, |shards| Input::Heard { event, shards });
+            }
+            Publication::Word { origin, word } => {
+                self.route_input(now, Input::Word { from: origin, word });
+                self.announce(now);
+            }
         }
     }
 
@@ -257,8 +269,10 @@ impl Desk {
                 let (reply, _) = oneshot::channel();
                 self.disconnect(now, user, reply);
             }
-            // Who is in which room is route's to say, and it is not asked yet.
-            Foreign::Presence(_) => {}
+            Foreign::Presence(mut event) => {
+                event.class = Class::Ephemeral;
+                self.route_viewed(now, |shards| Input::ForeignPresence { event, shards });
+            }
         }
     }
 
@@ -396,6 +410,7 @@ impl Desk {
                 Output::Ask { ticket, ask } => self.asks.push_back((ticket, ask)),
                 Output::Interest { address, on } => self.backend.set_interest(address, on),
                 Output::Share { event } => self.backend.share(&event),
+                Output::Tell { word } => self.backend.tell(&word),
                 Output::Resync { shard, position } => {
                     self.links[shard.index()].order(ToShard::Resync { position });
                 }
@@ -456,7 +471,11 @@ impl Desk {
             drained: link.drained,
         };
         let states: Vec<ShardState> = states.map(state).collect();
+        let was_over = matches!(self.phase, Phase::Over { .. });
         self.phase.step(now, &self.shutdown, &states, &mut self.orders);
+        if !was_over && matches!(self.phase, Phase::Over { .. }) {
+            self.backend.tell(&Word::Leaving);
+        }
         for order in std::mem::take(&mut self.orders) {
             match order {
                 Order::Drain { within } => {

@@ -91,14 +91,14 @@ pub enum ToShard {
         /// Where the stream stands now.
         position: Position,
     },
-    /// How many members a room has on the other shards together, for `room:joined`.
+    /// How many members a room has on the other shards and instances together, for `room:joined`.
     ///
     /// Sent at most once a second per room and shard, when it changed. If the mailbox has no room to spare: it stays
     /// untold, and a later second tells the count of that time.
     RoomCount {
         /// Which room.
         room: Arc<str>,
-        /// Members on the other shards.
+        /// Members elsewhere.
         others: u32,
     },
     /// Use this certificate for handshakes from now on. If the mailbox is full: as `Admitted`.

@@ -63,18 +63,20 @@ impl RoomCounts {
     }
 
     /// Tells each shard what it does not know: at most [`ROOM_COUNTS_MAX`] rooms, and as long as the shard can spare
-    /// the room in its mailbox. `held`: the shards that hold a room, each with its members.
+    /// the room in its mailbox. `held`: the shards that hold a room, each with its members, and those on other
+    /// instances.
     pub(super) fn take(
         &mut self,
-        mut held: impl FnMut(&str) -> Vec<(ShardId, u32)>,
+        mut held: impl FnMut(&Arc<str>) -> (Vec<(ShardId, u32)>, u32),
         spare: &mut [usize],
         mut tell: impl FnMut(ShardId, Arc<str>, u32),
     ) {
         for _ in 0..self.queue.len().min(ROOM_COUNTS_MAX) {
             let Some(room) = self.queue.pop_front() else { break };
             let Some(told) = self.rooms.get_mut(&room) else { continue };
-            let held = held(&room);
-            let total: u32 = held.iter().map(|(_, members)| members).sum();
+            let (held, instances) = held(&room);
+            let here: u32 = held.iter().map(|(_, members)| members).sum();
+            let total = here.saturating_add(instances);
             let gone = told.shards.iter().map(|(shard, _)| *shard);
             let gone =
                 gone.filter(|shard| !held.iter().any(|(held, _)| held == shard)).map(|shard| (shard, 0));

@@ -113,6 +113,21 @@ impl Directory {
         self.rooms.get(room)
     }
 
+    /// Connections or members on all shards.
+    pub fn count(&self, address: &Address) -> u32 {
+        match address {
+            Address::User(user) => self.user(user),
+            Address::Room(room) => self.room(room),
+        }
+        .map_or(0, Holding::total)
+    }
+
+    /// Every user and room that anybody of is connected.
+    pub fn addresses(&self) -> impl Iterator<Item = Address> + '_ {
+        let users = self.users.keys().cloned().map(Address::User);
+        users.chain(self.rooms.keys().cloned().map(Address::Room))
+    }
+
     /// Whether anybody of the address is connected.
     pub fn holds(&self, address: &Address) -> bool {
         match address {
@@ -157,14 +172,27 @@ impl Directory {
         rooms.into_iter().map(|(room, members)| (room.clone(), members)).collect()
     }
 
-    /// Tells shards how many members their rooms have on other shards, where they know it differently; `spare`: the
-    /// messages that each one's mailbox can spare. What has no room, or is beyond [`ROOM_COUNTS_MAX`] rooms, waits for
-    /// the next time.
+    /// Other instances have other members of the room than before.
+    pub fn changed_elsewhere(&mut self, room: &Arc<str>) {
+        self.counts.changed(room);
+    }
+
+    /// Tells shards how many members their rooms have elsewhere, where they know it differently; `instances`: members on
+    /// other instances, `spare`: the messages that each one's mailbox can spare. What has no room, or is beyond
+    /// [`ROOM_COUNTS_MAX`] rooms, waits for the next time.
     ///
     /// [`ROOM_COUNTS_MAX`]: crate::limits::ROOM_COUNTS_MAX
-    pub fn take_room_counts(&mut self, spare: &mut [usize], tell: impl FnMut(ShardId, Arc<str>, u32)) {
+    pub fn take_room_counts(
+        &mut self,
+        spare: &mut [usize],
+        instances: impl Fn(&Arc<str>) -> u32,
+        tell: impl FnMut(ShardId, Arc<str>, u32),
+    ) {
         let Self { counts, rooms, .. } = self;
-        let held = |room: &str| rooms.get(room).map_or_else(Vec::new, |held| held.iter().collect());
+        let held = |room: &Arc<str>| {
+            let held = rooms.get(room).map_or_else(Vec::new, |held| held.iter().collect());
+            (held, instances(room))
+        };
         counts.take(held, spare, tell);
     }
 
@@ -235,9 +263,13 @@ mod tests {
     fn told(directory: &mut Directory) -> Vec<(u16, String, u32)> {
         let mut told = Vec::new();
         let spare = &mut [usize::MAX; 3];
-        directory.take_room_counts(spare, |shard, room, others| {
-            told.push((shard.0, room.to_string(), others));
-        });
+        directory.take_room_counts(
+            spare,
+            |_| 0,
+            |shard, room, others| {
+                told.push((shard.0, room.to_string(), others));
+            },
+        );
         directory.check_invariants();
         told.sort();
         told
@@ -296,7 +328,7 @@ mod tests {
         directory.set(ShardId(0), &room("r"), 5);
         directory.set(ShardId(1), &room("r"), 2);
         let mut shards = Vec::new();
-        directory.take_room_counts(&mut [0, 1], |shard, _, others| shards.push((shard.0, others)));
+        directory.take_room_counts(&mut [0, 1], |_| 0, |shard, _, others| shards.push((shard.0, others)));
         directory.check_invariants();
         assert_eq!(shards, [(1, 5)]);
         directory.set(ShardId(1), &room("r"), 4);
@@ -327,6 +359,25 @@ mod tests {
         directory.set(ShardId(0), &room("r"), 0);
         assert_eq!(told(&mut directory), []);
         assert_eq!(directory.room_count(), 0);
+    }
+
+    #[test]
+    fn members_on_other_instances_are_elsewhere_for_every_shard() {
+        let mut directory = Directory::default();
+        let told = |directory: &mut Directory, instances: u32| {
+            let mut told = Vec::new();
+            let tell = |shard: ShardId, _, others| told.push((shard.0, others));
+            directory.take_room_counts(&mut [9; 2], |_| instances, tell);
+            directory.check_invariants();
+            told
+        };
+        directory.set(ShardId(0), &room("r"), 5);
+        directory.changed_elsewhere(&"r".into());
+        assert_eq!(told(&mut directory, 7), [(0, 7)]);
+        directory.set(ShardId(1), &room("r"), 2);
+        assert_eq!(told(&mut directory, 7), [(0, 9), (1, 12)]);
+        directory.changed_elsewhere(&"r".into());
+        assert_eq!(told(&mut directory, 0), [(0, 2), (1, 5)]);
     }
 
     #[test]

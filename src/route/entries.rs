@@ -1,6 +1,6 @@
 //! Who comes in: connections of users, and newcomers to rooms that control decides about.
 //!
-//! Owns the decision, by what shards told; never waits for it. Where a stream's position goes with the answer, the answer
+//! Owns the decision, by what shards and other instances told; never waits for it. Where a stream's position goes with the answer, the answer
 //! waits for the stream's head, and no longer than [`HEAD_TIME_MAX`].
 
 use std::sync::Arc;
@@ -74,12 +74,14 @@ impl Entry {
 impl Route {
     pub(super) fn admit(&mut self, turn: &mut Turn<'_>, conn: ConnId, user: Arc<str>, user_connections: u32) {
         let stream = format!("user:{user}").into();
-        let total = self.directory.user_connections(&user) + user_connections
-            - self.directory.user(&user).map_or(0, |held| held.on(conn.shard()));
+        let before = self.directory.user(&user).map_or(0, |held| held.on(conn.shard()));
+        let address = Address::User(user);
+        let here = self.directory.count(&address) + user_connections - before;
+        let total = here.saturating_add(self.elsewhere(&address));
         let refused = self.connections_per_user_max > 0 && total > self.connections_per_user_max;
         // A refused connection is not one of the user's; the shard will say the same soon.
         let counted = if refused { user_connections.saturating_sub(1) } else { user_connections };
-        self.members(turn, conn.shard(), &Address::User(user), counted);
+        self.members(turn, conn.shard(), &address, counted);
         if refused {
             self.counts.denied += 1;
             let retry_after_ms = TOO_MANY_CONNECTIONS_RETRY.as_millis() as u32;
@@ -95,9 +97,10 @@ impl Route {
     pub(super) fn join(&mut self, turn: &mut Turn<'_>, join: Join) {
         let Join { conn, attempt, room, members, newcomer } = join;
         let shard = conn.shard();
-        let elsewhere = self.directory.room(&room).map_or(0, |held| held.total() - held.on(shard));
+        let others = self.directory.room(&room).map_or(0, |held| held.total() - held.on(shard));
         let stream = self.sequencer.room_stream(&room);
         let address = Address::Room(room);
+        let elsewhere = others.saturating_add(self.elsewhere(&address));
         let total = elsewhere.saturating_add(members);
         let max = if self.room_members_max > 0 { self.room_members_max } else { u32::MAX };
         if newcomer && total > max {

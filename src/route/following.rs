@@ -12,10 +12,12 @@ use std::{
 use super::{
     Output, Route,
     cursor::{Cursor, Moved},
+    elsewhere::Elsewhere,
     questions::{Question, Read, Reader},
     turn::Turn,
 };
 use crate::{
+    config::settings::Presence,
     event::{Address, Event, Position, Target},
     ids::ShardId,
     limits::HEADS_MAX,
@@ -25,10 +27,12 @@ use crate::{
     },
 };
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Following {
     /// The others can be reached.
     pub(super) up: bool,
+    /// Whom they have.
+    pub(super) elsewhere: Elsewhere,
     pub(super) cursors: HashMap<Arc<str>, Cursor>,
     /// Until when somebody waits for a stream's head, in order.
     pub(super) deadlines: VecDeque<(u64, Arc<str>)>,
@@ -42,8 +46,23 @@ pub(super) struct Following {
 }
 
 impl Following {
+    /// Nothing is connected, nobody is reached.
+    pub(super) fn new(times: &Presence) -> Self {
+        Self {
+            up: false,
+            elsewhere: Elsewhere::new(times),
+            cursors: HashMap::new(),
+            deadlines: VecDeque::new(),
+            owed: BTreeMap::new(),
+            heads_waiting: VecDeque::new(),
+            heads: 0,
+            failed: BTreeSet::new(),
+        }
+    }
+
     pub(super) fn check_invariants(&self) {
         self.cursors.values().for_each(Cursor::check_invariants);
+        self.elsewhere.check_invariants();
         assert!(self.heads <= HEADS_MAX, "heads that are asked for");
     }
 }
@@ -51,14 +70,25 @@ impl Following {
 impl Route {
     /// A shard told how many connections of an address it holds.
     pub(super) fn members(&mut self, turn: &mut Turn<'_>, shard: ShardId, address: &Address, count: u32) {
-        let Some(following) = &mut self.following else {
-            return self.directory.set(shard, address, count);
-        };
-        let before = self.directory.holds(address);
+        let before = self.directory.count(address);
         self.directory.set(shard, address, count);
-        let on = self.directory.holds(address);
-        if on == before {
+        let after = self.directory.count(address);
+        let (was_on, on) = (before > 0, after > 0);
+        if let Address::Room(room) = address
+            && was_on
+            && !on
+        {
+            self.presence.forget_room(room);
+        }
+        let Some(following) = &mut self.following else { return };
+        if was_on && on && before != after {
+            following.elsewhere.changed(address);
+        }
+        if was_on == on {
             return;
+        }
+        if !on {
+            following.elsewhere.forget(address);
         }
         if on && following.up {
             self.latest.expect(stream_of_address(address));
@@ -87,6 +117,7 @@ impl Route {
     pub(super) fn subscribed(&mut self, turn: &mut Turn<'_>, address: &Address) {
         // First, so that whoever waits for the head of the stream finds the values read.
         self.recall_latest(turn, &stream_of_address(address));
+        self.listens(address);
         if let Some(stream) = self.sequencer.stream_of(address) {
             self.follow(turn, &stream, |cursor, _| cursor.head_due = true);
         }

@@ -6,7 +6,10 @@ use super::inquiries::{Inquiry, NoReport, Report};
 use crate::{
     event::{Address, Denial, Event, Position, Receipt, Refusal, ReplayPage, Resume, RoomDenial, RoomEntry},
     ids::{ConnId, ShardId},
-    stream::store::{Answer, Ask},
+    stream::{
+        store::{Answer, Ask},
+        word::{InstanceId, Word},
+    },
 };
 
 /// Names a call while its answer is on the way; the control loop's own.
@@ -157,6 +160,20 @@ pub enum Input<'a> {
         /// All shards, by index.
         shards: &'a [ShardView],
     },
+    /// A backend tells every instance of a user's presence; the event's target is the user.
+    ForeignPresence {
+        /// What; without a position.
+        event: Event,
+        /// All shards, by index.
+        shards: &'a [ShardView],
+    },
+    /// Another instance says something of itself.
+    Word {
+        /// Which.
+        from: InstanceId,
+        /// What.
+        word: Word,
+    },
     /// A client wants what it missed; see [`crate::mesh::ToControl::Resume`].
     Resume {
         /// Its connection.
@@ -279,6 +296,11 @@ pub enum Output {
         /// What; to a user, a room or everyone.
         event: Arc<Event>,
     },
+    /// Say it to the other instances. One that is lost is said again in time.
+    Tell {
+        /// On the channel of [`Word::address`].
+        word: Word,
+    },
     /// Who has the stream on a shard has missed something; the mailbox had room to spare.
     Resync {
         /// Which shard.
@@ -293,13 +315,13 @@ pub enum Output {
         /// What.
         page: Box<ReplayPage>,
     },
-    /// A shard should know how many members a room has on the other shards; its mailbox had room to spare.
+    /// A shard should know how many members a room has elsewhere; its mailbox had room to spare.
     RoomCount {
         /// Which shard.
         shard: ShardId,
         /// Which room.
         room: Arc<str>,
-        /// On the other shards.
+        /// On the other shards and instances.
         others: u32,
     },
 }

@@ -1,7 +1,7 @@
 //! Which shards get an event, and which place in which stream it has. Pure.
 //!
 //! Owns the directory, the sequencer, who is present in which room, what the stream store was asked, and how far streams
-//! were delivered that other instances publish to as well. Never waits: counts are what shards told so far, a shard that
+//! were delivered that other instances publish to as well, and whom those have of what matters here. Never waits: counts are what shards told so far, a shard that
 //! is behind with telling gets everything, and the store's answers are inputs. Talks to the control loop through [`Input`]
 //! and [`Output`].
 
@@ -9,6 +9,7 @@ pub mod classify;
 mod counts;
 mod cursor;
 pub mod directory;
+mod elsewhere;
 mod entries;
 mod following;
 mod inquiries;
@@ -19,6 +20,7 @@ mod publishing;
 mod questions;
 mod replay;
 pub mod sequencer;
+mod sharing;
 mod turn;
 
 use std::sync::Arc;
@@ -26,26 +28,27 @@ use std::sync::Arc;
 pub use self::{
     inquiries::{Connections, Inquiry, NoReport, Report, Start},
     io::{Input, Instances, Output, ShardView, Ticket, Token},
+    sharing::Whereabouts,
 };
 use crate::{
     clock::Now,
     config::Settings,
-    event::{Class, Event, Form, Target},
+    event::{Address, Class, Event, Form, Target},
     ids::ShardId,
     limits::ANNOUNCED_ROOM_MEMBERS_MAX,
     route::{
-        directory::{Directory, Holding},
+        directory::Directory,
         entries::Join,
         following::Following,
         latest::Latest,
-        presence::{Announcement, Presence},
+        presence::{Announcement, Change, Presence},
         publishing::Publication,
         questions::{Questions, Read},
         replay::Acknowledgements,
         sequencer::Sequencer,
         turn::Turn,
     },
-    stream::latest::LatestValues,
+    stream::{latest::LatestValues, word::Word},
     wire::ticketing::room_user_payload,
 };
 
@@ -121,9 +124,9 @@ impl Route {
         Self {
             directory: Directory::default(),
             sequencer: Sequencer::new(&settings.streams),
-            presence: Presence::default(),
+            presence: Presence::new(settings.presence.grace),
             questions: Questions::default(),
-            following: (instances == Instances::Several).then(Following::default),
+            following: (instances == Instances::Several).then(|| Following::new(&settings.presence)),
             acknowledgements: Acknowledgements::new(),
             latest: Latest::default(),
             retries: Vec::new(),
@@ -142,6 +145,7 @@ impl Route {
             | Input::Answered { shards, .. }
             | Input::Heard { shards, .. }
             | Input::Foreign { shards, .. }
+            | Input::ForeignPresence { shards, .. }
             | Input::Clock { shards }
             | Input::Tick { shards } => shards,
             _ => &[][..],
@@ -154,7 +158,9 @@ impl Route {
                 self.join(turn, Join { conn, attempt, room, members, newcomer });
             }
             Input::Entered { conn, room } => self.show_room(turn, conn, &room),
-            Input::Present { room, user, present, conn } => self.presence.set(&room, &user, present, conn),
+            Input::Present { room, user, present, conn } => {
+                self.user_present(turn, room, user, present, conn);
+            }
             Input::Announce { .. } => self.announce(turn),
             Input::Publish { token, event, idempotency_key, .. } => {
                 self.publish(turn, Publication { token: Some(token), event, idempotency_key });
@@ -169,21 +175,27 @@ impl Route {
             Input::Up => {
                 if let Some(following) = &mut self.following {
                     following.up = true;
+                    following.elsewhere.up(turn.now);
+                    turn.out.push(Output::Tell { word: Word::Alive });
                 }
             }
             Input::Down => self.down(turn),
             Input::Subscribed { address } => self.subscribed(turn, &address),
             Input::Heard { event, .. } => self.heard(turn, event),
             Input::Foreign { event, ingests, .. } => self.foreign(turn, event, ingests),
+            Input::ForeignPresence { event, .. } => self.foreign_presence(turn, &event),
+            Input::Word { from, word } => self.word(turn, from, word),
             Input::Resume { conn, user, resume } => self.resume(turn, conn, user, resume),
             Input::ReplayMore { conn, position } => self.replay(turn, conn, position),
             Input::Acknowledge { position } => self.acknowledge(turn, position),
             Input::Clock { .. } => {
                 self.look_after(turn);
                 self.look_after_latest(turn);
+                self.beat(turn);
             }
             Input::Tick { .. } => self.tick(turn),
         }
+        self.tell_due(turn);
         self.questions.start(turn.out);
     }
 
@@ -252,7 +264,10 @@ impl Route {
     fn tick(&mut self, turn: &mut Turn<'_>) {
         self.sequencer.expire(turn.now);
         let mut spare: Vec<usize> = turn.shards.iter().map(|shard| shard.spare).collect();
-        self.directory.take_room_counts(&mut spare, |shard, room, others| {
+        let following = self.following.as_ref();
+        let elsewhere =
+            |room: &Arc<str>| following.map_or(0, |all| all.elsewhere.count(&Address::Room(room.clone())));
+        self.directory.take_room_counts(&mut spare, elsewhere, |shard, room, others| {
             turn.sent(shard, 0);
             turn.out.push(Output::RoomCount { shard, room, others });
         });
@@ -267,8 +282,7 @@ impl Route {
         let mut spare: Vec<usize> = shards.iter().map(|shard| shard.spare).collect();
         let mut presence = std::mem::take(&mut self.presence);
         presence.take_due(|announcement| {
-            let members = self.directory.room(announcement.room).map_or(0, Holding::total);
-            if members as usize > ANNOUNCED_ROOM_MEMBERS_MAX {
+            if self.members_of(announcement.room) as usize > ANNOUNCED_ROOM_MEMBERS_MAX {
                 return true;
             }
             let event = announcing(now, &announcement);
@@ -306,16 +320,22 @@ impl Route {
 
 /// What the other members are told.
 fn announcing(now: Now, announcement: &Announcement<'_>) -> Event {
-    let Announcement { room, user, joined, conn } = announcement;
+    let Announcement { room, user, change, conn } = announcement;
     Event {
         target: Target::Room(Arc::clone(room)),
-        kind: if *joined { "room:user_joined" } else { "room:user_left" }.into(),
+        kind: match change {
+            Change::Joined => "room:user_joined",
+            Change::Left => "room:user_left",
+            Change::Online => "user:online",
+            Change::Offline => "user:offline",
+        }
+        .into(),
         payload: room_user_payload(room, user, None).into(),
         form: Form::Payload,
         class: Class::Ephemeral,
         version: None,
         position: None,
-        except: Some(*conn),
+        except: *conn,
         accepted_at_ns: now.mono_ns,
     }
 }

@@ -190,7 +190,7 @@ impl Route {
 
     /// Nobody can be refused any more: a shard without room misses it, which is counted.
     /// `ingests`: the store hears of it from here.
-    fn heard_unstored(&mut self, turn: &mut Turn<'_>, mut event: Event, ingests: bool) {
+    pub(super) fn heard_unstored(&mut self, turn: &mut Turn<'_>, mut event: Event, ingests: bool) {
         let Verdict::Send(accepted) = self.sequencer.judge(turn.now, &mut event, None) else {
             self.counts.stale += 1;
             return;

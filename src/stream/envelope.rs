@@ -24,7 +24,10 @@ use bytes::Bytes;
 use crate::{
     event::{Class, Event, Form, LatestKey, Position, Target},
     limits::{EVENT_BYTES_MAX, KIND_BYTES_MAX, ROOM_NAME_BYTES_MAX, USER_ID_BYTES_MAX},
-    stream::names,
+    stream::{
+        names,
+        word::{InstanceId, Word},
+    },
 };
 
 const VERSION: u8 = 1;
@@ -132,23 +135,37 @@ pub enum Publication {
     /// `E <origin> ` and the envelope: sent once, by the instance of that id.
     Passing {
         /// Who said it: an instance hears itself too.
-        origin: u64,
+        origin: InstanceId,
         /// What.
         event: Event,
+    },
+    /// `C <origin> ` and the word: what an instance says of itself.
+    Word {
+        /// Who said it.
+        origin: InstanceId,
+        /// What.
+        word: Word,
     },
 }
 
 /// A publication of what is not stored. Stored events are published by the script that stores them.
-pub fn passing(origin: u64, event: &Event) -> Vec<u8> {
+pub fn passing(origin: InstanceId, event: &Event) -> Vec<u8> {
     let mut bytes = format!("E {origin:016x} ").into_bytes();
     encode_into(event, &mut bytes);
+    bytes
+}
+
+/// A publication of what an instance says of itself.
+pub fn word(origin: InstanceId, word: &Word) -> Vec<u8> {
+    let mut bytes = format!("C {origin:016x} ").into_bytes();
+    word.encode_into(&mut bytes);
     bytes
 }
 
 /// Reads what came on a channel of ours.
 ///
 /// # Errors
-/// What neither [`passing`] nor the script `append.lua` writes.
+/// What neither [`passing`] nor [`word`] nor the script `append.lua` writes.
 pub fn publication(bytes: &[u8]) -> Result<Publication, Malformed> {
     let mut rest = Reader(bytes);
     match rest.word()? {
@@ -160,10 +177,8 @@ pub fn publication(bytes: &[u8]) -> Result<Publication, Malformed> {
             event.position = Some(Position { stream, epoch, offset });
             Ok(Publication::Stored(event))
         }
-        "E" => {
-            let origin = u64::from_str_radix(rest.word()?, 16).map_err(|_| Malformed::Field)?;
-            Ok(Publication::Passing { origin, event: decode(rest.0)? })
-        }
+        "E" => Ok(Publication::Passing { origin: rest.origin()?, event: decode(rest.0)? }),
+        "C" => Ok(Publication::Word { origin: rest.origin()?, word: Word::decode(rest)? }),
         _ => Err(Malformed::Field),
     }
 }
@@ -176,16 +191,16 @@ const WORD_BYTES_MAX: usize = 64;
 const _: () = assert!(KIND_BYTES_MAX <= u8::MAX as usize && ROOM_NAME_BYTES_MAX <= u8::MAX as usize);
 
 /// What is not read yet.
-struct Reader<'a>(&'a [u8]);
+pub(super) struct Reader<'a>(pub(super) &'a [u8]);
 
 impl<'a> Reader<'a> {
-    fn array<const N: usize>(&mut self) -> Result<[u8; N], Malformed> {
+    pub(super) fn array<const N: usize>(&mut self) -> Result<[u8; N], Malformed> {
         let (array, rest) = self.0.split_first_chunk().ok_or(Malformed::Truncated)?;
         self.0 = rest;
         Ok(*array)
     }
 
-    fn text(&mut self, length_max: usize) -> Result<Arc<str>, Malformed> {
+    pub(super) fn text(&mut self, length_max: usize) -> Result<Arc<str>, Malformed> {
         let length = usize::from(self.array::<1>()?[0]);
         if !(1..=length_max).contains(&length) {
             return Err(Malformed::Length);
@@ -201,6 +216,11 @@ impl<'a> Reader<'a> {
         }
         str::from_utf8(self.0).map_err(|_| Malformed::Text)?;
         Ok(Bytes::copy_from_slice(self.0))
+    }
+
+    /// Who says it.
+    fn origin(&mut self) -> Result<InstanceId, Malformed> {
+        u64::from_str_radix(self.word()?, 16).map_err(|_| Malformed::Field)
     }
 
     /// The text before the next space.

@@ -12,3 +12,4 @@ pub mod idempotency;
 pub mod latest;
 pub mod names;
 pub mod store;
+pub mod word;

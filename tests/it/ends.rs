@@ -44,6 +44,7 @@ fn who_vanishes_behind_a_message_is_gone() {
         ("WS_PONG_TIMEOUT", "20m"),
     ]);
     let (mut ann, mut bob) = (server.connect_as("ann"), server.connect_as("bob"));
+    ann.ignored = &["user:online"];
     ann.join("lobby:1");
     bob.join("lobby:1");
     assert_eq!(ann.expect("room:user_joined")["user_id"], "bob");

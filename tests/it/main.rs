@@ -50,6 +50,8 @@ mod lifecycle;
 mod limits;
 /// Keys of passes, and the commands about passes and receipts.
 mod passes;
+/// Several gateways on one Redis: who is connected.
+mod presence;
 /// What is held for those who come back, and requests to resume that are refused.
 mod resume;
 /// Rooms: membership, messages, permission, presence.

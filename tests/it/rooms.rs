@@ -175,7 +175,7 @@ fn told(client: &mut Client, kind: &str, user: &str) -> Value {
             return message["payload"].take();
         }
         let type_of = message["type"].as_str().unwrap_or_default();
-        assert!(["room:user_joined", "room:typing"].contains(&type_of), "{message}");
+        assert!(["room:user_joined", "room:typing", "user:online"].contains(&type_of), "{message}");
     }
 }
 
@@ -185,7 +185,7 @@ fn comings_and_goings_are_told_where_configured() {
     let mut ann = server.connect_as("ann");
     ann.join("lobby:1");
     let mut bob = server.connect_as("bob");
-    bob.ignored = &["room:user_joined", "room:user_left", "room:typing"];
+    bob.ignored = &["room:user_joined", "room:user_left", "room:typing", "user:online"];
     bob.join("lobby:1");
     assert_eq!(told(&mut ann, "room:user_joined", "bob")["room"], "lobby:1");
     bob.send("user:typing", &json!({"room": "lobby:1", "typing": true}));
@@ -314,9 +314,10 @@ fn a_user_with_tabs_on_two_shards_comes_once_and_goes_once() {
     let server = two_shards("ROOM_PRESENCE", "lobby:*");
     let mut bob = on_shard(&server, "bob", 0);
     bob.join("lobby:1");
+    bob.ignored = &["user:online"];
     let (mut one, mut two) = (on_shard(&server, "ann", 0), on_shard(&server, "ann", 1));
-    one.ignored = &["room:message"];
-    two.ignored = &["room:message"];
+    one.ignored = &["room:message", "user:online"];
+    two.ignored = &["room:message", "user:online"];
     one.join("lobby:1");
     assert_eq!(bob.expect("room:user_joined")["user_id"], "ann");
     two.join("lobby:1");

@@ -189,7 +189,7 @@ impl Client {
                 let user = self.user.clone().expect("users alone get what is for a user");
                 self.taken(oracle, &Target::User(user), &message);
             }
-            "room:typing" => drop(self.claim_of(room.expect("a room"))),
+            "room:typing" | "user:online" | "user:offline" => drop(self.claim_of(room.expect("a room"))),
             "room:user_joined" | "room:user_left" => {
                 let room = room.expect("a room");
                 self.claim_of(room);

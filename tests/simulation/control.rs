@@ -268,7 +268,10 @@ impl Control {
                 Output::Disconnected { .. } | Output::Inquired { .. } => {}
                 Output::Ask { ticket, ask } => self.asks.push_back((ticket, ask)),
                 Output::Replay { conn, page } => self.order(conn.shard(), ToShard::Replay { conn, page }),
-                Output::Interest { .. } | Output::Share { .. } | Output::Resync { .. } => {
+                Output::Interest { .. }
+                | Output::Share { .. }
+                | Output::Tell { .. }
+                | Output::Resync { .. } => {
                     panic!("there is no other instance")
                 }
                 Output::RoomCount { shard, room, others } => {

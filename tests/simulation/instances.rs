@@ -439,7 +439,8 @@ impl Cluster {
                 Output::Admitted { conn, .. } | Output::Replay { conn, .. } => {
                     instance.mailboxes[conn.shard().index()].push_back(output);
                 }
-                Output::Answer { .. } => {}
+                // What instances say of themselves is judged in `crowd`.
+                Output::Answer { .. } | Output::Tell { .. } => {}
                 other => panic!("{other:?}"),
             }
         }

@@ -18,6 +18,7 @@
 
 mod client;
 mod control;
+mod crowd;
 mod instances;
 mod oracle;
 mod reader;
@@ -31,6 +32,7 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
 };
 
+use crowd::Crowd;
 use instances::Cluster;
 use seen::Seen;
 use world::{Totals, World};
@@ -61,6 +63,20 @@ fn streams_are_whole_on_every_instance() {
     let mut seen = Seen::default();
     for seed in seeds {
         seen.add(&replayable(seed, || Cluster::new(seed).run(ACTIONS)));
+    }
+    eprintln!("{seen:#?}");
+    if plain {
+        seen.check_that_everything_happened();
+    }
+}
+
+#[test]
+fn who_is_connected_is_known_on_every_instance() {
+    let seeds = seeds();
+    let plain = seeds == (0..SEEDS);
+    let mut seen = crowd::Seen::default();
+    for seed in seeds {
+        seen.add(&replayable(seed, || Crowd::new(seed).run(ACTIONS)));
     }
     eprintln!("{seen:#?}");
     if plain {

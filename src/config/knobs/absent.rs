@@ -15,9 +15,6 @@ pub(super) const OTHER: &[Knob] = &[
     other("WS_PATH", Later(NOT_YET), "Path of Socket.IO"),
     other("CLIENT_BROADCAST", Later(NOT_YET), "Broadcasts by clients of the rooms dialect"),
     other("ROOM_MESSAGE_HISTORY", Later(NOT_YET), "Messages kept of a room; see STREAM_MAX_COUNT"),
-    other("PRESENCE_TIMEOUT", Later(NOT_YET), "Presence across instances"),
-    other("PRESENCE_INTERVAL", Later(NOT_YET), "Presence across instances"),
-    other("PRESENCE_CLEANUP_INTERVAL", Later(NOT_YET), "Presence across instances"),
     other("REDIS_POOL_SIZE", Ignored("two connections serve all cores"), "Redis connections"),
     other("WEBSOCKET_ENABLED", Ignored("the gateway serves nothing else"), "Switch of the rooms module"),
     other(

@@ -8,6 +8,7 @@ use crate::config::{kind::Kind, knobs::table::SECTIONS};
 mod absent;
 mod checks;
 mod passes;
+mod presence;
 mod redis;
 mod table;
 

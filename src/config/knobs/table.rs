@@ -9,6 +9,7 @@ use super::{
     absent::OTHER,
     checks::{algorithm, any, filter, glob, origin, origins, url},
     passes::PASSES,
+    presence::PRESENCE,
     redis::REDIS,
 };
 use crate::{
@@ -30,6 +31,7 @@ pub(super) const SECTIONS: &[Section] = &[
     Section { name: "redis", title: "Redis", knobs: REDIS },
     Section { name: "streams", title: "What is kept for resume", knobs: STREAMS },
     Section { name: "passes", title: "Passes of the waiting room", knobs: PASSES },
+    Section { name: "presence", title: "Who is connected", knobs: PRESENCE },
     Section { name: "callers", title: "Callers of the gRPC interface", knobs: CALLERS },
     Section { name: "cores", title: "Cores", knobs: CORES },
     Section { name: "shutdown", title: "Graceful stop", knobs: SHUTDOWN },
@@ -291,7 +293,7 @@ const LIMITS: &[Knob] = &[
         "MAX_ROOM_MEMBERS",
         Integer(0, 100_000_000, |d, v| d.settings.limits.room_members_max = v as u32),
         "0",
-        "Members of one room on this instance; 0 is no limit",
+        "Members of one room; 0 is no limit",
     )
     .also(&["WEBSOCKET_LIMITS_MAX_CONNECTIONS_PER_ROOM"]),
     knob(
@@ -455,8 +457,8 @@ const LOG: &[Knob] = &[
 ];
 
 /// Short enough for tests of a client, long enough for a timer wheel.
-const INSTANT: Duration = Duration::from_millis(100);
-const HOUR: Duration = Duration::from_secs(3_600);
+pub(super) const INSTANT: Duration = Duration::from_millis(100);
+pub(super) const HOUR: Duration = Duration::from_secs(3_600);
 const DAY: Duration = Duration::from_secs(86_400);
 
 pub(super) const fn knob(name: &'static str, kind: Kind, default: &'static str, help: &'static str) -> Knob {
@@ -473,7 +475,7 @@ impl Knob {
     }
 }
 
-const fn seconds(count: u64) -> Duration {
+pub(super) const fn seconds(count: u64) -> Duration {
     Duration::from_secs(count)
 }
 
@@ -483,6 +485,6 @@ const fn time(min: Duration, max: Duration, set: Set<Duration>) -> Kind {
 }
 
 /// A time that a seed writes as plain milliseconds.
-const fn time_or_ms(min: Duration, max: Duration, set: Set<Duration>) -> Kind {
+pub(super) const fn time_or_ms(min: Duration, max: Duration, set: Set<Duration>) -> Kind {
     Kind::Duration(Plain::Milliseconds, min, max, set)
 }

@@ -20,6 +20,7 @@ impl Desk {
         cells.users.set(directory.user_count() as u64);
         cells.rooms.set(directory.room_count() as u64);
         cells.memberships.set(directory.membership_count());
+        cells.instances.set(self.route.instances() as u64 + 1);
         self.measure();
     }
 

@@ -212,7 +212,7 @@ async fn comings_and_goings_are_announced_in_the_order_that_shards_tell_them() {
         let (room, user) = ("lobby".into(), "ann".into());
         world.shards[1].say(ToControl::Present { room, user, present, conn });
     }
-    for kind in ["room:user_joined", "room:user_left"] {
+    for kind in ["room:user_joined", "user:online", "room:user_left"] {
         let event = world.shards[0].delivered().await;
         assert_eq!((&*event.kind, text(&event)), (kind, r#"{"room":"lobby","user_id":"ann"}"#));
         assert_eq!((event.except, &event.class), (Some(conn), &Class::Ephemeral));
