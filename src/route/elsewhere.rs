@@ -3,7 +3,8 @@
 //! Owns what they told, and what this instance still has to tell them. Never stores anything anywhere: an instance tells
 //! its count when it changes and when it is asked, and who is not heard of for a while counts for nothing. So nothing
 //! has to be cleaned up after one that died. What is lost on the way is told again: whoever begins to listen asks, who
-//! stood still asks, and now and then everything is told though nothing changed. Invariants: no entry counts 0, and none
+//! stood still asks, and now and then everything is told though nothing changed; what was not told again for three such
+//! rounds is forgotten, since who has none left tells it once alone. Invariants: no entry counts 0, and none
 //! is of an instance that is not known to live; what is due waits once.
 
 use std::collections::{HashMap, HashSet, VecDeque};
@@ -19,7 +20,7 @@ use crate::{
 /// The counts of the others.
 #[derive(Debug)]
 pub(super) struct Elsewhere {
-    counts: HashMap<Address, Vec<(InstanceId, u32)>>,
+    counts: HashMap<Address, Vec<Told>>,
     /// When each was last heard, monotonic nanoseconds.
     heard: HashMap<InstanceId, u64>,
     interval_ns: u64,
@@ -41,6 +42,16 @@ pub(super) struct Elsewhere {
     /// When the others last heard from here that it lives.
     alive_ns: u64,
     round_began_ns: u64,
+}
+
+/// One count that another told.
+#[derive(Clone, Copy, Debug)]
+struct Told {
+    from: InstanceId,
+    /// Never 0.
+    count: u32,
+    /// When it was told last, monotonic nanoseconds.
+    at_ns: u64,
 }
 
 /// One count that is to be told.
@@ -93,32 +104,40 @@ impl Elsewhere {
     }
 
     /// Another instance, that lives, tells a count of an address that matters here; `true`: it is another one than before.
-    pub(super) fn told(&mut self, from: InstanceId, address: Address, count: u32) -> bool {
+    pub(super) fn told(&mut self, now: Now, from: InstanceId, address: Address, count: u32) -> bool {
         let before = self.count(&address);
         if let Some(told) = self.counts.get_mut(&address) {
-            told.retain(|(instance, _)| *instance != from);
+            told.retain(|told| told.from != from);
         }
         if count > 0 {
-            self.counts.entry(address.clone()).or_default().push((from, count));
+            let told = Told { from, count, at_ns: now.mono_ns };
+            self.counts.entry(address.clone()).or_default().push(told);
         } else if self.counts.get(&address).is_some_and(Vec::is_empty) {
             self.counts.remove(&address);
         }
         before != self.count(&address)
     }
 
-    /// It goes; the rooms whose count that changes.
-    pub(super) fn forget_instance(&mut self, from: InstanceId) -> Vec<Address> {
+    /// It goes; what it had.
+    pub(super) fn forget_instance(&mut self, from: InstanceId) -> Vec<(InstanceId, Address)> {
         self.heard.remove(&from);
-        let mut changed = Vec::new();
+        self.drop_counts(|told| told.from == from)
+    }
+
+    /// Drops what `gone` says; what that was.
+    fn drop_counts(&mut self, gone: impl Fn(&Told) -> bool) -> Vec<(InstanceId, Address)> {
+        let mut dropped = Vec::new();
         self.counts.retain(|address, told| {
-            let before = told.len();
-            told.retain(|(instance, _)| *instance != from);
-            if told.len() < before {
-                changed.push(address.clone());
-            }
+            told.retain(|told| {
+                let gone = gone(told);
+                if gone {
+                    dropped.push((told.from, address.clone()));
+                }
+                !gone
+            });
             !told.is_empty()
         });
-        changed
+        dropped
     }
 
     /// Nobody here has to do with the address any more: the others are told so, and theirs is forgotten.
@@ -208,11 +227,19 @@ impl Elsewhere {
         Beat { alive, round, asks: stood_still, gone }
     }
 
-    /// Everything is to be told again, and the others asked if that is wanted; `addresses`: whatever matters here.
-    pub(super) fn begin_round(&mut self, now: Now, asks: bool, addresses: impl Iterator<Item = Address>) {
+    /// Everything is to be told again, and the others asked if that is wanted; `addresses`: whatever matters here. Returns
+    /// what others did not tell again for so long that they cannot have it any more.
+    pub(super) fn begin_round(
+        &mut self,
+        now: Now,
+        asks: bool,
+        addresses: impl Iterator<Item = Address>,
+    ) -> Vec<(InstanceId, Address)> {
         self.round_began_ns = now.mono_ns;
         self.round_asks = asks;
         self.round = addresses.collect();
+        let age_max_ns = self.round_interval_ns.saturating_mul(3);
+        self.drop_counts(|told| !asks && told.at_ns.saturating_add(age_max_ns) < now.mono_ns)
     }
 
     /// Panics when an invariant does not hold.
@@ -222,15 +249,14 @@ impl Elsewhere {
         assert_eq!((waiting.len(), length), (self.due.len(), self.due.len()), "what is due waits once");
         for (address, told) in &self.counts {
             assert!(!told.is_empty(), "{address:?} is remembered for nothing");
-            let live =
-                |(instance, count): &(InstanceId, u32)| *count > 0 && self.heard.contains_key(instance);
+            let live = |told: &Told| told.count > 0 && self.heard.contains_key(&told.from);
             assert!(told.iter().all(live), "{address:?}: {told:?}");
         }
     }
 }
 
-fn total(told: &[(InstanceId, u32)]) -> u32 {
-    told.iter().fold(0, |sum: u32, (_, count)| sum.saturating_add(*count))
+fn total(told: &[Told]) -> u32 {
+    told.iter().fold(0, |sum: u32, told| sum.saturating_add(told.count))
 }
 
 #[cfg(test)]
@@ -264,7 +290,7 @@ mod tests {
 
     fn hear(elsewhere: &mut Elsewhere, second: u64, from: InstanceId, count: u32) -> bool {
         elsewhere.alive(at(second), from);
-        let changed = elsewhere.told(from, ann(), count);
+        let changed = elsewhere.told(at(second), from, ann(), count);
         elsewhere.check_invariants();
         changed
     }
@@ -283,7 +309,7 @@ mod tests {
         {
             assert_eq!((hear(&mut others, 0, from, count), others.count(&ann())), (changed, total));
         }
-        assert_eq!(others.forget_instance(1), [ann()]);
+        assert_eq!(others.forget_instance(1), [(1, ann())]);
         assert!(others.counts.is_empty());
     }
 
@@ -296,7 +322,7 @@ mod tests {
         assert_eq!(others.clock(at(10)).gone, [1]);
         assert_eq!(
             (others.forget_instance(1), others.count(&ann()), others.instances()),
-            (vec![ann()], 2, 1)
+            (vec![(1, ann())], 2, 1)
         );
     }
 
@@ -343,7 +369,7 @@ mod tests {
         [&ann(), &room].iter().for_each(|address| others.changed(address));
         assert_eq!(due(&mut others), []);
         hear(&mut others, 0, 1, 1);
-        others.told(1, room.clone(), 1);
+        others.told(at(0), 1, room.clone(), 1);
         [&ann(), &room].iter().for_each(|address| others.changed(address));
         assert_eq!(due(&mut others).len(), 1);
         others.clock(at(1));
@@ -358,6 +384,15 @@ mod tests {
         assert_eq!((others.count(&ann()), due(&mut others)), (0, vec![Due::default()]));
         others.forget(&ann());
         assert_eq!(due(&mut others), []);
+    }
+
+    #[test]
+    fn what_is_not_told_again_is_forgotten_after_three_rounds() {
+        let mut others = elsewhere();
+        hear(&mut others, 0, 1, 2);
+        assert_eq!(others.begin_round(at(180), false, std::iter::empty()), []);
+        assert_eq!(others.begin_round(at(181), false, std::iter::empty()), [(1, ann())]);
+        assert_eq!((others.count(&ann()), others.instances()), (0, 1));
     }
 
     #[test]

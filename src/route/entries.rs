@@ -1,7 +1,7 @@
 //! Who comes in: connections of users, and newcomers to rooms that control decides about.
 //!
-//! Owns the decision, by what shards and other instances told; never waits for it. Where a stream's position goes with the answer, the answer
-//! waits for the stream's head, and no longer than [`HEAD_TIME_MAX`].
+//! Owns the decision, by what shards and other instances told; never waits for it. Where a stream's position goes with the
+//! answer, the answer waits for the stream's head, and no longer than [`HEAD_TIME_MAX`].
 
 use std::sync::Arc;
 

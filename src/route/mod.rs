@@ -1,9 +1,9 @@
 //! Which shards get an event, and which place in which stream it has. Pure.
 //!
-//! Owns the directory, the sequencer, who is present in which room, what the stream store was asked, and how far streams
-//! were delivered that other instances publish to as well, and whom those have of what matters here. Never waits: counts are what shards told so far, a shard that
-//! is behind with telling gets everything, and the store's answers are inputs. Talks to the control loop through [`Input`]
-//! and [`Output`].
+//! Owns the directory, the sequencer, who is present in which room, what the stream store was asked, how far streams were
+//! delivered that other instances publish to as well, and whom those instances have. Never waits: counts are what shards
+//! told so far, a shard that is behind with telling gets everything, and the store's answers are inputs. Talks to the
+//! control loop through [`Input`] and [`Output`].
 
 pub mod classify;
 mod counts;
@@ -112,6 +112,8 @@ pub struct Route {
     latest: Latest,
     /// Reads for clients that the store did not answer.
     retries: Vec<Read>,
+    /// Globs of rooms whose members learn of each other.
+    rooms_presence: Vec<String>,
     connections_per_user_max: u32,
     /// 0: no limit.
     room_members_max: u32,
@@ -130,6 +132,7 @@ impl Route {
             acknowledgements: Acknowledgements::new(),
             latest: Latest::default(),
             retries: Vec::new(),
+            rooms_presence: settings.client.rooms_presence.clone(),
             connections_per_user_max: settings.limits.connections_per_user_max,
             room_members_max: settings.limits.room_members_max,
             counts: Counts::default(),

@@ -243,10 +243,9 @@ impl Presence {
         })
     }
 
-    /// Users of the room on this instance; `None`: the room has no presence that is known of, or so many users that
-    /// nobody is announced.
+    /// Users of the room on this instance; `None`: so many that nobody is announced.
     pub(super) fn here(&self, room: &str) -> Option<Vec<Arc<str>>> {
-        let users = self.rooms.get(room)?.iter().filter(|(_, entry)| !entry.shards.is_empty());
+        let users = self.rooms.get(room).into_iter().flatten().filter(|(_, entry)| !entry.shards.is_empty());
         let users: Vec<Arc<str>> = users.map(|(user, _)| user.clone()).collect();
         (users.len() <= ANNOUNCED_ROOM_MEMBERS_MAX).then_some(users)
     }

@@ -11,6 +11,7 @@ use crate::{
     ids::ConnId,
     limits::ANNOUNCED_ROOM_MEMBERS_MAX,
     stream::word::{InstanceId, Word},
+    wire::room::glob_matches,
 };
 
 /// Where a user is connected.
@@ -67,7 +68,7 @@ impl Route {
                 if asks {
                     elsewhere.tell(&address, Due { asks: false, whole: true });
                 }
-                let changed = elsewhere.told(from, address.clone(), count);
+                let changed = elsewhere.told(turn.now, from, address.clone(), count);
                 if let Address::Room(room) = &address {
                     if changed {
                         self.directory.changed_elsewhere(room);
@@ -92,12 +93,18 @@ impl Route {
 
     fn instance_gone(&mut self, turn: &mut Turn<'_>, from: InstanceId) {
         let Some(Following { elsewhere, .. }) = &mut self.following else { return };
-        for address in elsewhere.forget_instance(from) {
+        let dropped = elsewhere.forget_instance(from);
+        self.counts_dropped(turn, dropped);
+        self.presence.forget_instance(turn.now, from);
+    }
+
+    fn counts_dropped(&mut self, turn: &Turn<'_>, dropped: Vec<(InstanceId, Address)>) {
+        for (from, address) in dropped {
             if let Address::Room(room) = &address {
                 self.directory.changed_elsewhere(room);
+                self.presence.forget_instance_in(turn.now, from, room);
             }
         }
-        self.presence.forget_instance(turn.now, from);
     }
 
     /// What is shared about the address is heard from now on: the others are asked whom they have.
@@ -147,22 +154,27 @@ impl Route {
         });
         let Some(Following { elsewhere, up: true, .. }) = following else { return };
         let beat = elsewhere.clock(turn.now);
-        if beat.round {
-            elsewhere.begin_round(turn.now, beat.asks, directory.addresses());
-        }
+        let dropped = if beat.round {
+            elsewhere.begin_round(turn.now, beat.asks, directory.addresses())
+        } else {
+            Vec::new()
+        };
         if beat.alive {
             turn.out.push(Output::Tell { word: Word::Alive });
         }
+        self.counts_dropped(turn, dropped);
         beat.gone.into_iter().for_each(|instance| self.instance_gone(turn, instance));
     }
 
     /// Tells the others what they are to know, as much as may be told now.
     pub(super) fn tell_due(&mut self, turn: &mut Turn<'_>) {
         let Some(Following { elsewhere, up: true, .. }) = &mut self.following else { return };
+        // Of a room that has nobody left it must be said too: else who missed the last one's leaving waits for ever.
+        let has_presence = |room: &str| self.rooms_presence.iter().any(|glob| glob_matches(glob, room));
         while let Some((address, due)) = elsewhere.next_due() {
             let count = self.directory.count(&address);
             let members = match &address {
-                Address::Room(room) if due.whole => {
+                Address::Room(room) if due.whole && has_presence(room) => {
                     self.presence.here(room).map(|users| Word::Members { room: room.clone(), users })
                 }
                 _ => None,

@@ -22,7 +22,7 @@ pub(super) const PRESENCE: &[Knob] = &[
     ),
     knob(
         "PRESENCE_CLEANUP_INTERVAL",
-        time_or_ms(seconds(1), HOUR, |d, v| d.settings.presence.repeat_interval = v),
+        time_or_ms(seconds(60), HOUR, |d, v| d.settings.presence.repeat_interval = v),
         "5m",
         "Between two times that an instance tells all its counts again, which mends what was lost",
     ),
