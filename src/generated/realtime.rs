@@ -283,7 +283,7 @@ pub struct GetDeliveryStateResponse {
     /// Connections of the user to the instance that answers.
     #[prost(uint32, tag = "7")]
     pub connections: u32,
-    /// Connections of the user to other instances.
+    /// Connections of the user to other instances; known where the one that answers has some too, else 0.
     #[prost(uint32, tag = "8")]
     pub connections_elsewhere: u32,
     /// Up to here everything that was stored while they were open was handed to the connections of this instance; whether it
@@ -310,13 +310,13 @@ pub mod presence_request {
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct PresenceResponse {
-    /// There is a connection, here or elsewhere.
+    /// There is a connection here: other instances are to be asked themselves where there is none.
     #[prost(bool, tag = "1")]
     pub online: bool,
     /// Connections to the instance that answers.
     #[prost(uint32, tag = "2")]
     pub connections: u32,
-    /// Connections to other instances.
+    /// Connections to other instances; known where the one that answers has some too, else 0.
     #[prost(uint32, tag = "3")]
     pub connections_elsewhere: u32,
 }

@@ -152,11 +152,6 @@ impl Elsewhere {
         self.counts.get(address).map_or(0, |told| total(told))
     }
 
-    /// Other instances that have any.
-    pub(super) fn holders(&self, address: &Address) -> usize {
-        self.counts.get(address).map_or(0, Vec::len)
-    }
-
     /// Other instances that live.
     pub(super) fn instances(&self) -> usize {
         self.heard.len()

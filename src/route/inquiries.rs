@@ -57,7 +57,7 @@ pub struct Report {
 pub struct Connections {
     /// On this instance.
     pub here: u32,
-    /// On all others.
+    /// On others, as they told it last. They tell it where there are some on this one too; else it is 0.
     pub elsewhere: u32,
 }
 
@@ -101,7 +101,7 @@ impl Route {
             Address::User(user) => self.directory.user(user),
             Address::Room(room) => self.directory.room(room),
         };
-        Connections { here: holding.map_or(0, Holding::total), elsewhere: 0 }
+        Connections { here: holding.map_or(0, Holding::total), elsewhere: self.elsewhere(address) }
     }
 
     pub(super) fn inquire(&mut self, turn: &mut Turn<'_>, token: Token, inquiry: Inquiry) {

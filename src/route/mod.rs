@@ -28,7 +28,6 @@ use std::sync::Arc;
 pub use self::{
     inquiries::{Connections, Inquiry, NoReport, Report, Start},
     io::{Input, Instances, Output, ShardView, Ticket, Token},
-    sharing::Whereabouts,
 };
 use crate::{
     clock::Now,

@@ -14,30 +14,7 @@ use crate::{
     wire::room::glob_matches,
 };
 
-/// Where a user is connected.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Whereabouts {
-    /// Connections on this instance.
-    pub connections: u32,
-    /// Connections on others, as they told it last. They tell where the user has a connection on this one too; else it is 0.
-    pub connections_elsewhere: u32,
-    /// Instances with a connection, this one included.
-    pub instances: u32,
-}
-
 impl Route {
-    /// Where a user is connected, as far as this instance knows.
-    pub fn presence(&self, user: &str) -> Whereabouts {
-        let connections = self.directory.user_connections(user);
-        let address = Address::User(user.into());
-        let holders = self.following.as_ref().map_or(0, |following| following.elsewhere.holders(&address));
-        Whereabouts {
-            connections,
-            connections_elsewhere: self.elsewhere(&address),
-            instances: holders as u32 + u32::from(connections > 0),
-        }
-    }
-
     /// Other instances that are heard of.
     pub fn instances(&self) -> usize {
         self.following.as_ref().map_or(0, |following| following.elsewhere.instances())

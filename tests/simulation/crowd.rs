@@ -346,9 +346,9 @@ impl Crowd {
             assert_eq!(instance.route.present().collect::<BTreeSet<_>>(), truth, "on {}", instance.id);
             for user in USERS.iter().filter(|user| count(instance, user) > 0) {
                 let all: u32 = self.instances.iter().map(|one| count(one, user)).sum();
-                let known = instance.route.presence(user);
+                let known = instance.route.connections(&Address::User((*user).into()));
                 let here = count(instance, user);
-                assert_eq!((known.connections, known.connections_elsewhere), (here, all - here), "{user}");
+                assert_eq!((known.here, known.elsewhere), (here, all - here), "{user}");
                 self.seen.elsewhere += u64::from(all > here);
             }
             for ((room, user, online), told) in &instance.told {
