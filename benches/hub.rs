@@ -103,8 +103,8 @@ fn user(slot: u32) -> Arc<str> {
     format!("user-{slot:031}").into()
 }
 
-fn event(target: Target, class: Class) -> Event {
-    Event {
+fn event(target: Target, class: Class) -> Arc<Event> {
+    Arc::new(Event {
         target,
         kind: "ticket:availability".into(),
         payload: format!(r#"{{"event_id":"123","pad":"{}"}}"#, "x".repeat(80)).into(),
@@ -114,7 +114,7 @@ fn event(target: Target, class: Class) -> Event {
         position: None,
         except: None,
         accepted_at_ns: START.mono_ns,
-    }
+    })
 }
 
 fn fan_out(c: &mut Criterion) {
@@ -200,7 +200,7 @@ fn conflation(c: &mut Criterion) {
 
 fn notify_user(c: &mut Criterion) {
     let mut shard = Shard::with_members(10_000);
-    let events: Vec<Event> =
+    let events: Vec<Arc<Event>> =
         (0..10_000).map(|slot| event(Target::User(user(slot)), Class::Critical)).collect();
     let mut next = 0;
     c.bench_function("notify_user", |b| {

@@ -160,6 +160,19 @@ pub struct Receipt {
     pub position: Option<Position>,
 }
 
+/// What became of many Latest values that were pushed together.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Pushed {
+    /// Accepted, and sent to every connection of their targets.
+    pub accepted: u64,
+    /// A newer version had come before: nothing to do.
+    pub stale: u64,
+    /// Of those accepted: nobody of the target is connected here.
+    pub unknown: u64,
+    /// For whose targets no mailbox had room, in their order: nothing of them was sent.
+    pub refused: Vec<Event>,
+}
+
 /// Why an event was not accepted. Nothing was sent, and but for [`Refusal::OutcomeUnknown`] nothing stored.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {

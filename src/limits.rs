@@ -133,6 +133,9 @@ pub const BAD_MESSAGE_WINDOW: Duration = Duration::from_secs(60);
 pub const ANNOUNCED_ROOM_MEMBERS_MAX: usize = 200;
 /// Rooms listed by `GetConnectionStats` and `/stats` (03 §4a).
 pub const LISTED_ROOMS_MAX: usize = 1_000;
+/// Positions that one shard paces at once, one per connection and event, some 70 B each beside what waits; beyond that
+/// they go unpaced.
+pub const PACED_MAX: usize = 1 << 20;
 /// Latest values that may wait beyond the outbox bound: they must show eventually, and their keys are few.
 pub const LATEST_EXTRA_MESSAGES_MAX: usize = 32;
 /// Bytes of Latest values beyond the outbox bound.
@@ -307,6 +310,16 @@ pub const SIGN_BATCH_MAX: usize = 1_024;
 
 /// Length of one gRPC message, bytes.
 pub const GRPC_MESSAGE_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Notifications of one `PublishBatch`.
+pub const PUBLISH_BATCH_MAX: usize = 1_000;
+/// Notifications of one `Publish` stream that wait for their answer; nothing more is read meanwhile.
+pub const PUBLISH_UNANSWERED_MAX: usize = 1_024;
+/// Positions that the control loop routes in one go, some 0.5 ms.
+pub const PUSH_BATCH_MAX: usize = 512;
+/// Between two tries to push positions for which a mailbox had no room.
+pub const PUSH_RETRY: Duration = Duration::from_millis(5);
+/// After so long without room they are refused.
+pub const PUSH_WAIT_MAX: Duration = Duration::from_secs(1);
 /// Calls under way on one gRPC connection.
 pub const GRPC_STREAMS_MAX: u32 = 1_024;
 /// Rooms with a label of their own in the metrics; the rest is `other`.

@@ -285,7 +285,7 @@ impl ShardCells {
 }
 
 /// Methods of `realtime.RealtimeService`, in the order of the proto file.
-pub const GRPC_METHODS: [&str; 10] = [
+pub const GRPC_METHODS: [&str; 13] = [
     "NotifyBookingResult",
     "NotifyQueuePosition",
     "NotifyPaymentStatus",
@@ -296,6 +296,9 @@ pub const GRPC_METHODS: [&str; 10] = [
     "GetHistory",
     "GetDeliveryState",
     "Presence",
+    "PushQueuePositions",
+    "Publish",
+    "PublishBatch",
 ];
 
 /// gRPC status codes by number.

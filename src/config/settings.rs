@@ -172,6 +172,8 @@ pub struct Client {
     pub typing_timeout: Duration,
     /// `WS_COMPRESSION`: whether clients may negotiate permessage-deflate; false.
     pub compression: bool,
+    /// `QUEUE_UPDATE_INTERVAL`: between two positions of an event to one connection; zero: none is kept back; 1 s.
+    pub queue_update_interval: Duration,
 }
 
 /// Keep-alive of connections.
@@ -405,6 +407,7 @@ impl Default for Settings {
                 rooms_presence: Vec::new(),
                 typing_timeout: Duration::from_secs(5),
                 compression: false,
+                queue_update_interval: Duration::from_secs(1),
             },
             keep_alive: KeepAlive {
                 ping_interval: Duration::from_secs(30),

@@ -25,7 +25,7 @@ use crate::{
         link::{Link, ShardLink},
         passes::Signer,
     },
-    event::{Class, Event, Position, Receipt, Refusal},
+    event::{Class, Event, Position, Pushed, Receipt, Refusal},
     ids::{ConnId, ShardId},
     limits::OVERLOAD_RETRY,
     mesh::{ToControl, ToShard},
@@ -76,6 +76,7 @@ enum ReplyTo {
     Caller(oneshot::Sender<Result<Receipt, Refusal>>),
     Disconnector(oneshot::Sender<Result<u32, Refusal>>),
     Inquirer(oneshot::Sender<Result<Report, NoReport>>),
+    Pusher(oneshot::Sender<Result<Pushed, Refusal>>),
     Connection(ConnId, Option<RequestId>),
 }
 
@@ -287,6 +288,7 @@ impl Desk {
             Call::Publish { event, idempotency_key, reply } => {
                 self.publish(now, event, idempotency_key, Some(ReplyTo::Caller(reply)));
             }
+            Call::Push { events, reply } => self.push(now, events, reply),
             Call::Disconnect { user, reply } => self.disconnect(now, user, reply),
             Call::Stats { rooms_max, reply } => give(reply, self.stats(rooms_max)),
             Call::Inquire { inquiry, reply } => self.inquire(now, inquiry, reply),
@@ -329,6 +331,15 @@ impl Desk {
             return;
         }
         self.route_viewed(now, |shards| Input::Publish { token, event, idempotency_key, shards });
+    }
+
+    fn push(&mut self, now: Now, events: Vec<Event>, reply: oneshot::Sender<Result<Pushed, Refusal>>) {
+        if matches!(self.phase, Phase::Over { .. }) {
+            give(reply, Err(Refusal::Draining));
+            return;
+        }
+        let token = self.token(Some(ReplyTo::Pusher(reply)));
+        self.route_viewed(now, |shards| Input::Push { token, events, shards });
     }
 
     fn disconnect(&mut self, now: Now, user: Arc<str>, reply: oneshot::Sender<Result<u32, Refusal>>) {
@@ -402,6 +413,11 @@ impl Desk {
                     self.answer_shard(conn.shard(), ToShard::Latest { conn, values });
                 }
                 Output::Answer { token, result } => self.answer(token, result),
+                Output::Pushed { token, pushed } => {
+                    if let Some(ReplyTo::Pusher(reply)) = self.waiting.remove(&token) {
+                        give(reply, Ok(pushed));
+                    }
+                }
                 Output::Disconnect { shard, user } => {
                     self.links[shard.index()].order(ToShard::Disconnect { user });
                 }
@@ -432,7 +448,7 @@ impl Desk {
             Some(ReplyTo::Connection(conn, request)) => {
                 self.answer_shard(conn.shard(), ToShard::Published { conn, request, outcome: result });
             }
-            Some(ReplyTo::Disconnector(_) | ReplyTo::Inquirer(_)) | None => {}
+            Some(ReplyTo::Disconnector(_) | ReplyTo::Inquirer(_) | ReplyTo::Pusher(_)) | None => {}
         }
     }
 

@@ -5,7 +5,11 @@
 
 mod inquiries;
 
-use std::sync::Arc;
+use std::{
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+};
 
 use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot};
@@ -14,7 +18,7 @@ pub use self::inquiries::{HistoryQuery, InquiryError};
 use crate::{
     auth::{SigningKeys, Verifier},
     clock::Now,
-    event::{Address, Class, Event, Form, Receipt, Refusal, Target},
+    event::{Address, Class, Event, Form, Pushed, Receipt, Refusal, Target},
     identity::is_user_id,
     limits::{
         CALLS_MAX, EVENT_BYTES_MAX, IDEMPOTENCY_KEY_BYTES_MAX, KIND_BYTES_MAX, LISTED_ROOMS_MAX,
@@ -35,6 +39,13 @@ pub enum Call {
         idempotency_key: Option<Arc<str>>,
         /// Where the outcome goes.
         reply: oneshot::Sender<Result<Receipt, Refusal>>,
+    },
+    /// Route many Latest values.
+    Push {
+        /// What, checked.
+        events: Vec<Event>,
+        /// Where the outcome goes.
+        reply: oneshot::Sender<Result<Pushed, Refusal>>,
     },
     /// End a user's connections.
     Disconnect {
@@ -93,7 +104,7 @@ pub struct Publication {
     /// To whom. The room `user:<id>` is that user.
     pub target: Target,
     /// The type that clients see; 1 to 128 bytes.
-    pub kind: String,
+    pub kind: Arc<str>,
     /// One JSON value, at most 256 KiB; passed on byte for byte.
     pub payload: Bytes,
     /// `None`: by type (03 §4a).
@@ -102,13 +113,21 @@ pub struct Publication {
     pub version: Option<u64>,
     /// A repeated publication with the same key gets the first answer for five minutes; at most 256 bytes.
     pub idempotency_key: Option<String>,
-    /// What `payload` is called where it came from, for the caller whose payload is refused.
-    pub(crate) payload_field: &'static str,
+    pub(crate) origin: Origin,
+}
+
+/// Where a payload comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Origin {
+    /// A caller, who calls it so: it is checked.
+    Caller(&'static str),
+    /// The gateway wrote it, of fields: it is JSON.
+    Fields,
 }
 
 impl Publication {
     /// To a target, class by type, without version and key.
-    pub fn new(target: Target, kind: impl Into<String>, payload: impl Into<Bytes>) -> Self {
+    pub fn new(target: Target, kind: impl Into<Arc<str>>, payload: impl Into<Bytes>) -> Self {
         Self {
             target,
             kind: kind.into(),
@@ -116,15 +135,15 @@ impl Publication {
             class: None,
             version: None,
             idempotency_key: None,
-            payload_field: "payload",
+            origin: Origin::Caller("payload"),
         }
     }
 
     /// Checks everything and makes the event of it.
-    fn check(self) -> Result<(Event, Option<Arc<str>>), PublishError> {
+    fn check(self, now: Now) -> Result<(Event, Option<Arc<str>>), PublishError> {
         check_target(&self.target)?;
         check_length("event_type", &self.kind, 1..=KIND_BYTES_MAX)?;
-        check_payload(self.payload_field, &self.payload)?;
+        check_payload(self.origin, &self.payload)?;
         if let Some(key) = &self.idempotency_key {
             check_length("idempotency_key", key, 0..=IDEMPOTENCY_KEY_BYTES_MAX)?;
         }
@@ -132,14 +151,14 @@ impl Publication {
         let class = self.class.unwrap_or_else(|| classify::class_of(&self.kind, &target, &self.payload));
         let event = Event {
             target,
-            kind: self.kind.into(),
+            kind: self.kind,
             payload: self.payload,
             form: Form::Payload,
             class,
             version: self.version,
             position: None,
             except: None,
-            accepted_at_ns: Now::read().mono_ns,
+            accepted_at_ns: now.mono_ns,
         };
         Ok((event, self.idempotency_key.filter(|key| !key.is_empty()).map(Arc::from)))
     }
@@ -197,10 +216,36 @@ impl Gateway {
     /// # Errors
     /// A field that does not fit, or the gateway's refusal: nothing was stored and nothing sent then.
     pub async fn publish(&self, publication: Publication) -> Result<Receipt, PublishError> {
-        let (event, idempotency_key) = publication.check()?;
+        self.submit(publication)?.await
+    }
+
+    /// As [`Gateway::publish`], with the outcome for later. What is submitted first is routed first.
+    ///
+    /// # Errors
+    /// As [`Gateway::publish`].
+    pub(crate) fn submit(&self, publication: Publication) -> Result<Submitted, PublishError> {
+        let (event, idempotency_key) = publication.check(Now::read())?;
         let (reply, answer) = oneshot::channel();
         self.hand_over(Call::Publish { event, idempotency_key, reply })?;
-        Ok(answer.await.unwrap_or(Err(Refusal::Draining))?)
+        Ok(Submitted(answer))
+    }
+
+    /// Checks a publication for [`Gateway::push`].
+    ///
+    /// # Errors
+    /// A field that does not fit.
+    pub(crate) fn check(now: Now, publication: Publication) -> Result<Event, PublishError> {
+        publication.check(now).map(|(event, _)| event)
+    }
+
+    /// Sends many Latest values to their targets, one after another. Waits for room in the queue.
+    ///
+    /// # Errors
+    /// The gateway's refusal of all of them.
+    pub(crate) async fn push(&self, events: Vec<Event>) -> Result<Pushed, Refusal> {
+        let (reply, answer) = oneshot::channel();
+        self.calls.send(Call::Push { events, reply }).await.map_err(|_| Refusal::Draining)?;
+        answer.await.unwrap_or(Err(Refusal::Draining))
     }
 
     /// Sends an event to all connections of a user.
@@ -305,6 +350,19 @@ impl Gateway {
     }
 }
 
+/// A publication that is on its way; its outcome, once it is decided.
+#[derive(Debug)]
+pub(crate) struct Submitted(oneshot::Receiver<Result<Receipt, Refusal>>);
+
+impl Future for Submitted {
+    type Output = Result<Receipt, PublishError>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let decided = Pin::new(&mut self.0).poll(cx);
+        decided.map(|decided| Ok(decided.unwrap_or(Err(Refusal::Draining))?))
+    }
+}
+
 fn check_target(target: &Target) -> Result<(), PublishError> {
     match target {
         Target::User(user) => check_user(user),
@@ -340,9 +398,16 @@ fn check_length(
     Ok(())
 }
 
-fn check_payload(field: &'static str, payload: &[u8]) -> Result<(), PublishError> {
+fn check_payload(origin: Origin, payload: &[u8]) -> Result<(), PublishError> {
+    let field = match origin {
+        Origin::Caller(field) => field,
+        Origin::Fields => "payload",
+    };
     if payload.len() > EVENT_BYTES_MAX {
         return Err(PublishError::invalid(field, format!("must be at most {EVENT_BYTES_MAX} bytes")));
+    }
+    if origin == Origin::Fields {
+        return Ok(());
     }
     let text = std::str::from_utf8(payload)
         .map_err(|_| PublishError::invalid(field, "must be JSON: it is not UTF-8"))?;
@@ -364,8 +429,8 @@ mod tests {
 
     #[test]
     fn a_publication_that_does_not_fit_names_its_field() {
-        let kind = Publication { kind: "k".repeat(129), ..to_user("a") };
-        let no_kind = Publication { kind: String::new(), ..to_user("a") };
+        let kind = Publication { kind: "k".repeat(129).into(), ..to_user("a") };
+        let no_kind = Publication { kind: "".into(), ..to_user("a") };
         let key = Publication { idempotency_key: Some("k".repeat(257)), ..to_user("a") };
         let not_json = Publication { payload: Bytes::from_static(b"{]"), ..to_user("a") };
         let not_text = Publication { payload: Bytes::from_static(b"\"\xff\""), ..to_user("a") };
@@ -384,7 +449,7 @@ mod tests {
             (big, "payload"),
         ];
         for (publication, expected) in table {
-            match publication.clone().check() {
+            match publication.clone().check(Now::read()) {
                 Err(PublishError::Invalid { field, .. }) => assert_eq!(field, expected),
                 other => panic!("{publication:?} gave {other:?}"),
             }
@@ -393,16 +458,17 @@ mod tests {
 
     #[test]
     fn a_class_is_by_type_unless_the_caller_names_one() {
-        let (event, _) = to_user("a").check().unwrap();
+        let (event, _) = to_user("a").check(Now::read()).unwrap();
         assert_eq!(event.class, Class::Critical);
-        let (event, _) = Publication { class: Some(Class::Ephemeral), ..to_user("a") }.check().unwrap();
+        let (event, _) =
+            Publication { class: Some(Class::Ephemeral), ..to_user("a") }.check(Now::read()).unwrap();
         assert_eq!(event.class, Class::Ephemeral);
     }
 
     #[test]
     fn an_empty_idempotency_key_is_none() {
         let publication = Publication { idempotency_key: Some(String::new()), ..to_user("a") };
-        assert_eq!(publication.check().unwrap().1, None);
+        assert_eq!(publication.check(Now::read()).unwrap().1, None);
     }
 
     #[tokio::test]

@@ -320,6 +320,106 @@ pub struct PresenceResponse {
     #[prost(uint32, tag = "3")]
     pub connections_elsewhere: u32,
 }
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct PositionUpdates {
+    /// One or many; some hundred in a message cost the least.
+    #[prost(message, repeated, tag = "1")]
+    pub positions: ::prost::alloc::vec::Vec<NotifyQueuePositionRequest>,
+}
+/// Every position of the stream is counted in `accepted`, `stale` or `refused`.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct PushQueuePositionsResponse {
+    #[prost(uint64, tag = "1")]
+    pub accepted: u64,
+    /// A newer version had come before: nothing to do.
+    #[prost(uint64, tag = "2")]
+    pub stale: u64,
+    /// Of those accepted: nobody of the user is connected to this instance. Other instances were told.
+    #[prost(uint64, tag = "3")]
+    pub unknown_users: u64,
+    /// Not sent to anybody.
+    #[prost(uint64, tag = "4")]
+    pub refused: u64,
+    /// Of those refused: by what a call with such a position would have been answered, `INVALID_ARGUMENT` or
+    /// `RESOURCE_EXHAUSTED`.
+    #[prost(map = "string, uint64", tag = "5")]
+    pub refused_by_code: ::std::collections::HashMap<
+        ::prost::alloc::string::String,
+        u64,
+    >,
+    /// What was wrong with the first that was refused, for people.
+    #[prost(string, tag = "6")]
+    pub first_problem: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct PublishRequest {
+    /// The caller's own; comes back with the result.
+    #[prost(uint64, tag = "1")]
+    pub sequence: u64,
+    /// Required.
+    #[prost(oneof = "publish_request::Notification", tags = "2, 3, 4, 5, 6")]
+    pub notification: ::core::option::Option<publish_request::Notification>,
+}
+/// Nested message and enum types in `PublishRequest`.
+pub mod publish_request {
+    /// Required.
+    #[derive(Clone, PartialEq, ::prost::Oneof)]
+    pub enum Notification {
+        #[prost(message, tag = "2")]
+        BookingResult(super::NotifyBookingResultRequest),
+        #[prost(message, tag = "3")]
+        QueuePosition(super::NotifyQueuePositionRequest),
+        #[prost(message, tag = "4")]
+        PaymentStatus(super::NotifyPaymentStatusRequest),
+        #[prost(message, tag = "5")]
+        Broadcast(super::BroadcastEventRequest),
+        #[prost(message, tag = "6")]
+        ToUser(super::SendToUserRequest),
+    }
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct PublishResponse {
+    /// That of the request.
+    #[prost(uint64, tag = "1")]
+    pub sequence: u64,
+    /// What the notification's own method would have answered.
+    #[prost(oneof = "publish_response::Result", tags = "2, 3")]
+    pub result: ::core::option::Option<publish_response::Result>,
+}
+/// Nested message and enum types in `PublishResponse`.
+pub mod publish_response {
+    /// What the notification's own method would have answered.
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+    pub enum Result {
+        #[prost(message, tag = "2")]
+        Accepted(super::NotifyResponse),
+        #[prost(message, tag = "3")]
+        Refused(super::Refused),
+    }
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Refused {
+    /// A gRPC status code, never OK.
+    #[prost(int32, tag = "1")]
+    pub code: i32,
+    /// For people.
+    #[prost(string, tag = "2")]
+    pub message: ::prost::alloc::string::String,
+    /// Worth trying again after, milliseconds; 0: the code says whether.
+    #[prost(uint32, tag = "3")]
+    pub retry_after_ms: u32,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct PublishBatchRequest {
+    #[prost(message, repeated, tag = "1")]
+    pub notifications: ::prost::alloc::vec::Vec<PublishRequest>,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct PublishBatchResponse {
+    /// One for each notification, in the same order.
+    #[prost(message, repeated, tag = "1")]
+    pub results: ::prost::alloc::vec::Vec<PublishResponse>,
+}
 /// How an event may be treated between acceptance and the socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]
@@ -696,6 +796,86 @@ pub mod realtime_service_client {
                 .insert(GrpcMethod::new("realtime.RealtimeService", "Presence"));
             self.inner.unary(req, path, codec).await
         }
+        /// Positions as NotifyQueuePosition takes them, at any rate: where the gateway is busy it reads no faster than it
+        /// routes. Answered when the caller has sent its last one.
+        pub async fn push_queue_positions(
+            &mut self,
+            request: impl tonic::IntoStreamingRequest<Message = super::PositionUpdates>,
+        ) -> std::result::Result<
+            tonic::Response<super::PushQueuePositionsResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/realtime.RealtimeService/PushQueuePositions",
+            );
+            let mut req = request.into_streaming_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new("realtime.RealtimeService", "PushQueuePositions"),
+                );
+            self.inner.client_streaming(req, path, codec).await
+        }
+        /// Notifications of any kind, routed in the order in which they come and each answered as soon as it is decided. With
+        /// 1 024 unanswered ones, or answers that the caller does not read, the gateway reads on later. What was not
+        /// answered when the stream broke may have happened or not.
+        pub async fn publish(
+            &mut self,
+            request: impl tonic::IntoStreamingRequest<Message = super::PublishRequest>,
+        ) -> std::result::Result<
+            tonic::Response<tonic::codec::Streaming<super::PublishResponse>>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/realtime.RealtimeService/Publish",
+            );
+            let mut req = request.into_streaming_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("realtime.RealtimeService", "Publish"));
+            self.inner.streaming(req, path, codec).await
+        }
+        /// Up to 1 000 notifications of any kind, routed in their order, with a result each.
+        pub async fn publish_batch(
+            &mut self,
+            request: impl tonic::IntoRequest<super::PublishBatchRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::PublishBatchResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/realtime.RealtimeService/PublishBatch",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("realtime.RealtimeService", "PublishBatch"));
+            self.inner.unary(req, path, codec).await
+        }
     }
 }
 /// Generated server implementations.
@@ -774,6 +954,36 @@ pub mod realtime_service_server {
             request: tonic::Request<super::PresenceRequest>,
         ) -> std::result::Result<
             tonic::Response<super::PresenceResponse>,
+            tonic::Status,
+        >;
+        /// Positions as NotifyQueuePosition takes them, at any rate: where the gateway is busy it reads no faster than it
+        /// routes. Answered when the caller has sent its last one.
+        async fn push_queue_positions(
+            &self,
+            request: tonic::Request<tonic::Streaming<super::PositionUpdates>>,
+        ) -> std::result::Result<
+            tonic::Response<super::PushQueuePositionsResponse>,
+            tonic::Status,
+        >;
+        /// Server streaming response type for the Publish method.
+        type PublishStream: tonic::codegen::tokio_stream::Stream<
+                Item = std::result::Result<super::PublishResponse, tonic::Status>,
+            >
+            + std::marker::Send
+            + 'static;
+        /// Notifications of any kind, routed in the order in which they come and each answered as soon as it is decided. With
+        /// 1 024 unanswered ones, or answers that the caller does not read, the gateway reads on later. What was not
+        /// answered when the stream broke may have happened or not.
+        async fn publish(
+            &self,
+            request: tonic::Request<tonic::Streaming<super::PublishRequest>>,
+        ) -> std::result::Result<tonic::Response<Self::PublishStream>, tonic::Status>;
+        /// Up to 1 000 notifications of any kind, routed in their order, with a result each.
+        async fn publish_batch(
+            &self,
+            request: tonic::Request<super::PublishBatchRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::PublishBatchResponse>,
             tonic::Status,
         >;
     }
@@ -1307,6 +1517,150 @@ pub mod realtime_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = PresenceSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/realtime.RealtimeService/PushQueuePositions" => {
+                    #[allow(non_camel_case_types)]
+                    struct PushQueuePositionsSvc<T: RealtimeService>(pub Arc<T>);
+                    impl<
+                        T: RealtimeService,
+                    > tonic::server::ClientStreamingService<super::PositionUpdates>
+                    for PushQueuePositionsSvc<T> {
+                        type Response = super::PushQueuePositionsResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<
+                                tonic::Streaming<super::PositionUpdates>,
+                            >,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as RealtimeService>::push_queue_positions(
+                                        &inner,
+                                        request,
+                                    )
+                                    .await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = PushQueuePositionsSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.client_streaming(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/realtime.RealtimeService/Publish" => {
+                    #[allow(non_camel_case_types)]
+                    struct PublishSvc<T: RealtimeService>(pub Arc<T>);
+                    impl<
+                        T: RealtimeService,
+                    > tonic::server::StreamingService<super::PublishRequest>
+                    for PublishSvc<T> {
+                        type Response = super::PublishResponse;
+                        type ResponseStream = T::PublishStream;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::ResponseStream>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<
+                                tonic::Streaming<super::PublishRequest>,
+                            >,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as RealtimeService>::publish(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = PublishSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.streaming(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/realtime.RealtimeService/PublishBatch" => {
+                    #[allow(non_camel_case_types)]
+                    struct PublishBatchSvc<T: RealtimeService>(pub Arc<T>);
+                    impl<
+                        T: RealtimeService,
+                    > tonic::server::UnaryService<super::PublishBatchRequest>
+                    for PublishBatchSvc<T> {
+                        type Response = super::PublishBatchResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::PublishBatchRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as RealtimeService>::publish_batch(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = PublishBatchSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

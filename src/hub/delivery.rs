@@ -9,15 +9,18 @@ use std::{io, mem, rc::Rc, sync::Arc};
 use super::{
     Hub, Turn,
     connections::{Connection, Stage},
+    deadlines::Tick,
     frame::Frame,
     outbox::{Bounds, Offered},
+    pacing::{Pace, Pacing},
     replay::Verdict,
 };
 use crate::{
     clock::Now,
     config::settings::Dialect,
-    event::{Event, Position, Target},
+    event::{Event, LatestKey, Position, Target},
     ids::ConnId,
+    limits::MAILBOX_BATCH_MAX,
     metrics::ShardCells,
     wire::{
         command::RequestId,
@@ -126,7 +129,7 @@ impl Hub {
                 continue;
             }
             // Nothing else is late because somebody came late.
-            let event = Event { accepted_at_ns: turn.now.mono_ns, ..Event::clone(value) };
+            let event = Arc::new(Event { accepted_at_ns: turn.now.mono_ns, ..Event::clone(value) });
             let (cells, bounds) = (&self.cells, self.bounds);
             FanOut::new(&event, bounds, cells, &mut self.dirty, &mut self.overflowed)
                 .deliver_to(Some(record));
@@ -134,9 +137,32 @@ impl Hub {
         self.close_overflowed(turn);
     }
 
-    pub(super) fn deliver(&mut self, turn: &mut Turn<'_>, event: &Event) {
+    pub(super) fn deliver(&mut self, turn: &mut Turn<'_>, event: &Arc<Event>) {
+        let pace = self.pacing.key_of(event).map(|key| (turn.tick, key));
+        self.fan_out(turn, event, (pace, None));
+    }
+
+    /// Delivers positions that waited for the end of their interval, each to its connection if that is still there and
+    /// the user's. As many as a shard takes from its mailbox in a turn: the others are due in the next.
+    pub(super) fn release_paced(&mut self, turn: &mut Turn<'_>) {
+        for _ in 0..MAILBOX_BATCH_MAX {
+            let Some((conn, event)) = self.pacing.take_due(turn.tick) else { break };
+            self.fan_out(turn, &event, (None, Some(conn)));
+        }
+    }
+
+    fn fan_out(
+        &mut self,
+        turn: &mut Turn<'_>,
+        event: &Arc<Event>,
+        (pace, only): (Option<(Tick, LatestKey)>, Option<ConnId>),
+    ) {
         let (cells, bounds) = (&self.cells, self.bounds);
-        let mut fan_out = FanOut::new(event, bounds, cells, &mut self.dirty, &mut self.overflowed);
+        let mut fan_out = FanOut {
+            pace: pace.map(|(tick, key)| (&mut self.pacing, tick, key)),
+            only,
+            ..FanOut::new(event, bounds, cells, &mut self.dirty, &mut self.overflowed)
+        };
         match &event.target {
             Target::User(user) => {
                 let slots = self.users.find(user).map_or(&[][..], |key| self.users.members(key));
@@ -212,7 +238,11 @@ impl Hub {
 
 /// One event on its way to its receivers.
 struct FanOut<'a> {
-    event: &'a Event,
+    event: &'a Arc<Event>,
+    /// `None`: it goes at once.
+    pace: Option<(&'a mut Pacing, Tick, LatestKey)>,
+    /// The one receiver; `None`: all of its target.
+    only: Option<ConnId>,
     ticketing: Option<Rc<Frame>>,
     raw: Option<Rc<Frame>>,
     bounds: Bounds,
@@ -223,13 +253,13 @@ struct FanOut<'a> {
 
 impl<'a> FanOut<'a> {
     fn new(
-        event: &'a Event,
+        event: &'a Arc<Event>,
         bounds: Bounds,
         cells: &'a ShardCells,
         dirty: &'a mut Vec<ConnId>,
         overflowed: &'a mut Vec<ConnId>,
     ) -> Self {
-        Self { event, ticketing: None, raw: None, bounds, cells, dirty, overflowed }
+        Self { event, pace: None, only: None, ticketing: None, raw: None, bounds, cells, dirty, overflowed }
     }
 
     #[inline]
@@ -237,7 +267,7 @@ impl<'a> FanOut<'a> {
         let Some(record) = record else { return };
         let event = self.event;
         let hears = record.stage == Stage::Open && !record.login_required;
-        if !hears {
+        if !hears || self.only.is_some_and(|only| only != record.id) {
             return;
         }
         let wanted = event.except != Some(record.id) && !record.has_muted(&event.kind);
@@ -249,6 +279,13 @@ impl<'a> FanOut<'a> {
         }
         if !wanted {
             return;
+        }
+        if let Some((pacing, tick, key)) = &mut self.pace {
+            match pacing.offer(*tick, record.id, *key, event) {
+                Pace::Now => {}
+                Pace::Held => return,
+                Pace::Conflated => return self.cells.conflated.add(1),
+            }
         }
         let bounds = self.bounds;
         match record.outbox.offer(self.frame(record.dialect), bounds) {

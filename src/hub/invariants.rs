@@ -72,6 +72,7 @@ impl Hub {
         assert_eq!(self.users.check_invariants(), (of_users, 0), "a seat of a user is nobody's");
         assert_eq!(self.rooms.check_invariants(), (in_rooms, joining), "a seat in a room is nobody's");
         self.presence.check_invariants(present);
+        self.pacing.check_invariants();
         assert_eq!(self.cells.connections.get(), open);
         assert_eq!(self.cells.connections_authenticated.get(), admitted);
         assert!(self.overflowed.is_empty() && self.due.is_empty());

@@ -138,7 +138,7 @@ pub enum Input<'a> {
         position: Position,
     },
     /// Control: deliver.
-    Deliver(&'a Event),
+    Deliver(&'a Arc<Event>),
     /// Control: the outcome of an [`Output::Publish`] that had a request.
     Published {
         /// The connection that published.

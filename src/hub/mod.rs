@@ -6,7 +6,7 @@
 //! what control was told, or waits to be told, equals the indexes. Talks to its shard through [`Input`], [`Output`]
 //! and [`Report`].
 //!
-//! Reading order: `io`, `connections`, `lifecycle`, `requests`, `rooms`, `joining`, `login`, `delivery`,
+//! Reading order: `io`, `connections`, `lifecycle`, `requests`, `rooms`, `joining`, `login`, `delivery`, `pacing`,
 //! `replay`, `resume`, `timers`, `parting`.
 
 mod announce;
@@ -22,6 +22,7 @@ mod lifecycle;
 mod limiter;
 mod login;
 mod outbox;
+mod pacing;
 mod pages;
 mod parting;
 mod presence;
@@ -47,6 +48,7 @@ use self::{
     frame::Frame,
     groups::Groups,
     outbox::Bounds,
+    pacing::Pacing,
     parting::Parting,
     presence::Presence,
     timers::Spans,
@@ -96,6 +98,7 @@ pub struct Hub {
     /// Of the last join that control was asked for.
     attempt: u32,
     deadlines: Deadlines,
+    pacing: Pacing,
 
     /// Connections whose outbox got something since [`Hub::take_dirty`].
     dirty: Vec<ConnId>,
@@ -146,6 +149,7 @@ impl Hub {
             presence: Presence::new(seed),
             attempt: 0,
             deadlines: Deadlines::new(),
+            pacing: Pacing::new(settings.client.queue_update_interval, seed),
             dirty: Vec::new(),
             overflowed: Vec::new(),
             asking: Vec::new(),
@@ -238,7 +242,7 @@ impl Hub {
 
     /// When [`Input::Tick`] is due, monotonic nanoseconds; it may come a little before there is something to do.
     pub fn next_deadline(&self) -> Option<u64> {
-        self.deadlines.next().map(Tick::start_ns)
+        [self.deadlines.next(), self.pacing.next()].into_iter().flatten().min().map(Tick::start_ns)
     }
 
     /// Whether the hub has a record of the connection.

@@ -72,6 +72,7 @@ impl Hub {
             }
         }
         self.due = due;
+        self.release_paced(turn);
     }
 
     fn look_at(&mut self, turn: &mut Turn<'_>, conn: ConnId) {

@@ -38,18 +38,24 @@ pub fn class_of(kind: &str, target: &Target, payload: &[u8]) -> Class {
 /// with its target.
 pub fn latest_key(kind: &str, target: &Target, payload: &[u8]) -> LatestKey {
     let about: About<'_> = serde_json::from_slice(payload).unwrap_or_default();
-    // Keys travel between instances and are kept in Redis: every build must come to the same.
-    LatestKey(match (about.event, about.category) {
+    match (about.event, about.category) {
         (Some(event), Some(category)) => {
-            fnv1a(&[kind.as_bytes(), event.get().as_bytes(), category.get().as_bytes()])
+            LatestKey(fnv1a(&[kind.as_bytes(), event.get().as_bytes(), category.get().as_bytes()]))
         }
-        (Some(event), None) => fnv1a(&[kind.as_bytes(), event.get().as_bytes()]),
+        (Some(event), None) => event_key(kind, event.get().as_bytes()),
         // No JSON value begins as such a name does.
         (None, _) => {
             let name = names::stream_of(target);
-            fnv1a(&[kind.as_bytes(), name.as_deref().unwrap_or_default().as_bytes()])
+            LatestKey(fnv1a(&[kind.as_bytes(), name.as_deref().unwrap_or_default().as_bytes()]))
         }
-    })
+    }
+}
+
+/// As [`latest_key`] for a payload that names no category, where its event is at hand as the JSON that stands in it.
+///
+/// Keys travel between instances and are kept in Redis: every build must come to the same.
+pub fn event_key(kind: &str, event_json: &[u8]) -> LatestKey {
+    LatestKey(fnv1a(&[kind.as_bytes(), event_json]))
 }
 
 #[derive(Default, Deserialize)]

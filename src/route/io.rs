@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use super::inquiries::{Inquiry, NoReport, Report};
 use crate::{
-    event::{Address, Denial, Event, Position, Receipt, Refusal, ReplayPage, Resume, RoomDenial, RoomEntry},
+    event::{
+        Address, Denial, Event, Position, Pushed, Receipt, Refusal, ReplayPage, Resume, RoomDenial, RoomEntry,
+    },
     ids::{ConnId, ShardId},
     stream::{
         store::{Answer, Ask},
@@ -107,6 +109,15 @@ pub enum Input<'a> {
         event: Event,
         /// The caller's key for repeats.
         idempotency_key: Option<Arc<str>>,
+        /// All shards, by index.
+        shards: &'a [ShardView],
+    },
+    /// Latest values, validated, judged one after another against one view of the shards. Any other class is refused.
+    Push {
+        /// Comes back in [`Output::Pushed`].
+        token: Token,
+        /// What; to users, rooms or everyone.
+        events: Vec<Event>,
         /// All shards, by index.
         shards: &'a [ShardView],
     },
@@ -255,6 +266,13 @@ pub enum Output {
         token: Token,
         /// Accepted, or not.
         result: Result<Receipt, Refusal>,
+    },
+    /// The outcome of [`Input::Push`].
+    Pushed {
+        /// Of that call.
+        token: Token,
+        /// What became of them.
+        pushed: Pushed,
     },
     /// End the connections of the user on a shard.
     Disconnect {

@@ -143,6 +143,7 @@ impl Route {
         let shards = match &input {
             Input::Announce { shards }
             | Input::Publish { shards, .. }
+            | Input::Push { shards, .. }
             | Input::Disconnect { shards, .. }
             | Input::Answered { shards, .. }
             | Input::Heard { shards, .. }
@@ -167,6 +168,7 @@ impl Route {
             Input::Publish { token, event, idempotency_key, .. } => {
                 self.publish(turn, Publication { token: Some(token), event, idempotency_key });
             }
+            Input::Push { token, events, .. } => self.push(turn, token, events),
             Input::Disconnect { token, user, .. } => self.disconnect(turn, token, &user),
             Input::Inquire { token, inquiry } => self.inquire(turn, token, inquiry),
             Input::Answered { ticket, answer, .. } => {

@@ -13,7 +13,7 @@ use super::{
     turn::Turn,
 };
 use crate::{
-    event::{Event, Receipt, Refusal, Target},
+    event::{Class, Event, Pushed, Receipt, Refusal, Target},
     ids::ShardId,
     limits::{OVERLOAD_RETRY, STORE_RETRY},
     stream::store::{Answer, Append, Ask, Failure, Head},
@@ -33,7 +33,7 @@ impl Route {
         event.target = classify::resolve(event.target);
         let result = match self.sequencer.judge(turn.now, &mut event, idempotency_key) {
             Verdict::Store(append) => self.store(turn, token, append).err().map(Err),
-            Verdict::Send(accepted) => Some(self.send(turn, event, accepted)),
+            Verdict::Send(accepted) => Some(self.send(turn, event, accepted).map_err(|_| self.overloaded())),
             Verdict::Repeated(receipt) => {
                 self.counts.repeated += 1;
                 Some(Ok(receipt))
@@ -50,6 +50,33 @@ impl Route {
         if let (Some(token), Some(result)) = (token, result) {
             turn.out.push(Output::Answer { token, result });
         }
+    }
+
+    /// As [`Route::publish`] for many Latest values, which no store and no key has a say in.
+    pub(super) fn push(&mut self, turn: &mut Turn<'_>, token: Token, events: Vec<Event>) {
+        let mut pushed = Pushed::default();
+        for mut event in events {
+            if !matches!(event.class, Class::Latest(_)) {
+                pushed.refused.push(event);
+                continue;
+            }
+            let Verdict::Send(accepted) = self.sequencer.judge(turn.now, &mut event, None) else {
+                self.counts.stale += 1;
+                pushed.stale += 1;
+                continue;
+            };
+            match self.send(turn, event, accepted) {
+                Ok(receipt) => {
+                    pushed.accepted += 1;
+                    pushed.unknown += u64::from(receipt.delivered_connections == 0);
+                }
+                Err(event) => {
+                    self.counts.overloaded += 1;
+                    pushed.refused.push(*event);
+                }
+            }
+        }
+        turn.out.push(Output::Pushed { token, pushed });
     }
 
     /// Asks the store for an append, if there will be room for what comes of it.
@@ -72,12 +99,12 @@ impl Route {
         Ok(())
     }
 
-    /// Sends what is not stored, here and to the other instances.
-    fn send(&mut self, turn: &mut Turn<'_>, event: Event, accepted: Accepted) -> Result<Receipt, Refusal> {
+    /// Sends what is not stored, here and to the other instances; gives it back where a mailbox has no room.
+    fn send(&mut self, turn: &mut Turn<'_>, event: Event, accepted: Accepted) -> Result<Receipt, Box<Event>> {
         let (targets, delivered_connections) = self.targets(&event.target, turn.shards);
         let reserved = self.questions.reserved();
         if !targets.iter().all(|shard| turn.fits(*shard, &event, reserved)) {
-            return Err(self.overloaded());
+            return Err(Box::new(event));
         }
         self.counts.accepted[event.class.index()] += 1;
         let shared = self.following.is_some() && !matches!(event.target, Target::Connection(_));
@@ -218,4 +245,103 @@ impl Route {
 
 fn head_in(answer: &Answer) -> Option<&Head> {
     if let Answer::Head(head) = answer { Some(head) } else { None }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        clock::Now,
+        config::Settings,
+        event::{Address, Form, LatestKey},
+        ids::ShardId,
+        route::{Input, Instances, ShardView},
+    };
+
+    const NOW: Now = Now { mono_ns: 1_000_000_000, wall_ms: 0 };
+
+    fn view(free: usize) -> ShardView {
+        ShardView { free, free_bytes: 1_000, ..ShardView::default() }
+    }
+
+    /// Users `a` and `b` are on shards 0 and 1.
+    fn route(instances: Instances) -> Route {
+        let mut route = Route::new(&Settings::default(), instances);
+        for (shard, user) in [(0, "a"), (1, "b")] {
+            let address = Address::User(user.into());
+            route.handle(NOW, Input::Members { shard: ShardId(shard), address, count: 1 }, &mut Vec::new());
+        }
+        route
+    }
+
+    fn position(user: &str, version: u64) -> Event {
+        Event {
+            target: Target::User(user.into()),
+            kind: "booking:queue_position".into(),
+            payload: "{}".into(),
+            form: Form::Payload,
+            class: Class::Latest(LatestKey(1)),
+            version: Some(version),
+            position: None,
+            except: None,
+            accepted_at_ns: 0,
+        }
+    }
+
+    fn push(route: &mut Route, shards: &[ShardView], events: Vec<Event>) -> (Vec<Output>, Pushed) {
+        let mut out = Vec::new();
+        route.handle(NOW, Input::Push { token: 3, events, shards }, &mut out);
+        let Some(Output::Pushed { token: 3, pushed }) = out.pop() else { panic!("{out:?}") };
+        (out, pushed)
+    }
+
+    fn sent(out: &[Output]) -> Vec<(u16, Option<u64>)> {
+        let deliveries = out.iter().filter_map(|output| match output {
+            Output::Deliver { shard, event } => Some((shard.0, event.version)),
+            _ => None,
+        });
+        deliveries.collect()
+    }
+
+    #[test]
+    fn pushed_values_are_judged_one_after_another() {
+        let mut route = route(Instances::One);
+        let events =
+            vec![position("a", 2), position("a", 1), position("b", 1), position("c", 1), position("a", 3)];
+        let (out, pushed) = push(&mut route, &[view(9), view(9)], events);
+        assert_eq!(sent(&out), [(0, Some(2)), (1, Some(1)), (0, Some(3))]);
+        assert_eq!(pushed, Pushed { accepted: 4, stale: 1, unknown: 1, refused: vec![] });
+        assert_eq!((route.counts().accepted[2], route.counts().stale), (4, 1));
+    }
+
+    #[test]
+    fn what_finds_no_room_comes_back_in_order_and_may_be_pushed_again() {
+        let mut route = route(Instances::One);
+        let events = vec![position("a", 1), position("a", 2), position("b", 1), position("a", 3)];
+        let (out, pushed) = push(&mut route, &[view(1), view(9)], events);
+        assert_eq!(sent(&out), [(0, Some(1)), (1, Some(1))]);
+        assert_eq!((pushed.accepted, &pushed.refused), (2, &vec![position("a", 2), position("a", 3)]));
+        let (out, pushed) = push(&mut route, &[view(9), view(9)], pushed.refused);
+        assert_eq!(
+            (sent(&out), pushed.accepted),
+            (vec![(0, Some(2)), (0, Some(3))], 2),
+            "refusals leave no trace"
+        );
+    }
+
+    #[test]
+    fn other_instances_are_told_of_those_who_are_not_here_too() {
+        let mut route = route(Instances::Several);
+        let (out, pushed) = push(&mut route, &[view(9), view(9)], vec![position("c", 1)]);
+        assert!(matches!(&out[..], [Output::Share { .. }]), "{out:?}");
+        assert_eq!((pushed.accepted, pushed.unknown), (1, 1));
+    }
+
+    #[test]
+    fn only_latest_values_are_pushed() {
+        let mut route = route(Instances::One);
+        let event = Event { class: Class::Critical, ..position("a", 1) };
+        let (out, pushed) = push(&mut route, &[view(9), view(9)], vec![event.clone()]);
+        assert_eq!((out, pushed.refused), (vec![], vec![event]));
+    }
 }

@@ -36,6 +36,8 @@ mod grpc_bodies;
 mod handshake;
 /// What the host should be set to, and what sets it.
 mod host;
+/// Positions and notifications by the thousand: PushQueuePositions, Publish, PublishBatch.
+mod ingest;
 /// What operators ask: history, delivery, presence.
 mod inquiries;
 /// Several instances on a Redis that breaks.

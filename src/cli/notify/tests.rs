@@ -2,13 +2,14 @@
 
 use tokio::net::TcpListener;
 use tokio_stream::wrappers::TcpListenerStream;
-use tonic::{Response, Status, transport::Server};
+use tonic::{Response, Status, Streaming, transport::Server};
 
 use super::*;
 use crate::generated::realtime::{
     BroadcastEventRequest, DeliveryClass, DisconnectUserRequest, GetConnectionStatsRequest,
     GetDeliveryStateRequest, GetHistoryRequest, NotifyBookingResultRequest, NotifyPaymentStatusRequest,
-    NotifyQueuePositionRequest, PresenceRequest, SendToUserRequest, broadcast_event_request,
+    NotifyQueuePositionRequest, PositionUpdates, PresenceRequest, PublishBatchRequest, PublishBatchResponse,
+    PublishRequest, PublishResponse, PushQueuePositionsResponse, SendToUserRequest, broadcast_event_request,
     get_history_request, presence_request,
     realtime_service_server::{RealtimeService, RealtimeServiceServer},
     send_to_user_request,
@@ -234,6 +235,29 @@ impl RealtimeService for Service {
     }
 
     async fn presence(&self, _: Request<PresenceRequest>) -> Result<Response<PresenceResponse>, Status> {
+        Err(Status::unimplemented(""))
+    }
+
+    async fn push_queue_positions(
+        &self,
+        _: Request<Streaming<PositionUpdates>>,
+    ) -> Result<Response<PushQueuePositionsResponse>, Status> {
+        Err(Status::unimplemented(""))
+    }
+
+    type PublishStream = tokio_stream::Empty<Result<PublishResponse, Status>>;
+
+    async fn publish(
+        &self,
+        _: Request<Streaming<PublishRequest>>,
+    ) -> Result<Response<Self::PublishStream>, Status> {
+        Err(Status::unimplemented(""))
+    }
+
+    async fn publish_batch(
+        &self,
+        _: Request<PublishBatchRequest>,
+    ) -> Result<Response<PublishBatchResponse>, Status> {
         Err(Status::unimplemented(""))
     }
 }

@@ -236,6 +236,12 @@ const CLIENT: &[Knob] = &[
         "off",
         "Whether clients may have their messages compressed (permessage-deflate): off or on",
     ),
+    knob(
+        "QUEUE_UPDATE_INTERVAL",
+        time(Duration::ZERO, HOUR, |d, v| d.settings.client.queue_update_interval = v),
+        "1s",
+        "Between two positions in a queue to one connection, the newest wins; 0s: every one goes at once",
+    ),
 ];
 
 const KEEP_ALIVE: &[Knob] = &[

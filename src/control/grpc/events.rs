@@ -6,7 +6,7 @@ use serde::{Serialize, Serializer, ser::Error};
 
 use crate::{
     control::{
-        gateway::{Publication, PublishError},
+        gateway::{Origin, Publication, PublishError},
         grpc::notify::required,
     },
     event::{Class, Target},
@@ -100,7 +100,7 @@ impl Parts {
             class,
             version: (self.version > 0).then_some(self.version),
             idempotency_key: Some(idempotency_key),
-            payload_field,
+            origin: Origin::Caller(payload_field),
             ..Publication::new(self.target, self.event_type, payload)
         })
     }

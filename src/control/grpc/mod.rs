@@ -6,6 +6,8 @@ mod callers;
 mod events;
 mod inquiries;
 mod notify;
+mod positions;
+mod publish;
 mod service;
 
 use std::{
@@ -26,6 +28,7 @@ use tonic::{
 use tonic_health::{ServingStatus, server::HealthReporter};
 use tower::util::MapResponseLayer;
 
+pub use publish::Publishing;
 pub use service::Realtime;
 
 use crate::{

@@ -4,11 +4,12 @@
 use serde::Serialize;
 
 use crate::{
-    control::gateway::{Publication, PublishError},
-    event::Target,
+    control::gateway::{Origin, Publication, PublishError},
+    event::{Class, Target},
     generated::realtime::{
         NotifyBookingResultRequest, NotifyPaymentStatusRequest, NotifyQueuePositionRequest,
     },
+    route::classify,
 };
 
 #[derive(Serialize)]
@@ -45,33 +46,46 @@ pub(super) fn booking_result(request: NotifyBookingResultRequest) -> Result<Publ
     Ok(publication(&request.user_id, kind, &payload, request.idempotency_key))
 }
 
-#[derive(Serialize)]
-struct QueuePosition<'a> {
-    event_id: &'a str,
-    /// Sent even when it is 0: it is what the message is about.
-    position: u64,
-    #[serde(skip_serializing_if = "is_zero")]
-    total: u64,
-    #[serde(skip_serializing_if = "is_zero")]
-    estimated_wait_seconds: u64,
-    #[serde(skip_serializing_if = "is_zero")]
-    version: u64,
-}
-
-/// `booking:queue_position`.
+/// `booking:queue_position`. Written by hand: positions come by the hundred thousand, and the JSON of the event is what
+/// names the value.
 pub(super) fn queue_position(request: NotifyQueuePositionRequest) -> Result<Publication, PublishError> {
+    const KIND: &str = "booking:queue_position";
     required("user_id", &request.user_id)?;
     required("event_id", &request.event_id)?;
-    let payload = QueuePosition {
-        event_id: &request.event_id,
-        position: request.position,
-        total: request.total,
-        estimated_wait_seconds: request.estimated_wait_seconds.into(),
-        version: request.version,
-    };
-    let publication =
-        publication(&request.user_id, "booking:queue_position", &payload, request.idempotency_key);
-    Ok(Publication { version: (request.version > 0).then_some(request.version), ..publication })
+    let NotifyQueuePositionRequest { position, total, estimated_wait_seconds, version, .. } = request;
+    let mut payload = Vec::with_capacity(POSITION_BYTES + request.event_id.len());
+    payload.extend_from_slice(br#"{"event_id":"#);
+    let event_at = payload.len();
+    append(&mut payload, &request.event_id);
+    let class = Class::Latest(classify::event_key(KIND, &payload[event_at..]));
+    // Sent even when it is 0: it is what the message is about.
+    payload.extend_from_slice(br#","position":"#);
+    append(&mut payload, &position);
+    for (name, number) in [
+        (r#","total":"#, total),
+        (r#","estimated_wait_seconds":"#, estimated_wait_seconds.into()),
+        (r#","version":"#, version),
+    ] {
+        if number > 0 {
+            payload.extend_from_slice(name.as_bytes());
+            append(&mut payload, &number);
+        }
+    }
+    payload.push(b'}');
+    Ok(Publication {
+        class: Some(class),
+        version: (version > 0).then_some(version),
+        idempotency_key: (!request.idempotency_key.is_empty()).then_some(request.idempotency_key),
+        origin: Origin::Fields,
+        ..Publication::new(Target::User(request.user_id.into()), KIND, payload.into_boxed_slice())
+    })
+}
+
+/// Holds a position without its event: names, and numbers of usual size.
+const POSITION_BYTES: usize = 128;
+
+fn append(json: &mut Vec<u8>, value: &impl Serialize) {
+    serde_json::to_writer(json, value).expect("strings and numbers always have a JSON form");
 }
 
 #[derive(Serialize)]
@@ -120,13 +134,13 @@ pub(super) fn required(field: &'static str, value: &str) -> Result<(), PublishEr
 }
 
 fn publication(user: &str, kind: &str, payload: &impl Serialize, idempotency_key: String) -> Publication {
-    let payload = serde_json::to_vec(payload).expect("strings and numbers always have a JSON form");
-    let target = Target::User(user.into());
-    Publication { idempotency_key: Some(idempotency_key), ..Publication::new(target, kind, payload) }
-}
-
-fn is_zero(n: &u64) -> bool {
-    *n == 0
+    let mut json = Vec::new();
+    append(&mut json, payload);
+    Publication {
+        idempotency_key: Some(idempotency_key),
+        origin: Origin::Fields,
+        ..Publication::new(Target::User(user.into()), kind, json)
+    }
 }
 
 #[cfg(test)]
@@ -136,7 +150,7 @@ mod tests {
     fn shown(publication: Result<Publication, PublishError>) -> (String, String) {
         let publication = publication.unwrap();
         assert_eq!(publication.target, Target::User("u".into()));
-        (publication.kind, String::from_utf8(publication.payload.to_vec()).unwrap())
+        (publication.kind.to_string(), String::from_utf8(publication.payload.to_vec()).unwrap())
     }
 
     fn missing(publication: Result<Publication, PublishError>) -> String {
@@ -194,6 +208,20 @@ mod tests {
         let publication = queue_position(full);
         assert_eq!(publication.as_ref().unwrap().version, Some(3));
         assert_eq!(shown(publication).1, expected);
+    }
+
+    #[test]
+    fn a_position_has_the_key_that_its_payload_names() {
+        for event_id in ["e", "7", "a \"quoted\" one", "größe\u{1}"] {
+            let request = NotifyQueuePositionRequest {
+                user_id: "u".into(),
+                event_id: event_id.into(),
+                total: u64::MAX,
+                ..Default::default()
+            };
+            let Publication { target, kind, payload, class, .. } = queue_position(request).unwrap();
+            assert_eq!(class, Some(classify::class_of(&kind, &target, &payload)), "{event_id}");
+        }
     }
 
     #[test]

@@ -2,24 +2,28 @@
 
 use std::sync::Arc;
 
-use tonic::{Code, Request, Response, metadata::MetadataValue};
+use tonic::{Code, Request, Response, Streaming, metadata::MetadataValue};
 
 use crate::{
     clock::Now,
     config::settings::Secret,
     control::{
         gateway::{Gateway, InquiryError, Publication, PublishError, Stats},
-        grpc::{callers::Check, events, inquiries, notify},
+        grpc::{
+            callers::Check,
+            events, inquiries, notify, positions,
+            publish::{self, Publishing},
+        },
     },
     event::{Receipt, Refusal},
     generated::realtime::{
         BroadcastEventRequest, DisconnectUserRequest, DisconnectUserResponse, GetConnectionStatsRequest,
         GetConnectionStatsResponse, GetDeliveryStateRequest, GetDeliveryStateResponse, GetHistoryRequest,
         GetHistoryResponse, NotifyBookingResultRequest, NotifyPaymentStatusRequest,
-        NotifyQueuePositionRequest, NotifyResponse, PresenceRequest, PresenceResponse, SendToUserRequest,
-        realtime_service_server::RealtimeService,
+        NotifyQueuePositionRequest, NotifyResponse, PositionUpdates, PresenceRequest, PresenceResponse,
+        PublishBatchRequest, PublishBatchResponse, PublishRequest, PushQueuePositionsResponse,
+        SendToUserRequest, realtime_service_server::RealtimeService,
     },
-    metrics::MethodCells,
     status::Status,
 };
 
@@ -32,7 +36,7 @@ pub struct Realtime {
 }
 
 /// Position of a method in [`crate::metrics::GRPC_METHODS`].
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 enum Method {
     NotifyBookingResult,
     NotifyQueuePosition,
@@ -44,6 +48,9 @@ enum Method {
     GetHistory,
     GetDeliveryState,
     Presence,
+    PushQueuePositions,
+    Publish,
+    PublishBatch,
 }
 
 impl Realtime {
@@ -52,9 +59,8 @@ impl Realtime {
         Self { gateway, status, check: Check::new(token) }
     }
 
-    fn begin(&self, method: Method) -> Running<'_> {
-        let cells = &self.status.control.methods[method as usize];
-        Running { cells, code: Code::Cancelled, started: Now::read() }
+    fn begin(&self, method: Method) -> Running {
+        Running { status: self.status.clone(), method, code: Code::Cancelled, started: Now::read() }
     }
 
     /// All five notify methods: make a publication of the request, publish it.
@@ -152,6 +158,18 @@ impl RealtimeService for Realtime {
         running.end(answer.await)
     }
 
+    async fn push_queue_positions(
+        &self,
+        request: Request<Streaming<PositionUpdates>>,
+    ) -> Result<Response<PushQueuePositionsResponse>, tonic::Status> {
+        let running = self.begin(Method::PushQueuePositions);
+        let answer = async {
+            self.check.check(request.metadata())?;
+            positions::push(&self.gateway, request.into_inner()).await
+        };
+        running.end(answer.await)
+    }
+
     async fn get_delivery_state(
         &self,
         request: Request<GetDeliveryStateRequest>,
@@ -177,31 +195,64 @@ impl RealtimeService for Realtime {
         };
         running.end(answer.await)
     }
+
+    type PublishStream = Publishing;
+
+    async fn publish(
+        &self,
+        request: Request<Streaming<PublishRequest>>,
+    ) -> Result<Response<Publishing>, tonic::Status> {
+        let running = self.begin(Method::Publish);
+        if let Err(refused) = self.check.check(request.metadata()) {
+            return running.end(Err(refused));
+        }
+        Ok(Response::new(Publishing::new(self.gateway.clone(), request.into_inner(), running)))
+    }
+
+    async fn publish_batch(
+        &self,
+        request: Request<PublishBatchRequest>,
+    ) -> Result<Response<PublishBatchResponse>, tonic::Status> {
+        let running = self.begin(Method::PublishBatch);
+        let answer = async {
+            self.check.check(request.metadata())?;
+            publish::batch(&self.gateway, request.into_inner()).await
+        };
+        running.end(answer.await)
+    }
 }
 
-/// A call under way; counted when it ends, or when its caller gives it up.
-struct Running<'a> {
-    cells: &'a MethodCells,
+/// A call under way; counted when it ends, or when its caller gives it up. A stream is one call.
+#[derive(Debug)]
+pub(super) struct Running {
+    status: Arc<Status>,
+    method: Method,
     code: Code,
     started: Now,
 }
 
-impl Running<'_> {
+impl Running {
     fn end<A>(mut self, answer: Result<A, tonic::Status>) -> Result<Response<A>, tonic::Status> {
-        self.code = answer.as_ref().err().map_or(Code::Ok, tonic::Status::code);
+        self.note(answer.as_ref().err());
         answer.map(Response::new)
     }
-}
 
-impl Drop for Running<'_> {
-    fn drop(&mut self) {
-        let took_us = Now::read().mono_ns.saturating_sub(self.started.mono_ns) / 1_000;
-        self.cells.duration.record(took_us, 1);
-        self.cells.by_code[self.code as usize].add(1);
+    /// How it ends; `None`: well.
+    pub(super) fn note(&mut self, error: Option<&tonic::Status>) {
+        self.code = error.map_or(Code::Ok, tonic::Status::code);
     }
 }
 
-fn notify_response(receipt: Receipt) -> NotifyResponse {
+impl Drop for Running {
+    fn drop(&mut self) {
+        let cells = &self.status.control.methods[self.method as usize];
+        let took_us = Now::read().mono_ns.saturating_sub(self.started.mono_ns) / 1_000;
+        cells.duration.record(took_us, 1);
+        cells.by_code[self.code as usize].add(1);
+    }
+}
+
+pub(super) fn notify_response(receipt: Receipt) -> NotifyResponse {
     let response = NotifyResponse {
         success: true,
         delivered_connections: receipt.delivered_connections,
@@ -230,7 +281,7 @@ fn stats_response(stats: Stats) -> GetConnectionStatsResponse {
 }
 
 /// The gRPC status of a call that did not succeed.
-fn refusal(error: PublishError) -> tonic::Status {
+pub(super) fn refusal(error: PublishError) -> tonic::Status {
     let message = error.to_string();
     match error {
         PublishError::Invalid { .. } => tonic::Status::invalid_argument(message),

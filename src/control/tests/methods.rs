@@ -8,8 +8,8 @@ use crate::{
     event::{Class, Target},
     generated::realtime::{
         BroadcastEventRequest, DisconnectUserRequest, GetConnectionStatsRequest, NotifyBookingResultRequest,
-        NotifyPaymentStatusRequest, NotifyQueuePositionRequest, NotifyResponse, SendToUserRequest,
-        broadcast_event_request, send_to_user_request,
+        NotifyPaymentStatusRequest, NotifyQueuePositionRequest, NotifyResponse, PositionUpdates,
+        SendToUserRequest, broadcast_event_request, send_to_user_request,
     },
 };
 
@@ -195,4 +195,41 @@ async fn a_message_beyond_four_mebibytes_is_refused() {
         ..Default::default()
     };
     assert_eq!(client.send_to_user(request).await.unwrap_err().code(), Code::ResourceExhausted);
+}
+
+fn pushed(count: u64) -> PositionUpdates {
+    let position = |version| NotifyQueuePositionRequest {
+        user_id: "a".into(),
+        event_id: "1".into(),
+        position: count - version,
+        version,
+        ..Default::default()
+    };
+    PositionUpdates { positions: (1..=count).map(position).collect() }
+}
+
+#[tokio::test]
+async fn pushed_positions_wait_for_room_in_a_mailbox() {
+    let mut world = World::with_mailboxes(1, |_| ());
+    world.shards[0].admit(0, "a");
+    assert!(matches!(world.shards[0].next().await, ToShard::Admitted { .. }));
+    let mut client = world.client().await;
+    let stream = tokio_stream::iter([pushed(5)]);
+    let pushing = tokio::spawn(async move { client.push_queue_positions(stream).await });
+    for version in 1..=5 {
+        assert_eq!(world.shards[0].delivered().await.version, Some(version));
+    }
+    let summary = pushing.await.unwrap().unwrap().into_inner();
+    assert_eq!((summary.accepted, summary.refused), (5, 0));
+}
+
+#[tokio::test]
+async fn pushed_positions_that_find_no_room_for_long_are_refused_and_counted() {
+    let world = World::with_mailboxes(1, |_| ());
+    world.shards[0].admit(0, "a");
+    let mut client = world.client().await;
+    let summary = client.push_queue_positions(tokio_stream::iter([pushed(5)])).await.unwrap().into_inner();
+    assert_eq!((summary.accepted, summary.refused), (0, 5), "the admission fills the mailbox");
+    assert_eq!(summary.refused_by_code["RESOURCE_EXHAUSTED"], 5);
+    assert!(summary.first_problem.starts_with("overloaded"), "{}", summary.first_problem);
 }

@@ -75,7 +75,7 @@ async fn a_message_of_a_client_is_routed_and_answered_where_asked() {
     for request in [Some("7".into()), None] {
         let event = Event {
             target: event.target.clone(),
-            kind: event.kind.as_str().into(),
+            kind: event.kind.as_ref().into(),
             payload: event.payload.clone(),
             form: Form::Payload,
             class: Class::Ordered,

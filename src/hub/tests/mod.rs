@@ -5,6 +5,7 @@ mod delivery;
 mod joining;
 mod lifecycle;
 mod login;
+mod pacing;
 mod parting;
 mod random;
 mod replaying;
@@ -170,7 +171,7 @@ impl Scene {
     }
 
     fn deliver(&mut self, event: &Event) {
-        self.handle(Input::Deliver(event));
+        self.handle(Input::Deliver(&Arc::new(event.clone())));
     }
 
     /// Lets time pass, with ticks where the hub wants them.

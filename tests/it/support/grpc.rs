@@ -79,6 +79,11 @@ impl Backend {
         presence(PresenceRequest) -> PresenceResponse;
     }
 
+    /// For calls that are streams.
+    pub fn client(&self) -> RealtimeServiceClient<Channel> {
+        self.client.clone()
+    }
+
     pub fn stats(&self) -> Result<GetConnectionStatsResponse, Status> {
         let mut client = self.client.clone();
         let request = self.with_authorization(GetConnectionStatsRequest {});

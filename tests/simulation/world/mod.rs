@@ -102,6 +102,7 @@ impl World {
         settings.keep_alive.pong_timeout = Duration::from_secs(6);
         settings.streams.rooms = vec!["sale:*".into()];
         settings.client.rooms_presence = vec!["lobby:*".into()];
+        settings.client.queue_update_interval = Duration::from_millis([0, 300, 1_000][rng.below(3)]);
         let room_members_max = if rng.one_in(2) { 2 + rng.below(4) } else { 0 };
         settings.limits.room_members_max = room_members_max as u32;
         let governed = |room: &&str| room_members_max > 0 || ["sale:1", "lobby:1"].contains(room);

@@ -109,6 +109,8 @@ pub(crate) enum Scenario {
     Unicast(Traffic),
     /// Messages to the room and to one user after the other, at a rate each
     Hold(Hold),
+    /// Positions in a queue to one user after the other, as fast as they are accepted
+    Positions(Push),
     /// system:ping round trips
     Echo {
         /// Pings under way at once (closed loop)
@@ -176,6 +178,20 @@ pub(crate) struct Hold {
     /// Messages per second to users, one after the other
     #[arg(long, default_value_t = 1000.0)]
     pub(crate) user_rate: f64,
+}
+
+/// Positions that are pushed.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Push {
+    /// How long
+    #[arg(long, default_value_t = 10.0, value_parser = seconds)]
+    pub(crate) seconds: f64,
+    /// Streams at once; no more than users
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=64))]
+    pub(crate) streams: u32,
+    /// Positions in one message
+    #[arg(long, default_value_t = 256, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub(crate) batch: u32,
 }
 
 /// The bare server.

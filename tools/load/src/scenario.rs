@@ -1,5 +1,7 @@
 //! The scenarios: what happens in which order, and what is measured around it.
 
+mod positions;
+
 use std::{
     io,
     net::{IpAddr, Ipv4Addr, SocketAddr},
@@ -104,6 +106,7 @@ impl<'a> Run<'a> {
             Scenario::Fanout(traffic) => self.traffic(traffic, Audience::Room).await,
             Scenario::Unicast(traffic) => self.traffic(traffic, Audience::Users).await,
             Scenario::Hold(hold) => self.keep(hold).await,
+            Scenario::Positions(push) => self.positions(push).await,
             Scenario::Echo { window, rate, seconds } => {
                 let pings = rate.map_or(Pings::Window(*window), Pings::Rate);
                 self.echo(pings, *seconds).await
@@ -399,6 +402,7 @@ fn name(scenario: &Scenario) -> &'static str {
         Scenario::Fanout(_) => "fanout",
         Scenario::Unicast(_) => "unicast",
         Scenario::Hold(_) => "hold",
+        Scenario::Positions(_) => "positions",
         Scenario::Echo { .. } => "echo",
         Scenario::Storm { .. } => "storm",
         Scenario::Stall { .. } => "stall",
@@ -413,7 +417,7 @@ fn plan(options: &Options, scenario: &Scenario) -> io::Result<Plan> {
     let Address { tls, server, target } = Address::parse(&options.url)?;
     let floor = !options.floor.is_empty();
     let users = options.user_count();
-    let unicast = matches!(scenario, Scenario::Unicast(_) | Scenario::Hold(_));
+    let unicast = matches!(scenario, Scenario::Unicast(_) | Scenario::Hold(_) | Scenario::Positions(_));
     if unicast && !options.connections.is_multiple_of(users) {
         return Err(io::Error::other("messages to users need as many connections of each user"));
     }

@@ -1,0 +1,214 @@
+//! Positions and notifications by the thousand: what callers of the three methods are told, and what clients see.
+
+use std::collections::HashMap;
+
+use rustix::net::sockopt;
+use serde_json::json;
+use tokio_stream::{StreamExt, iter};
+use tonic::{Code, Status};
+use usher::generated::realtime::{
+    NotifyQueuePositionRequest, PositionUpdates, PublishBatchRequest, PublishRequest, PublishResponse,
+    publish_request::Notification, publish_response,
+};
+
+use crate::support::{
+    grpc::{Backend, to_room, to_user},
+    http::Stream,
+    server::Server,
+    ws::{Ask, Client},
+};
+
+fn position(user: &str, place: u64, version: u64) -> NotifyQueuePositionRequest {
+    NotifyQueuePositionRequest {
+        user_id: user.into(),
+        event_id: "e-1".into(),
+        position: place,
+        version,
+        ..NotifyQueuePositionRequest::default()
+    }
+}
+
+fn updates(positions: Vec<NotifyQueuePositionRequest>) -> PositionUpdates {
+    PositionUpdates { positions }
+}
+
+fn request(sequence: u64, notification: Notification) -> PublishRequest {
+    PublishRequest { sequence, notification: Some(notification) }
+}
+
+/// The sequence number, and the offset or the code of the refusal.
+fn told(response: PublishResponse) -> (u64, Result<u64, Code>) {
+    let result = match response.result.expect("every answer has a result") {
+        publish_response::Result::Accepted(answer) => Ok(answer.offset),
+        publish_response::Result::Refused(refused) => Err(Code::from(refused.code)),
+    };
+    (response.sequence, result)
+}
+
+/// One right, one without a user, one of nothing, one to a room, one stored again.
+fn mixed() -> Vec<PublishRequest> {
+    vec![
+        request(7, Notification::ToUser(to_user("ann", "booking:created", r#"{"n":1}"#))),
+        request(8, Notification::QueuePosition(position("", 1, 0))),
+        PublishRequest { sequence: 9, notification: None },
+        request(10, Notification::Broadcast(to_room("event:1", "ticket:sold", r#"{"n":2}"#))),
+        request(7, Notification::ToUser(to_user("ann", "booking:created", r#"{"n":3}"#))),
+    ]
+}
+
+const MIXED: [(u64, Result<u64, Code>); 5] =
+    [(7, Ok(1)), (8, Err(Code::InvalidArgument)), (9, Err(Code::InvalidArgument)), (10, Ok(0)), (7, Ok(2))];
+
+fn publish(
+    backend: &Backend,
+    requests: impl tokio_stream::Stream<Item = PublishRequest> + Send + 'static,
+) -> Vec<PublishResponse> {
+    let mut client = backend.client();
+    backend.wait(async move {
+        let answers = client.publish(requests).await.expect("a stream").into_inner();
+        answers.collect::<Result<Vec<_>, Status>>().await.expect("answers to the end")
+    })
+}
+
+#[test]
+fn positions_reach_their_users_and_every_one_is_accounted_for() {
+    let server = Server::start();
+    let (mut ann, mut bob) = (server.connect_as("ann"), server.connect_as("bob"));
+    let backend = Backend::of(&server);
+    let stream = iter([
+        updates(vec![position("ann", 7, 2), position("bob", 8, 1), position("eve", 9, 1)]),
+        updates(vec![position("ann", 9, 1), position("", 1, 1)]),
+        updates(vec![]),
+        updates(vec![NotifyQueuePositionRequest { event_id: String::new(), ..position("bob", 1, 3) }]),
+    ]);
+    let mut client = backend.client();
+    let summary = backend.wait(client.push_queue_positions(stream)).expect("accepted").into_inner();
+    assert_eq!((summary.accepted, summary.stale, summary.unknown_users, summary.refused), (3, 1, 1, 2));
+    assert_eq!(summary.refused_by_code, HashMap::from([("INVALID_ARGUMENT".to_owned(), 2)]));
+    assert_eq!(summary.first_problem, "`user_id` is required");
+    let expected = json!({"event_id": "e-1", "position": 7, "version": 2});
+    assert_eq!(ann.expect("booking:queue_position"), expected);
+    assert_eq!(bob.expect("booking:queue_position")["position"], 8);
+}
+
+#[test]
+fn more_positions_than_a_mailbox_holds_slow_their_caller_down_and_none_is_lost() {
+    const USERS: u64 = 50;
+    const ROUNDS: u64 = 3_000;
+    let server = Server::with(&[("QUEUE_UPDATE_INTERVAL", "300ms")]);
+    let mut clients: Vec<_> = (0..USERS).map(|user| server.connect_as(&format!("u{user}"))).collect();
+    let backend = Backend::of(&server);
+    let of_all = |round| (0..USERS).map(move |user| position(&format!("u{user}"), ROUNDS - round, round + 1));
+    let mut client = backend.client();
+    let stream = iter((0..ROUNDS).map(move |round| updates(of_all(round).collect())));
+    let summary = backend.wait(client.push_queue_positions(stream)).expect("accepted").into_inner();
+    assert_eq!((summary.accepted, summary.refused), (USERS * ROUNDS, 0), "{}", summary.first_problem);
+    for client in &mut clients {
+        let mut before = u64::MAX;
+        while before != 1 {
+            let place = client.expect("booking:queue_position")["position"].as_u64().expect("a place");
+            assert!(place < before, "{place} after {before}");
+            before = place;
+        }
+    }
+}
+
+#[test]
+fn a_client_that_stopped_reading_gets_the_newest_position_after_what_was_on_its_way() {
+    const LAST: u64 = 4_000;
+    let server = Server::with(&[("QUEUE_UPDATE_INTERVAL", "100ms")]);
+    let stream = Stream::plain(server.ws);
+    sockopt::set_socket_recv_buffer_size(stream.socket(), 4_096).expect("a socket option");
+    let ask = Ask::to("/ws").bearer(&server.token("ann"));
+    let mut slow = Client::open(stream, &ask).unwrap_or_else(|answer| panic!("{answer:?}")).greeted();
+    let mut other = server.connect_as("bob");
+    let backend = Backend::of(&server);
+    // Its socket takes nothing more: messages wait in the gateway.
+    let filler = format!("\"{}\"", "x".repeat(8_000));
+    while server.metric("usher_blocked_connections") == 0.0 {
+        let sent = backend.send_to_user(to_user("ann", "chat:note", &filler));
+        assert!(sent.is_ok(), "{sent:?}");
+    }
+    let mut client = backend.client();
+    let stream = iter(
+        (1..=LAST).map(|place| updates(vec![position("ann", place, place), position("bob", place, place)])),
+    );
+    let summary = backend.wait(client.push_queue_positions(stream)).expect("accepted").into_inner();
+    assert_eq!(summary.accepted, 2 * LAST);
+    // Who reads sees the end: so the interval of the one who does not is over as well.
+    while other.expect("booking:queue_position")["position"] != LAST {}
+    let mut places = Vec::new();
+    while places.last() != Some(&json!(LAST)) {
+        let message = slow.message();
+        if message["type"] == "booking:queue_position" {
+            places.push(message["payload"]["position"].clone());
+        }
+    }
+    assert!(places.len() <= 2, "the newest alone, and the one before if it waited still: {places:?}");
+}
+
+#[test]
+fn a_stream_of_notifications_is_answered_one_by_one() {
+    let server = Server::start();
+    let mut ann = server.connect_as("ann");
+    ann.join("event:1");
+    let backend = Backend::of(&server);
+    let mut answers: Vec<_> = publish(&backend, iter(mixed())).into_iter().map(told).collect();
+    answers.sort_by_key(|(sequence, result)| (*sequence, result.ok()));
+    assert_eq!(answers, [MIXED[0], MIXED[4], MIXED[1], MIXED[2], MIXED[3]]);
+    for n in [1, 2, 3] {
+        assert_eq!(ann.message()["payload"]["n"], n, "in the order of the stream");
+    }
+}
+
+#[test]
+fn a_batch_has_a_result_for_each_in_order() {
+    let server = Server::start();
+    let mut ann = server.connect_as("ann");
+    ann.join("event:1");
+    let backend = Backend::of(&server);
+    let mut client = backend.client();
+    let batch = PublishBatchRequest { notifications: mixed() };
+    let answer = backend.wait(client.publish_batch(batch)).expect("a batch").into_inner();
+    assert_eq!(answer.results.into_iter().map(told).collect::<Vec<_>>(), MIXED);
+    for n in [1, 2, 3] {
+        assert_eq!(ann.message()["payload"]["n"], n);
+    }
+    let notifications = vec![PublishRequest::default(); 1_001];
+    let refused = backend.wait(client.publish_batch(PublishBatchRequest { notifications })).unwrap_err();
+    assert_eq!(
+        (refused.code(), refused.message()),
+        (Code::InvalidArgument, "`notifications` must be at most 1000")
+    );
+}
+
+#[test]
+fn ten_thousand_notifications_on_a_stream_are_all_answered_and_keep_their_order() {
+    const COUNT: u64 = 10_000;
+    let server = Server::with(&[("OUTBOX_MAX_MESSAGES", "20000"), ("OUTBOX_MAX_BYTES", "8388608")]);
+    let mut ann = server.connect_as("ann");
+    let backend = Backend::of(&server);
+    let all = (1..=COUNT)
+        .map(|n| request(n, Notification::ToUser(to_user("ann", "booking:created", &n.to_string()))));
+    let answers = publish(&backend, iter(all));
+    let in_order = answers.into_iter().map(told).zip(1..);
+    assert!(in_order.clone().all(|((sequence, offset), n)| (sequence, offset) == (n, Ok(n))));
+    assert_eq!(in_order.count() as u64, COUNT);
+    for n in 1..=COUNT {
+        assert_eq!(ann.expect("booking:created"), n);
+    }
+}
+
+#[test]
+fn a_caller_without_the_token_pushes_nothing() {
+    let server = Server::with(&[("GRPC_AUTH_TOKEN", "sesame")]);
+    let backend = Backend::of(&server);
+    let mut client = backend.client();
+    let pushed = backend.wait(client.push_queue_positions(iter([updates(vec![position("a", 1, 1)])])));
+    let published = backend.wait(client.publish(iter(mixed()))).map(drop);
+    let batch = PublishBatchRequest { notifications: mixed() };
+    let batched = backend.wait(client.publish_batch(batch)).map(drop);
+    for refused in [pushed.map(drop), published, batched] {
+        assert_eq!(refused.unwrap_err().code(), Code::Unauthenticated);
+    }
+}
