@@ -5,7 +5,7 @@
 
 use std::{future::poll_fn, pin::Pin, task::Poll};
 
-use tokio::time::{Instant, sleep};
+use tokio::time::sleep;
 use tokio_stream::Stream;
 use tonic::{Code, Status, Streaming};
 
@@ -83,14 +83,14 @@ impl Push<'_> {
 
     /// Routes what was taken. What finds no room is tried again for [`PUSH_WAIT_MAX`]: the caller waits meanwhile.
     async fn flush(&mut self) -> Result<(), Status> {
-        let give_up_at = Instant::now() + PUSH_WAIT_MAX;
+        let give_up_at_ns = Now::read().after(PUSH_WAIT_MAX).mono_ns;
         while !self.batch.is_empty() {
             let events = std::mem::take(&mut self.batch);
             let pushed = self.gateway.push(events).await.map_err(|refused| refusal(refused.into()))?;
             self.summary.accepted += pushed.accepted;
             self.summary.stale += pushed.stale;
             self.summary.unknown_users += pushed.unknown;
-            if !pushed.refused.is_empty() && Instant::now() >= give_up_at {
+            if !pushed.refused.is_empty() && Now::read().mono_ns >= give_up_at_ns {
                 let retry_after_ms = OVERLOAD_RETRY.as_millis() as u32;
                 self.refuse(pushed.refused.len() as u64, Refusal::Overloaded { retry_after_ms }.into());
                 return Ok(());
