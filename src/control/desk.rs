@@ -5,6 +5,7 @@
 
 mod gauges;
 mod inquiries;
+mod stopping;
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -21,7 +22,7 @@ use crate::{
     control::{
         backend::{Backend, News},
         gateway::{Call, Stats},
-        leaving::{Order, Phase, ShardState},
+        leaving::{Order, Phase},
         link::{Link, ShardLink},
         passes::Signer,
     },
@@ -29,11 +30,10 @@ use crate::{
     ids::{ConnId, ShardId},
     limits::OVERLOAD_RETRY,
     mesh::{ToControl, ToShard},
-    metrics::ShardCells,
     route::{Input, NoReport, Output, Report, Route, ShardView, Ticket, Token, classify},
     status::Status,
     store::Answered,
-    stream::{envelope::Publication, store::Ask, word::Word},
+    stream::{envelope::Publication, store::Ask},
     wire::command::RequestId,
 };
 
@@ -473,38 +473,6 @@ impl Desk {
             room_count: directory.room_count() as u32,
             rooms: directory.largest_rooms(rooms_max),
             per_core: self.status.cells.iter().map(|cells| cells.connections.get() as u32).collect(),
-        }
-    }
-
-    /// Takes the next step of the graceful stop, if one is under way and due.
-    pub(super) fn leave(&mut self, now: Now) {
-        if self.phase == Phase::Serving {
-            return;
-        }
-        let states = self.links.iter().zip(&self.status.cells);
-        let state = |(link, cells): (&Link, &Arc<ShardCells>)| ShardState {
-            connections: cells.connections.get() as u32,
-            drained: link.drained,
-        };
-        let states: Vec<ShardState> = states.map(state).collect();
-        let was_over = matches!(self.phase, Phase::Over { .. });
-        self.phase.step(now, &self.shutdown, &states, &mut self.orders);
-        if !was_over && matches!(self.phase, Phase::Over { .. }) {
-            self.backend.tell(&Word::Leaving);
-        }
-        for order in std::mem::take(&mut self.orders) {
-            match order {
-                Order::Drain { within } => {
-                    self.status.begin_sending_away();
-                    if let Phase::Draining { pace, .. } = &self.phase {
-                        tracing::info!(time = ?pace.span(), "sending clients away");
-                    }
-                    self.links.iter_mut().for_each(|link| link.order(ToShard::Drain { within }));
-                }
-                Order::SendAway { shard, due } => {
-                    self.links[shard].order(ToShard::SendAway { count: due.count, return_ms: due.return_ms });
-                }
-            }
         }
     }
 }

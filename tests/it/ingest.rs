@@ -192,7 +192,8 @@ fn ten_thousand_notifications_on_a_stream_are_all_answered_and_keep_their_order(
         .map(|n| request(n, Notification::ToUser(to_user("ann", "booking:created", &n.to_string()))));
     let answers = publish(&backend, iter(all));
     let in_order = answers.into_iter().map(told).zip(1..);
-    assert!(in_order.clone().all(|((sequence, offset), n)| (sequence, offset) == (n, Ok(n))));
+    let unlike = in_order.clone().find(|((sequence, offset), n)| (*sequence, offset) != (*n, &Ok(*n)));
+    assert_eq!(unlike, None);
     assert_eq!(in_order.count() as u64, COUNT);
     for n in 1..=COUNT {
         assert_eq!(ann.expect("booking:created"), n);
