@@ -226,7 +226,7 @@ class Scenarios(unittest.TestCase):
 
     def test_growth_is_told_apart_from_the_floors_own(self):
         scale = bench.scenario("scale")
-        runs = {"1000": (5.0, 4.0, 1_000, 2_000.0), "10000 paced": (9.0, 8.0, 10_000, 900.0),
+        runs = {"1000": (5.0, 4.0, 1_000, 2_000.0), "1000 paced": (8.0, 8.0, 1_000, 2_000.0), "10000 paced": (9.0, 8.0, 10_000, 900.0),
                 "100000": (10.0, 8.8, 100_000, 1_000.0)}
         played = {label: {"gateway": ran(of_gateway, count, rss), "floor": ran(of_floor, count, 0.0)}
                   for label, (of_gateway, of_floor, count, rss) in runs.items()}
@@ -234,7 +234,9 @@ class Scenarios(unittest.TestCase):
         self.assertEqual(grown["process_growth"]["gateway"]["median"], 2.0)
         self.assertEqual(grown["process_growth"]["floor"]["median"], 2.2)
         self.assertEqual(grown["process_growth"]["gateway_beside_floor"]["median"], 0.909)
-        self.assertEqual((grown["goal"], grown["goal_on_the_same_kernel_path"]), ("missed", "met"))
+        self.assertEqual(grown["process_same_rate_growth"]["gateway"]["median"], 1.25)
+        goals = [grown[key] for key in ("goal", "goal_on_the_same_kernel_path", "goal_at_the_same_rate")]
+        self.assertEqual(goals, ["missed", "met", "met"])
         # 100 000 × 1 000 less 1 000 × 2 000, for 99 000.
         self.assertEqual(grown["rss_bytes_per_further_connection"]["gateway"]["median"], 989.9)
 
@@ -242,7 +244,7 @@ class Scenarios(unittest.TestCase):
         scale = bench.scenario("scale")
         run = bench.Bench("scale", types.SimpleNamespace(short=False))
         plan = scale.plan(run, 60_000)
-        self.assertEqual(list(plan), ["1000", "10000", "10000 paced", "50000", "60000"])
+        self.assertEqual(list(plan), ["1000", "1000 paced", "10000", "10000 paced", "50000", "60000"])
         asked = {label: dict(zip(options[::2], options[1::2])) for label, options in plan.items()}
         self.assertEqual(asked["1000"]["-n"] * asked["1000"]["--bursts"], asked["50000"]["-n"] * asked["50000"]["--bursts"])
 

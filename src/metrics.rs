@@ -214,7 +214,7 @@ pub struct ShardCells {
     pub received: ByKind,
     /// Events whose last byte was handed to the kernel, per receiver, by [`Class::index`].
     pub delivered: [Cell; Class::NAMES.len()],
-    /// Event accepted → last byte handed to the kernel, by [`Class::index`].
+    /// Event accepted → start of the turn that handed its last byte to the kernel, by [`Class::index`].
     pub latency: [Histogram; Class::NAMES.len()],
     /// Bytes read from sockets.
     pub bytes_in: Cell,
