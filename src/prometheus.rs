@@ -93,7 +93,11 @@ fn messages(text: &mut Text, status: &Status) {
     text.one("websocket_messages_per_second", Gauge, help, status.control.messages_per_second.get());
 
     let name = "usher_delivery_latency_seconds";
-    text.family(name, Summed, "Event accepted to the turn of the shard that handed its last byte to the kernel.");
+    text.family(
+        name,
+        Summed,
+        "Event accepted to the turn of the shard that handed its last byte to the kernel.",
+    );
     for (index, class) in Class::NAMES.iter().enumerate() {
         text.histogram(name, &[("class", class)], status.cells.iter().map(|shard| &shard.latency[index]));
     }
