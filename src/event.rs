@@ -225,6 +225,8 @@ pub enum RoomDenial {
 pub enum Denial {
     /// The user has `RATE_LIMIT_MAX_CONNECTIONS` connections already.
     TooManyConnections,
+    /// As that, found when other instances told what they have: it had been let in.
+    LimitPassed,
     /// A mailbox on the way is full.
     Overloaded,
 }

@@ -256,6 +256,8 @@ pub const TOO_MANY_CONNECTIONS_RETRY: Duration = Duration::from_secs(5);
 pub const ROOM_COUNTS_MAX: usize = 4_096;
 /// Comings and goings announced at a time; the rest goes a tenth of a second later, or sooner.
 pub const ANNOUNCEMENTS_MAX: usize = 4_096;
+/// Connections let in before it was known how many their users have elsewhere; the rest is not looked at again.
+pub const UNPROVEN_MAX: usize = 65_536;
 /// Counts told to other instances in a tenth of a second; the rest waits.
 pub const COUNTS_TOLD_MAX: usize = 4_096;
 /// Those of them that are told again though nothing changed.

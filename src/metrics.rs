@@ -399,6 +399,8 @@ pub struct ControlCells {
     pub admitted: Cell,
     /// Connections of users refused for their number.
     pub denied: Cell,
+    /// Connections that no limit was held to later, for want of room.
+    pub overlooked: Cell,
     /// Joins granted, of those that control decides.
     pub joined: Cell,
     /// Joins refused since the room was full.

@@ -333,6 +333,9 @@ fn streams(text: &mut Text, control: &ControlCells) {
     text.one("usher_store_ingests", Gauge, help, store.ingests.get());
     let help = "Instances that live and share a store, this one included.";
     text.one("usher_instances", Gauge, help, control.instances.get());
+    let help =
+        "Connections let in before other instances told theirs, and not looked at again for want of room.";
+    text.one("usher_connections_overlooked_total", Counter, help, control.overlooked.get());
     let help = "Questions that the stream store has not answered.";
     text.one("usher_stream_questions", Gauge, help, control.store_asked.get());
     let help = "Reads of what other instances had published and this one had missed.";

@@ -126,10 +126,15 @@ impl Hub {
     pub(super) fn denied(&mut self, turn: &mut Turn<'_>, conn: ConnId, denial: Denial, retry_after_ms: u32) {
         let Some(record) = self.connections.get_mut(conn) else { return };
         if record.awaits != Awaits::Admission {
+            if denial == Denial::LimitPassed {
+                self.close(turn, conn, Close::RateLimited);
+            }
             return;
         }
         let (status, problem, close) = match denial {
-            Denial::TooManyConnections => (429, Problem::TOO_MANY_CONNECTIONS, Close::RateLimited),
+            Denial::TooManyConnections | Denial::LimitPassed => {
+                (429, Problem::TOO_MANY_CONNECTIONS, Close::RateLimited)
+            }
             Denial::Overloaded => (503, Problem::OVERLOADED, Close::TryLater),
         };
         match record.stage {

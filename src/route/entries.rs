@@ -75,7 +75,8 @@ impl Route {
     pub(super) fn admit(&mut self, turn: &mut Turn<'_>, conn: ConnId, user: Arc<str>, user_connections: u32) {
         let stream = format!("user:{user}").into();
         let before = self.directory.user(&user).map_or(0, |held| held.on(conn.shard()));
-        let address = Address::User(user);
+        let address = Address::User(user.clone());
+        let first = self.directory.count(&address) == 0;
         let here = self.directory.count(&address) + user_connections - before;
         let total = here.saturating_add(self.elsewhere(&address));
         let refused = self.connections_per_user_max > 0 && total > self.connections_per_user_max;
@@ -89,6 +90,11 @@ impl Route {
             return turn.out.push(Output::Denied { conn, denial, retry_after_ms });
         }
         self.counts.admitted += 1;
+        if let Some(following) = &mut self.following
+            && self.connections_per_user_max > 0
+        {
+            following.unproven.add(turn.now, &user, conn, first);
+        }
         self.enter(turn, Entry::Connection { conn, stream });
     }
 

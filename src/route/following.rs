@@ -15,6 +15,7 @@ use super::{
     elsewhere::Elsewhere,
     questions::{Question, Read, Reader},
     turn::Turn,
+    unproven::Unproven,
 };
 use crate::{
     config::settings::Presence,
@@ -33,6 +34,8 @@ pub(super) struct Following {
     pub(super) up: bool,
     /// Whom they have.
     pub(super) elsewhere: Elsewhere,
+    /// Who was let in before they told.
+    pub(super) unproven: Unproven,
     pub(super) cursors: HashMap<Arc<str>, Cursor>,
     /// Until when somebody waits for a stream's head, in order.
     pub(super) deadlines: VecDeque<(u64, Arc<str>)>,
@@ -51,6 +54,7 @@ impl Following {
         Self {
             up: false,
             elsewhere: Elsewhere::new(times),
+            unproven: Unproven::default(),
             cursors: HashMap::new(),
             deadlines: VecDeque::new(),
             owed: BTreeMap::new(),
@@ -63,6 +67,7 @@ impl Following {
     pub(super) fn check_invariants(&self) {
         self.cursors.values().for_each(Cursor::check_invariants);
         self.elsewhere.check_invariants();
+        self.unproven.check_invariants();
         assert!(self.heads <= HEADS_MAX, "heads that are asked for");
     }
 }

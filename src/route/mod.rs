@@ -22,6 +22,7 @@ mod replay;
 pub mod sequencer;
 mod sharing;
 mod turn;
+mod unproven;
 
 use std::sync::Arc;
 
@@ -267,6 +268,9 @@ impl Route {
 
     fn tick(&mut self, turn: &mut Turn<'_>) {
         self.sequencer.expire(turn.now);
+        if let Some(following) = &mut self.following {
+            following.unproven.expire(turn.now);
+        }
         let mut spare: Vec<usize> = turn.shards.iter().map(|shard| shard.spare).collect();
         let following = self.following.as_ref();
         let elsewhere =

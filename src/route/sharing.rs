@@ -7,14 +7,19 @@ use std::sync::Arc;
 
 use super::{Output, Route, elsewhere::Due, following::Following, turn::Turn};
 use crate::{
-    event::{Address, Event, Target},
+    event::{Address, Denial, Event, Target},
     ids::ConnId,
-    limits::ANNOUNCED_ROOM_MEMBERS_MAX,
+    limits::{ANNOUNCED_ROOM_MEMBERS_MAX, TOO_MANY_CONNECTIONS_RETRY},
     stream::word::{InstanceId, Word},
     wire::room::glob_matches,
 };
 
 impl Route {
+    /// Connections that other instances' counts came too late for, and that there was no room to look at again.
+    pub fn overlooked(&self) -> u64 {
+        self.following.as_ref().map_or(0, |following| following.unproven.overlooked())
+    }
+
     /// Other instances that are heard of.
     pub fn instances(&self) -> usize {
         self.following.as_ref().map_or(0, |following| following.elsewhere.instances())
@@ -46,13 +51,18 @@ impl Route {
                     elsewhere.tell(&address, Due { asks: false, whole: true });
                 }
                 let changed = elsewhere.told(turn.now, from, address.clone(), count);
-                if let Address::Room(room) = &address {
-                    if changed {
-                        self.directory.changed_elsewhere(room);
+                match &address {
+                    Address::Room(room) => {
+                        if changed {
+                            self.directory.changed_elsewhere(room);
+                        }
+                        if count == 0 {
+                            self.presence.forget_instance_in(turn.now, from, room);
+                        }
                     }
-                    if count == 0 {
-                        self.presence.forget_instance_in(turn.now, from, room);
-                    }
+                    // Who asks has a connection that is newer.
+                    Address::User(user) if changed && !asks => self.hold_to_limit(turn, user),
+                    Address::User(_) => {}
                 }
             }
             Word::Present { room, user, present } => {
@@ -65,6 +75,19 @@ impl Route {
                     self.presence.hear_all(turn.now, from, &room, &users);
                 }
             }
+        }
+    }
+
+    /// Ends connections that would not have been let in, had this been known; the newest first.
+    fn hold_to_limit(&mut self, turn: &mut Turn<'_>, user: &Arc<str>) {
+        let address = Address::User(user.clone());
+        let total = self.directory.count(&address).saturating_add(self.elsewhere(&address));
+        let passed_by = total.saturating_sub(self.connections_per_user_max);
+        let Some(Following { unproven, .. }) = &mut self.following else { return };
+        let retry_after_ms = TOO_MANY_CONNECTIONS_RETRY.as_millis() as u32;
+        for conn in (0..passed_by).map_while(|_| unproven.take(user)) {
+            self.counts.denied += 1;
+            turn.out.push(Output::Denied { conn, denial: Denial::LimitPassed, retry_after_ms });
         }
     }
 

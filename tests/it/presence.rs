@@ -73,6 +73,17 @@ fn connections_of_a_user_are_counted_over_both_and_who_died_is_forgotten() {
 }
 
 #[test]
+fn a_limit_that_is_found_passed_late_closes_the_newest() {
+    let redis = Redis::start();
+    let [one, other] = two(&redis, &[("RATE_LIMIT_MAX_CONNECTIONS", "1")]);
+    let mut first = one.connect_as("ann");
+    // Let in, since nobody told the other gateway of the first one yet.
+    let mut newest = other.connect_as("ann");
+    assert_eq!(newest.expect_close().0, 4429);
+    first.expect_silence();
+}
+
+#[test]
 fn members_of_a_room_are_counted_over_both_until_one_stops() {
     let redis = Redis::start();
     let [one, mut other] = two(&redis, &[("PRESENCE_TIMEOUT", "1h")]);

@@ -56,6 +56,7 @@ impl Desk {
         cells.key_reused.set(counts.key_reused);
         cells.admitted.set(counts.admitted);
         cells.denied.set(counts.denied);
+        cells.overlooked.set(self.route.overlooked());
         cells.joined.set(counts.joined);
         cells.rooms_full.set(counts.rooms_full);
         cells.appends.set(counts.appended);

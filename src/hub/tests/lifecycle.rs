@@ -57,6 +57,17 @@ fn a_denied_user_is_rejected_and_forgotten() {
 }
 
 #[test]
+fn a_user_who_was_let_in_beyond_the_limit_is_closed_later() {
+    let mut scene = Scene::new();
+    let (open, waiting) = (scene.user(0, "ann"), scene.pending(1, identity("ann", &[])));
+    for conn in [open, waiting] {
+        scene.handle(Input::Denied { conn, denial: Denial::LimitPassed, retry_after_ms: 5_000 });
+    }
+    assert_eq!(scene.take(), [Output::Reject { conn: waiting, status: 429, retry_after_s: 5 }]);
+    assert_eq!(scene.read(open), ["close 4429 rate limited"]);
+}
+
+#[test]
 fn control_hears_of_connections_and_members_once() {
     let mut scene = Scene::new();
     let first = scene.user(0, "ann");
