@@ -41,6 +41,8 @@ pub const JOIN_TIME_MAX: Duration = Duration::from_secs(5);
 
 /// `?resume=wait`: admission → the first message; without one the held streams go on live.
 pub const RESUME_WAIT_MAX: Duration = Duration::from_secs(5);
+/// A read for a client is tried again where the store did not answer, for so long.
+pub const REPLAY_RETRIES_TIME_MAX: Duration = Duration::from_secs(60);
 /// A page of a replay is asked for → it is here; without one the client is told.
 pub const REPLAY_TIME_MAX: Duration = Duration::from_secs(5);
 /// Events of one page of a replay.

@@ -216,7 +216,8 @@ impl Route {
             && let Some(at) = cursor.at()
         {
             let (epoch, after) = (at.epoch.clone(), at.offset);
-            let read = Read { stream: stream.clone(), epoch, after, reader: Reader::Cursor };
+            let since_ns = turn.now.mono_ns;
+            let read = Read { stream: stream.clone(), epoch, after, reader: Reader::Cursor, since_ns };
             if self.questions.put(read).is_ok() {
                 cursor.filling = true;
                 cursor.fill_due = false;

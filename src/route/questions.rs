@@ -44,6 +44,8 @@ pub(super) struct Read {
     pub(super) epoch: Arc<str>,
     pub(super) after: u64,
     pub(super) reader: Reader,
+    /// When it was first asked for, monotonic nanoseconds.
+    pub(super) since_ns: u64,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -13,7 +13,7 @@ use super::{
 use crate::{
     event::{Event, Position, ReplayEnd, ReplayPage, Resume},
     ids::ConnId,
-    limits::{ACKNOWLEDGEMENTS_MAX, READS_WAITING_MAX, REPLAY_PAGE_EVENTS_MAX},
+    limits::{ACKNOWLEDGEMENTS_MAX, READS_WAITING_MAX, REPLAY_PAGE_EVENTS_MAX, REPLAY_RETRIES_TIME_MAX},
     stream::store::{Answer, Ask, Head, Mark, Page},
 };
 
@@ -38,7 +38,13 @@ impl Route {
                 let reader = Reader::Unacknowledged(conn);
                 self.read(
                     turn,
-                    Read { stream: format!("user:{user}").into(), epoch: "".into(), after: 0, reader },
+                    Read {
+                        stream: format!("user:{user}").into(),
+                        epoch: "".into(),
+                        after: 0,
+                        reader,
+                        since_ns: turn.now.mono_ns,
+                    },
                 );
             }
             // Who is nobody has no stream.
@@ -49,7 +55,8 @@ impl Route {
     /// The page after a position.
     pub(super) fn replay(&mut self, turn: &mut Turn<'_>, conn: ConnId, position: Position) {
         let Position { stream, epoch, offset } = position;
-        let read = Read { stream, epoch, after: offset, reader: Reader::Replay(conn) };
+        let read =
+            Read { stream, epoch, after: offset, reader: Reader::Replay(conn), since_ns: turn.now.mono_ns };
         if self.sequencer.is_kept(&read.stream) {
             self.read(turn, read);
         } else {
@@ -110,9 +117,12 @@ impl Route {
         give(turn, conn, read, (head, events, end));
     }
 
-    /// The store is down, or slow: the read is tried again each second. Whoever asked gives up by a time limit of its own.
+    /// The store is down, or slow: the read is tried again each second. Whoever asked gives up by a time limit of its own, and
+    /// may be gone.
     fn retry(&mut self, turn: &mut Turn<'_>, read: Read) {
-        if self.retries.len() < READS_WAITING_MAX {
+        if turn.now.mono_ns.saturating_sub(read.since_ns) > REPLAY_RETRIES_TIME_MAX.as_nanos() as u64 {
+            self.counts.reads_refused += 1;
+        } else if self.retries.len() < READS_WAITING_MAX {
             self.retries.push(read);
         } else {
             self.counts.reads_refused += 1;
