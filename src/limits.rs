@@ -212,14 +212,18 @@ pub const INQUIRIES_MAX: usize = 16;
 pub const HISTORY_ENTRIES_MAX: usize = REPLAY_PAGE_EVENTS_MAX;
 /// Bytes of their payloads, which fit a gRPC message with all that is around them.
 pub const HISTORY_BYTES_MAX: usize = 2 * 1024 * 1024;
+/// Between two times that the heads of all followed streams are asked for. What nobody asks about expires in the store
+/// after 24 h, with its epoch.
+pub const HEADS_INTERVAL: Duration = Duration::from_secs(6 * 3_600);
 /// Streams whose head is asked for at once; the others wait.
 pub const HEADS_MAX: usize = 1_024;
 /// Streams with an acknowledgement under way; one of another stream is dropped then, and made up for by the next.
 pub const ACKNOWLEDGEMENTS_MAX: usize = 16_384;
 /// Stored events of one stream that came before their turn and are kept; the rest is read again.
 pub const PARKED_EVENTS_MAX: usize = 64;
-/// How long a connection's entry waits for a stream's head, before it goes on without a position.
-pub const HEAD_TIME_MAX: Duration = Duration::from_millis(250);
+/// How long a connection's entry waits for a stream's head, before it goes on without a position. Time to ask a store that
+/// did not answer once more.
+pub const HEAD_TIME_MAX: Duration = Duration::from_secs(2);
 /// What a caller is told to wait when the store refuses.
 pub const STORE_RETRY: Duration = Duration::from_secs(1);
 

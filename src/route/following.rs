@@ -21,10 +21,10 @@ use crate::{
     config::settings::Presence,
     event::{Address, Event, Position, Target},
     ids::ShardId,
-    limits::HEADS_MAX,
+    limits::{HEADS_INTERVAL, HEADS_MAX},
     stream::{
         names::stream_of_address,
-        store::{Ask, Head, Page},
+        store::{Answer, Ask, Failure, Page},
     },
 };
 
@@ -43,6 +43,8 @@ pub(super) struct Following {
     pub(super) owed: BTreeMap<Arc<str>, BTreeSet<ShardId>>,
     /// Streams whose head waits to be asked for.
     heads_waiting: VecDeque<Arc<str>>,
+    /// When all heads are asked for again, monotonic nanoseconds.
+    heads_due_ns: u64,
     heads: usize,
     /// Streams that the store could not be asked about; tried again each second.
     failed: BTreeSet<Arc<str>>,
@@ -59,6 +61,7 @@ impl Following {
             deadlines: VecDeque::new(),
             owed: BTreeMap::new(),
             heads_waiting: VecDeque::new(),
+            heads_due_ns: 0,
             heads: 0,
             failed: BTreeSet::new(),
         }
@@ -229,6 +232,20 @@ impl Route {
         self.ask_heads(turn);
     }
 
+    /// Asks now and then where all streams stand, so that none expires that somebody follows.
+    pub(super) fn keep_heads(&mut self, turn: &mut Turn<'_>) {
+        let Some(following) = &mut self.following else { return };
+        if turn.now.mono_ns < following.heads_due_ns || !following.up {
+            return;
+        }
+        following.heads_due_ns = turn.now.after(HEADS_INTERVAL).mono_ns;
+        for (stream, cursor) in following.cursors.iter_mut().filter(|(_, cursor)| !cursor.head_asked) {
+            (cursor.head_due, cursor.head_asked) = (true, true);
+            following.heads_waiting.push_back(stream.clone());
+        }
+        self.ask_heads(turn);
+    }
+
     fn ask_heads(&mut self, turn: &mut Turn<'_>) {
         let Some(following) = &mut self.following else { return };
         while following.heads < HEADS_MAX {
@@ -243,24 +260,27 @@ impl Route {
         }
     }
 
-    /// The store said where a stream stands, or could not.
-    pub(super) fn head_told(&mut self, turn: &mut Turn<'_>, stream: &Arc<str>, head: Option<&Head>) {
+    /// The store said where a stream stands, or could not. Whoever waits for one that does not answer waits on, for it is
+    /// asked again while there is time.
+    pub(super) fn head_told(&mut self, turn: &mut Turn<'_>, stream: &Arc<str>, answer: &Answer) {
         let Some(following) = &mut self.following else { return };
         following.heads -= 1;
-        let Some(head) = head else {
+        if let Answer::Head(head) = answer {
+            self.follow(turn, stream, |cursor, moved| cursor.head(head, moved));
+        } else {
             if let Some(cursor) = following.cursors.get_mut(stream) {
                 cursor.head_asked = false;
                 cursor.head_due = true;
                 following.failed.insert(stream.clone());
             }
-            self.let_all_in(turn, stream);
-            return self.ask_heads(turn);
-        };
-        self.follow(turn, stream, |cursor, moved| cursor.head(head, moved));
+            if matches!(answer, Answer::Failed(Failure::Refused)) {
+                self.let_all_in(turn, stream);
+            }
+        }
         self.ask_heads(turn);
     }
 
-    /// The store is down: nobody waits for it.
+    /// The store will not say: nobody waits for it.
     fn let_all_in(&mut self, turn: &mut Turn<'_>, stream: &Arc<str>) {
         let Some(cursor) = self.following.as_mut().and_then(|all| all.cursors.get_mut(stream)) else {
             return;
@@ -349,3 +369,6 @@ pub(super) fn target_of(stream: &str) -> Target {
         None => Target::Everyone,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -280,6 +280,7 @@ impl Route {
             turn.out.push(Output::RoomCount { shard, room, others });
         });
         self.ask_again(turn);
+        self.keep_heads(turn);
         self.read_again(turn);
         self.save_latest(turn);
     }

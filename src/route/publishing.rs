@@ -130,7 +130,7 @@ impl Route {
         match question {
             Question::Append { token, .. } => self.append_told(turn, token, answer),
             Question::Entry(entry) => self.entered(turn, entry, head_in(&answer)),
-            Question::Head(stream) => self.head_told(turn, &stream, head_in(&answer)),
+            Question::Head(stream) => self.head_told(turn, &stream, &answer),
             Question::Read(read) => self.read_told(turn, read, answer),
             Question::Inquiry(looking) => self.inquiry_told(turn, looking, answer),
             Question::Acknowledge(stream) => self.acknowledged(turn, stream),

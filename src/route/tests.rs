@@ -479,7 +479,7 @@ fn a_store_that_fails_refuses_the_call() {
 }
 
 #[test]
-fn nobody_waits_for_a_head_longer_than_a_quarter_of_a_second() {
+fn nobody_waits_for_a_head_longer_than_two_seconds() {
     let mut bench = Bench::new();
     bench.route = Route::new(&Settings::default(), Instances::Several);
     let alive = || Output::Tell { word: Word::Alive };
@@ -488,9 +488,9 @@ fn nobody_waits_for_a_head_longer_than_a_quarter_of_a_second() {
     let out = bench.handle_unanswered(Input::Admit { conn, user: "a".into(), user_connections: 1 });
     assert_eq!(out, [Output::Interest { address: Address::User("a".into()), on: true }]);
     let shards = bench.shards.clone();
-    bench.now = START.after(Duration::from_millis(249));
+    bench.now = START.after(Duration::from_millis(1_999));
     assert_eq!(bench.handle_unanswered(Input::Clock { shards: &shards }), []);
-    bench.now = START.after(Duration::from_millis(250));
+    bench.now = START.after(Duration::from_millis(2_000));
     let mut out = bench.handle_unanswered(Input::Clock { shards: &shards });
     assert_eq!(out.remove(0), Output::Admitted { conn, position: None });
     let Output::Ask { ticket, ask } = out.remove(0) else { panic!("the head is asked for all the same") };
