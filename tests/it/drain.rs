@@ -56,6 +56,7 @@ fn talk(mut talker: Client, mut said: impl FnMut(u64)) -> u64 {
                     talker.bytes(&frame::close(1001, b""));
                     return accepted;
                 }
+                Heard::Ping(_) => {}
                 other => panic!("{other:?}"),
             }
         }

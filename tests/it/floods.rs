@@ -39,7 +39,11 @@ fn an_address_that_brings_bad_tokens_is_refused_before_they_are_looked_at() {
     for ask in [with(&bad), with(&good), Ask::to(&format!("/ws?token={good}"))] {
         let answer = server.try_ask(&ask).err().expect("a refusal");
         let wait_s = answer.header("Retry-After").and_then(|value| value.parse::<u32>().ok());
-        assert_eq!((answer.status, wait_s), (429, Some(180)), "a twentieth of an hour: {answer:?}");
+        assert_eq!(answer.status, 429, "{answer:?}");
+        assert!(
+            (60..=180).contains(&wait_s.expect("seconds")),
+            "the rest of a twentieth of an hour: {answer:?}"
+        );
     }
     assert_eq!(throttled(&server), 3.0);
     assert_eq!(server.metric(r#"usher_tokens_total{result="refused"}"#), 20.0);

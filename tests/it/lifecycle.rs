@@ -112,8 +112,8 @@ fn who_does_not_answer_the_close_is_left_behind_in_time() {
 #[test]
 fn who_stays_silent_does_not_hold_a_stop_up() {
     let other = Server::start();
-    let mut measure = Stream::plain(other.ws);
     let mut server = Server::with(&[("TLS_SELF_SIGNED", "true"), ("HTTPS_PORT", "0")]);
+    let mut measure = Stream::plain(other.ws);
     let [mut silent, mut half] = [server.ws; 2].map(Stream::plain);
     half.put(b"GET /ws HTTP/1.1\r\n");
     let mut hello = Stream::plain(server.wss.expect("a wss listener"));

@@ -17,7 +17,7 @@ use std::time::Duration;
 use usher::clock::Now;
 
 /// How long a test waits for something that must come before it says that it did not.
-pub const PATIENCE: Duration = Duration::from_secs(15);
+pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// What a look finds, which asks the server each time, within [`PATIENCE`].
 pub fn look_until<T>(mut look: impl FnMut() -> Option<T>) -> Option<T> {
