@@ -113,7 +113,7 @@ fn questions(c: &mut Criterion) {
         });
     });
     group.bench_function("the whole line, a third of 100000 departed", |b| {
-        b.iter(|| black_box(queue.line(0)))
+        b.iter(|| black_box(queue.line(None)))
     });
     let entry = Entry::new(OPENS_MS, joins[..1_000].to_vec());
     let bytes = entry.encode().expect("a thousand fit");

@@ -18,7 +18,7 @@
 //! | 3 | `net`, `bus`, `store`, `generated` | sockets, TLS, HTTP heads; Redis; streams in Redis; gRPC code |
 //! | 2 | `hub`, `route`, `mesh` | connections of one shard; where events go; mailboxes |
 //! | 1 | `wire`, `auth`, `sale`, `stream` | bytes ↔ commands, tokens ↔ identities, rules of a sale, offsets: pure |
-//! | 0 | `ids`, `clock`, `limits`, `config`, `event`, `identity`, `handler`, `metrics`, `rate`, `status`, `prometheus`, `log` | the words |
+//! | 0 | `ids`, `clock`, `limits`, `config`, `event`, `line`, `identity`, `handler`, `metrics`, `rate`, `status`, `prometheus`, `log` | the words |
 //!
 //! To read it: [`topology`] (who can talk to whom), [`event`] (what travels), [`hub`] (the rules of a connection),
 //! [`shard`] (how the rules meet sockets), [`route`] and [`control`] (where events come from and go).
@@ -38,6 +38,7 @@ pub mod hub;
 pub mod identity;
 pub mod ids;
 pub mod limits;
+pub mod line;
 pub mod log;
 pub mod mesh;
 pub mod metrics;

@@ -147,6 +147,23 @@ pub const GATHER_FRAMES_MAX: usize = 64;
 /// A hub whose deadlines are looked at later than this was itself away: silence in that time is not the peers'.
 pub const TICK_LATE_MAX: Duration = Duration::from_secs(1);
 
+/// Places of one queue, and people in its pre-queue: a shard keeps one bit for each.
+pub const LINE_PLACES_MAX: u32 = 1 << 26;
+/// Queues that one connection may wait in.
+pub const LINES_PER_CONNECTION_MAX: usize = 16;
+/// Length of a place token, bytes.
+pub const PLACE_TOKEN_BYTES_MAX: usize = 1024;
+/// People with fewer in front of them see every change of their position, once a `QUEUE_UPDATE_INTERVAL`; with so many
+/// more in front of them, every second change, and so on.
+pub const POSITION_NEAR: u32 = 1_000;
+/// The longest between two looks at a position that changed; with a sweep under way and the next one due, no client sees
+/// one that is older than 10 s (03 §10).
+pub const POSITION_PACE_MAX: Duration = Duration::from_secs(8);
+/// Positions written in a row before a shard does other things, 4 µs each with the send.
+pub const SWEEP_SENDS_MAX: usize = 256;
+/// Waiting connections looked at in a row, 20 ns each.
+pub const SWEEP_LOOKS_MAX: usize = 16_384;
+
 /// Payload of one event from a backend, bytes.
 pub const EVENT_BYTES_MAX: usize = 256 * 1024;
 /// Idempotency key of a call, bytes.
@@ -247,6 +264,21 @@ pub const QUEUE_REASON_BYTES_MAX: usize = 256;
 pub const QUEUE_TIME_MAX: Duration = Duration::from_secs(24 * 3600);
 /// People a minute that an inlet may let in.
 pub const INLET_PER_MINUTE_MAX: u32 = 1_000_000;
+/// Bytes of all logs of queues in memory, and of one log in Redis: a join takes 80 to 250 B, so that a million fit. What is
+/// more is refused in memory; in Redis the beginning would be lost, and with it the queue for instances that come later.
+pub const QUEUE_LOGS_BYTES_MAX: usize = 256 * 1024 * 1024;
+/// Entries of one log in Redis.
+pub const QUEUE_LOG_ENTRIES_MAX: u64 = 1 << 32;
+/// How long a log in Redis, and each of its entries, outlives being written.
+pub const QUEUE_LOG_AGE_MAX: Duration = Duration::from_secs(7 * 24 * 3600);
+/// Commands of a queue that wait for their turn in the log, on one instance; more are refused. 250 B each.
+pub const LINE_WAITING_MAX: usize = 1 << 16;
+/// Of them, those that are written as one entry: of the longest holders and instances, as many fit an event.
+pub const LINE_BATCH_MAX: usize = 512;
+/// Queues that an instance follows, with those that clients ask for and that do not exist.
+pub const LINES_FOLLOWED_MAX: usize = 1_024;
+/// How long a connection that was given a place may take to come into it.
+pub const SEAT_TIME_MAX: Duration = Duration::from_secs(10);
 /// Commands of one entry of a queue's log.
 pub const ENTRY_COMMANDS_MAX: usize = 4_096;
 

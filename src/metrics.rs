@@ -4,11 +4,13 @@
 //! is a plain load and store; readers see values that may be a moment old. Never holds labels that a client
 //! or backend could multiply: types outside [`KINDS`] are counted as `other`.
 
+mod kinds;
 mod latest;
 mod redis;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+pub use self::kinds::{KINDS, kind_index};
 pub use latest::LatestCells;
 pub use redis::{REDIS_MALFORMED, REDIS_PATTERNS, RedisCells, StoreCells};
 
@@ -42,65 +44,6 @@ impl Cell {
     pub fn get(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
     }
-}
-
-/// Message types that have a label of their own (03 §4). What is not here is `other`.
-pub const KINDS: [&str; 50] = [
-    "other",
-    "system:connected",
-    "system:ping",
-    "system:pong",
-    "system:error",
-    "system:ok",
-    "system:maintenance",
-    "system:announcement",
-    "system:draining",
-    "system:resume",
-    "system:resumed",
-    "system:ack",
-    "system:resync",
-    "room:join",
-    "room:leave",
-    "room:joined",
-    "room:left",
-    "room:message",
-    "room:user_joined",
-    "room:user_left",
-    "room:typing",
-    "user:typing",
-    "user:presence",
-    "user:preferences",
-    "user:status_change",
-    "auth:login",
-    "auth:logout",
-    "auth:token_refresh",
-    "auth:ok",
-    "auth:token_expiring",
-    "booking:queue_position",
-    "booking:processing",
-    "booking:created",
-    "booking:updated",
-    "booking:confirmed",
-    "booking:cancelled",
-    "booking:failed",
-    "payment:processing",
-    "payment:processed",
-    "payment:success",
-    "payment:failed",
-    "payment:refunded",
-    "ticket:availability",
-    "ticket:available",
-    "ticket:sold",
-    "ticket:reserved",
-    "ticket:released",
-    "notification:new",
-    "notification:read",
-    "notification:deleted",
-];
-
-/// Index of a type in [`KINDS`]; 0 for any other.
-pub fn kind_index(kind: &str) -> usize {
-    KINDS.iter().position(|known| *known == kind).unwrap_or(0)
 }
 
 /// One count per entry of [`KINDS`].
@@ -235,6 +178,8 @@ pub struct ShardCells {
     pub rate_limited: Cell,
     /// Joins that control was asked for and did not answer in time.
     pub joins_unanswered: Cell,
+    /// Connections in queues of waiting rooms, each as often as it waits (gauge).
+    pub waiting: Cell,
     /// Streams that clients wanted to resume, by [`RESUMES`].
     pub resumes: [Cell; RESUMES.len()],
     /// Events sent once more, or for the first time to who was away.

@@ -49,6 +49,8 @@ fn connections(text: &mut Text, status: &Status, rooms: &[(Arc<str>, u32)]) {
     let help = "Open connections of users.";
     text.one("realtime_websocket_connections_authenticated", Gauge, help, status.authenticated());
     text.one("websocket_clients_total", Gauge, "Open connections.", status.connections());
+    let help = "Connections in queues of waiting rooms.";
+    text.one("usher_queue_waiting", Gauge, help, status.sum(|shard| &shard.waiting));
     text.one("websocket_rooms_total", Gauge, "Rooms with a member.", control.rooms.get());
     text.one("usher_users", Gauge, "Users with a connection.", control.users.get());
 

@@ -31,6 +31,7 @@ const LAYERS: [Layer; 6] = [
             "config",
             "metrics",
             "event",
+            "line",
             "status",
             "prometheus",
             "handler",
@@ -48,7 +49,7 @@ const LAYERS: [Layer; 6] = [
 ];
 
 /// Modules without sockets, `async`, clocks and randomness.
-const PURE: [&str; 8] = ["wire", "sale", "stream", "auth", "hub", "route", "event", "rate"];
+const PURE: [&str; 9] = ["wire", "sale", "stream", "auth", "hub", "route", "event", "line", "rate"];
 const IMPURE_NAMES: [&str; 8] =
     ["async fn", ".await", "std::net", "tokio::", "glommio::", "Now::read", "rand::", "std::thread"];
 

@@ -29,6 +29,7 @@ use crate::{
     event::{Class, Event, Position, Pushed, Receipt, Refusal},
     ids::{ConnId, ShardId},
     limits::OVERLOAD_RETRY,
+    line::{LineDenial, LineRequest},
     mesh::{ToControl, ToShard},
     route::{Input, NoReport, Output, Report, Route, ShardView, Ticket, Token, classify},
     status::Status,
@@ -203,12 +204,22 @@ impl Desk {
             ToControl::Acknowledge { stream, epoch, offset } => {
                 self.route_input(now, Input::Acknowledge { position: Position { stream, epoch, offset } });
             }
+            // No event has a queue here yet: nobody waits, and nothing is missed.
+            ToControl::JoinLine(request) => self.deny_line(shard, *request, false),
+            ToControl::LeaveLine(request) => self.deny_line(shard, *request, true),
+            ToControl::Waiting { .. } | ToControl::LineLost { .. } => {}
             ToControl::Drained => self.links[shard.index()].drained = true,
             ToControl::UnknownKey => {
                 self.status.control.unknown_keys.add(1);
                 self.unknown_key.notify_one();
             }
         }
+    }
+
+    fn deny_line(&mut self, shard: ShardId, asked: LineRequest, leave: bool) {
+        let LineRequest { conn, request, .. } = asked;
+        let denial = LineDenial::Unknown;
+        self.links[shard.index()].order(ToShard::LineDenied { conn, request, leave, denial });
     }
 
     /// Tells who came and went, as far as mailboxes can spare the room.

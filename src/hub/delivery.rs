@@ -130,9 +130,13 @@ impl Hub {
             }
             // Nothing else is late because somebody came late.
             let event = Arc::new(Event { accepted_at_ns: turn.now.mono_ns, ..Event::clone(value) });
-            let (cells, bounds) = (&self.cells, self.bounds);
-            FanOut::new(&event, bounds, cells, &mut self.dirty, &mut self.overflowed)
-                .deliver_to(Some(record));
+            let receivers = Receivers {
+                bounds: self.bounds,
+                cells: &self.cells,
+                dirty: &mut self.dirty,
+                overflowed: &mut self.overflowed,
+            };
+            FanOut::new(&event, receivers).deliver_to(Some(record));
         }
         self.close_overflowed(turn);
     }
@@ -157,12 +161,14 @@ impl Hub {
         event: &Arc<Event>,
         (pace, only): (Option<(Tick, LatestKey)>, Option<ConnId>),
     ) {
-        let (cells, bounds) = (&self.cells, self.bounds);
-        let mut fan_out = FanOut {
-            pace: pace.map(|(tick, key)| (&mut self.pacing, tick, key)),
-            only,
-            ..FanOut::new(event, bounds, cells, &mut self.dirty, &mut self.overflowed)
+        let receivers = Receivers {
+            bounds: self.bounds,
+            cells: &self.cells,
+            dirty: &mut self.dirty,
+            overflowed: &mut self.overflowed,
         };
+        let pace = pace.map(|(tick, key)| (&mut self.pacing, tick, key));
+        let mut fan_out = FanOut { pace, only, ..FanOut::new(event, receivers) };
         match &event.target {
             Target::User(user) => {
                 let slots = self.users.find(user).map_or(&[][..], |key| self.users.members(key));
@@ -186,7 +192,8 @@ impl Hub {
         self.close_overflowed(turn);
     }
 
-    fn close_overflowed(&mut self, turn: &mut Turn<'_>) {
+    /// Ends the connections whose outbox could not take what must not be lost.
+    pub(super) fn close_overflowed(&mut self, turn: &mut Turn<'_>) {
         if !self.overflowed.is_empty() {
             let mut overflowed = mem::take(&mut self.overflowed);
             for conn in overflowed.drain(..) {
@@ -238,34 +245,66 @@ impl Hub {
 
 /// One event on its way to its receivers.
 struct FanOut<'a> {
-    event: &'a Arc<Event>,
+    encoded: Encoded<'a>,
     /// `None`: it goes at once.
     pace: Option<(&'a mut Pacing, Tick, LatestKey)>,
     /// The one receiver; `None`: all of its target.
     only: Option<ConnId>,
+    receivers: Receivers<'a>,
+}
+
+/// An event, and its frames as far as somebody needed them.
+struct Encoded<'a> {
+    event: &'a Arc<Event>,
     ticketing: Option<Rc<Frame>>,
     raw: Option<Rc<Frame>>,
-    bounds: Bounds,
-    cells: &'a ShardCells,
-    dirty: &'a mut Vec<ConnId>,
-    overflowed: &'a mut Vec<ConnId>,
+}
+
+impl Encoded<'_> {
+    fn frame(&mut self, dialect: Dialect) -> &Rc<Frame> {
+        let encoded = match dialect {
+            Dialect::Ticketing => &mut self.ticketing,
+            Dialect::Raw => &mut self.raw,
+        };
+        encoded.get_or_insert_with(|| Rc::new(Frame::event(self.event, dialect)))
+    }
+}
+
+/// What a frame that several get meets on its way into their outboxes.
+pub(super) struct Receivers<'a> {
+    pub(super) bounds: Bounds,
+    pub(super) cells: &'a ShardCells,
+    pub(super) dirty: &'a mut Vec<ConnId>,
+    pub(super) overflowed: &'a mut Vec<ConnId>,
+}
+
+impl Receivers<'_> {
+    #[inline]
+    pub(super) fn offer(&mut self, record: &mut Connection, frame: &Rc<Frame>) {
+        match record.outbox.offer(frame, self.bounds) {
+            Offered::Queued { evicted } => {
+                if evicted > 0 {
+                    self.cells.dropped_ephemeral.add(evicted as u64);
+                }
+                record.mark_dirty(self.dirty);
+            }
+            Offered::Conflated => self.cells.conflated.add(1),
+            Offered::Dropped => self.cells.dropped_ephemeral.add(1),
+            Offered::TooSlow => self.overflowed.push(record.id),
+        }
+    }
 }
 
 impl<'a> FanOut<'a> {
-    fn new(
-        event: &'a Arc<Event>,
-        bounds: Bounds,
-        cells: &'a ShardCells,
-        dirty: &'a mut Vec<ConnId>,
-        overflowed: &'a mut Vec<ConnId>,
-    ) -> Self {
-        Self { event, pace: None, only: None, ticketing: None, raw: None, bounds, cells, dirty, overflowed }
+    fn new(event: &'a Arc<Event>, receivers: Receivers<'a>) -> Self {
+        let encoded = Encoded { event, ticketing: None, raw: None };
+        Self { encoded, pace: None, only: None, receivers }
     }
 
     #[inline]
     fn deliver_to(&mut self, record: Option<&mut Connection>) {
         let Some(record) = record else { return };
-        let event = self.event;
+        let event = self.encoded.event;
         let hears = record.stage == Stage::Open && !record.login_required;
         if !hears || self.only.is_some_and(|only| only != record.id) {
             return;
@@ -284,43 +323,22 @@ impl<'a> FanOut<'a> {
             match pacing.offer(*tick, record.id, *key, event) {
                 Pace::Now => {}
                 Pace::Held => return,
-                Pace::Conflated => return self.cells.conflated.add(1),
+                Pace::Conflated => return self.receivers.cells.conflated.add(1),
             }
         }
-        let bounds = self.bounds;
-        match record.outbox.offer(self.frame(record.dialect), bounds) {
-            Offered::Queued { evicted } => {
-                if evicted > 0 {
-                    self.cells.dropped_ephemeral.add(evicted as u64);
-                }
-                record.mark_dirty(self.dirty);
-            }
-            Offered::Conflated => self.cells.conflated.add(1),
-            Offered::Dropped => self.cells.dropped_ephemeral.add(1),
-            Offered::TooSlow => self.overflowed.push(record.id),
-        }
-    }
-}
-
-impl FanOut<'_> {
-    fn frame(&mut self, dialect: Dialect) -> &Rc<Frame> {
-        let encoded = match dialect {
-            Dialect::Ticketing => &mut self.ticketing,
-            Dialect::Raw => &mut self.raw,
-        };
-        encoded.get_or_insert_with(|| Rc::new(Frame::event(self.event, dialect)))
+        self.receivers.offer(record, self.encoded.frame(record.dialect));
     }
 
     /// Whether a replay of the event's stream keeps it back.
     fn is_withheld(&mut self, record: &mut Connection, position: &Position, wanted: bool) -> bool {
-        let frame = wanted.then(|| Rc::clone(self.frame(record.dialect)));
+        let frame = wanted.then(|| Rc::clone(self.encoded.frame(record.dialect)));
         let Some(replays) = record.rare.as_mut().and_then(|rare| rare.replays.as_mut()) else { return false };
-        let verdict = replays.take_live(position, frame, self.bounds.bytes_max);
+        let verdict = replays.take_live(position, frame, self.receivers.bounds.bytes_max);
         if replays.is_empty() {
             record.trim_rare();
         }
         if let Verdict::Withheld { dropped } = verdict {
-            self.cells.parked_dropped.add(dropped);
+            self.receivers.cells.parked_dropped.add(dropped);
         }
         verdict != Verdict::Deliver
     }

@@ -7,7 +7,7 @@ use std::cell::OnceCell;
 use crate::{
     clock::Now,
     config::settings::Dialect,
-    event::{Class, Event},
+    event::{Class, Event, LatestKey},
     limits::DEFLATE_BYTES_MIN,
     metrics::{ShardCells, kind_index},
     wire::{
@@ -52,11 +52,34 @@ pub(super) enum Role {
     },
 }
 
+/// A position in a queue, with an event id of usual length.
+const POSITION_BYTES: usize = 256;
+
 impl Frame {
     pub(super) fn event(event: &Event, dialect: Dialect) -> Self {
         let Event { class, version, accepted_at_ns, .. } = event;
         let role = Role::Event { class: class.clone(), version: *version, accepted_at_ns: *accepted_at_ns };
         Self::new(encode_event(event, dialect), role, kind_index(&event.kind) as u8)
+    }
+
+    /// To be written by [`Frame::rewrite`]: a position in a queue.
+    pub(super) fn position() -> Self {
+        let kind_index = kind_index("booking:queue_position") as u8;
+        Self::new(Vec::with_capacity(POSITION_BYTES), Role::Notice, kind_index)
+    }
+
+    /// Replaces the value of a key that nobody waits for any more by another one.
+    #[inline]
+    pub(super) fn rewrite(&mut self, key: LatestKey, accepted_at_ns: u64, write: impl FnOnce(&mut Vec<u8>)) {
+        write(&mut self.bytes);
+        self.deflated.take();
+        self.role = Role::Event { class: Class::Latest(key), version: None, accepted_at_ns };
+    }
+
+    /// The gateway's own words about something that has one state at a time: the newest counts.
+    pub(super) fn state(notice: &Notice<'_>, key: LatestKey, accepted_at_ns: u64) -> Self {
+        let role = Role::Event { class: Class::Latest(key), version: None, accepted_at_ns };
+        Self { role, ..Self::notice(notice, None) }
     }
 
     /// A stored event for who was away.

@@ -73,6 +73,8 @@ impl Hub {
         assert_eq!(self.rooms.check_invariants(), (in_rooms, joining), "a seat in a room is nobody's");
         self.presence.check_invariants(present);
         self.pacing.check_invariants();
+        let is_open = |slot| self.connections.at(slot).is_some_and(|record| record.stage == Stage::Open);
+        self.lines.check_invariants(is_open);
         assert_eq!(self.cells.connections.get(), open);
         assert_eq!(self.cells.connections_authenticated.get(), admitted);
         assert!(self.overflowed.is_empty() && self.due.is_empty());

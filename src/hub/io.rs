@@ -8,6 +8,7 @@ use crate::{
     handler::Reply,
     identity::Identity,
     ids::ConnId,
+    line::{LineDenial, LineRequest, LineUpdate, PlaceNews, Seated},
     wire::{close::Close, command::RequestId},
 };
 
@@ -167,6 +168,24 @@ pub enum Input<'a> {
         /// They return within so many milliseconds; `>= 1`.
         return_ms: u32,
     },
+    /// Control: news of a queue.
+    Line(&'a LineUpdate),
+    /// Control: the answer to [`Output::JoinLine`].
+    Seated(Box<Seated>),
+    /// Control, or the shard where control could not be asked: the other answer to [`Output::JoinLine`] and
+    /// [`Output::LeaveLine`].
+    LineDenied {
+        /// The connection that asked.
+        conn: ConnId,
+        /// The request's id.
+        request: Option<RequestId>,
+        /// What it asked.
+        leave: bool,
+        /// Why not.
+        denial: LineDenial,
+    },
+    /// Control: something for all connections of a place.
+    PlaceNews(&'a PlaceNews),
     /// Time passed: deadlines. Call it at [`Hub::next_deadline`](super::Hub::next_deadline) or every 100 ms.
     Tick,
 }
@@ -250,6 +269,10 @@ pub enum Output {
         /// What.
         event: Event,
     },
+    /// Ask control for a place in a queue; `Seated` or `LineDenied` should follow.
+    JoinLine(Box<LineRequest>),
+    /// Ask control to give a place up; `PlaceNews` or `LineDenied` should follow.
+    LeaveLine(Box<LineRequest>),
     /// It was sent away: its close frame is queued, and it need not have the usual time to answer.
     SentAway {
         /// The connection.
@@ -293,6 +316,20 @@ pub enum Report {
         present: bool,
         /// The connection that came or went last.
         conn: ConnId,
+    },
+    /// Connections that wait for one holder of a place; 0: none any more.
+    Waiting {
+        /// In which queue.
+        event_id: Arc<str>,
+        /// Whose place, as in [`Seated::holder`].
+        holder: Arc<str>,
+        /// How many in this hub.
+        connections: u32,
+    },
+    /// News of a queue did not follow what is known of it, or nothing is: a whole picture is needed.
+    LineLost {
+        /// Which queue.
+        event_id: Arc<str>,
     },
 }
 

@@ -210,6 +210,7 @@ impl Hub {
     /// shall count on it.
     fn retire(&mut self, conn: ConnId) {
         self.forget_joins(conn);
+        self.leave_lines(conn);
         self.release_user(conn);
         let Some(record) = self.connections.get_mut(conn) else { return };
         if let Some(rare) = &mut record.rare {

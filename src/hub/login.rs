@@ -137,6 +137,7 @@ impl Hub {
             return self.refuse(turn, asked, Problem::BUSY);
         }
         self.end_replays(turn, conn, None, Problem::LEFT);
+        self.leave_users_lines(conn);
         self.release_user(conn);
         self.leave_forbidden_rooms(turn, conn);
         self.confirm(turn, conn, asked.id.as_ref());
@@ -153,6 +154,7 @@ impl Hub {
         request: Option<RequestId>,
     ) {
         self.end_replays(turn, conn, None, Problem::LEFT);
+        self.leave_users_lines(conn);
         self.release_user(conn);
         self.assume(turn, conn, identity);
         self.leave_forbidden_rooms(turn, conn);

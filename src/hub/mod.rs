@@ -7,7 +7,7 @@
 //! and [`Report`].
 //!
 //! Reading order: `io`, `connections`, `lifecycle`, `requests`, `rooms`, `joining`, `login`, `delivery`, `pacing`,
-//! `replay`, `resume`, `timers`, `parting`.
+//! `replay`, `resume`, `waiting`, `timers`, `parting`.
 
 mod announce;
 mod connections;
@@ -32,6 +32,7 @@ mod requests;
 mod resume;
 mod rooms;
 mod timers;
+mod waiting;
 
 #[cfg(debug_assertions)]
 mod invariants;
@@ -52,6 +53,7 @@ use self::{
     parting::Parting,
     presence::Presence,
     timers::Spans,
+    waiting::Lines,
 };
 pub use self::{
     delivery::Flushed,
@@ -95,6 +97,8 @@ pub struct Hub {
     rooms: Groups,
     /// Users in rooms under `ROOM_PRESENCE`.
     presence: Presence,
+    /// Waiting rooms.
+    lines: Lines,
     /// Of the last join that control was asked for.
     attempt: u32,
     deadlines: Deadlines,
@@ -147,6 +151,7 @@ impl Hub {
             users: Groups::new(seed),
             rooms: Groups::new(seed),
             presence: Presence::new(seed),
+            lines: Lines::new(&settings, seed),
             attempt: 0,
             deadlines: Deadlines::new(),
             pacing: Pacing::new(settings.client.queue_update_interval, seed),
@@ -196,10 +201,17 @@ impl Hub {
             Input::Disconnect { user } => self.disconnect(turn, &user),
             Input::RoomCount { room, others } => self.rooms.set_others(&room, others),
             Input::SendAway { count, return_ms } => self.send_away(turn, count, return_ms),
+            Input::Line(update) => self.line_update(turn, update),
+            Input::Seated(seated) => self.seated(turn, &seated),
+            Input::LineDenied { conn, request, leave, denial } => {
+                self.line_denied(turn, conn, request.as_ref(), (leave, denial));
+            }
+            Input::PlaceNews(news) => self.place_news(turn, news),
             Input::Tick => self.tick(turn),
         }
         self.cells.users.set(self.users.populated() as u64);
         self.cells.rooms.set(self.rooms.populated() as u64);
+        self.cells.waiting.set(self.lines.waiting() as u64);
         #[cfg(debug_assertions)]
         self.check_now_and_then();
     }
@@ -223,11 +235,17 @@ impl Hub {
         if all {
             self.presence.take_changes(report);
         }
+        if all && !self.presence.has_changes() {
+            self.lines.take_changes(report);
+        }
     }
 
     /// Whether [`Hub::take_reports`] may have something to report.
     pub fn reports_pending(&self) -> bool {
-        self.users.has_changes() || self.rooms.has_changes() || self.presence.has_changes()
+        self.users.has_changes()
+            || self.rooms.has_changes()
+            || self.presence.has_changes()
+            || self.lines.has_changes()
     }
 
     /// Members of a room in this hub; those that wait for control are none yet.
@@ -242,7 +260,8 @@ impl Hub {
 
     /// When [`Input::Tick`] is due, monotonic nanoseconds; it may come a little before there is something to do.
     pub fn next_deadline(&self) -> Option<u64> {
-        [self.deadlines.next(), self.pacing.next()].into_iter().flatten().min().map(Tick::start_ns)
+        let sweep = Some(self.lines.next_due()).filter(|due| *due != Tick::NEVER);
+        [self.deadlines.next(), self.pacing.next(), sweep].into_iter().flatten().min().map(Tick::start_ns)
     }
 
     /// Whether the hub has a record of the connection.

@@ -20,6 +20,7 @@ impl Problem {
         Self { retry_after_ms: Some(retry_after_ms), ..self }
     }
 
+    pub(super) const BAD_PLACE_TOKEN: Self = Self::new("bad_place_token", "it is not of this queue");
     pub(super) const BUSY: Self = Self::new("busy", "another login or refresh is under way");
     pub(super) const DRAINING: Self = Self::new("draining", "the gateway is shutting down");
     pub(super) const FORBIDDEN: Self = Self::new("forbidden", "the token does not allow this room");
@@ -35,9 +36,12 @@ impl Problem {
     pub(super) const NOT_ALLOWED: Self = Self::new("not_allowed", "the stream is not this connection's");
     pub(super) const NOT_IN_ROOM: Self = Self::new("not_in_room", "join the room first");
     pub(super) const NOT_KEPT: Self = Self::new("not_kept", "nothing is kept of this room: join it");
+    pub(super) const NOT_IN_QUEUE: Self = Self::new("not_in_queue", "there is no place to give up");
+    pub(super) const NO_QUEUE: Self = Self::new("no_queue", "the event has no queue");
     pub(super) const OTHER_USER: Self =
         Self::new("forbidden", "a refreshed token must be of the connection's own user");
     pub(super) const OVERLOADED: Self = Self::new("overloaded", "too much to do at the moment");
+    pub(super) const QUEUE_OVER: Self = Self::new("queue_over", "the queue takes nobody any more");
     pub(super) const RATE_LIMITED: Self = Self::new("rate_limited", "too many messages");
     pub(super) const RESUMING: Self = Self::new("busy", "a resume is under way");
     pub(super) const ROOM_FULL: Self = Self::new("room_full", "the room has as many members as it may");
@@ -45,6 +49,8 @@ impl Problem {
         Self::new("too_many_connections", "the user has as many connections as allowed");
     pub(super) const TOO_MANY_FAILURES: Self =
         Self::new("rate_limited", "too many refused tokens from this address");
+    pub(super) const TOO_MANY_QUEUES: Self =
+        Self::new("too_many_queues", "a connection may wait in 16 queues");
     pub(super) const TOO_MANY_ROOMS: Self = Self::new("too_many_rooms", "a connection may be in 128 rooms");
     pub(super) const UNAVAILABLE: Self = Self::new("unavailable", "the message could not be stored");
     pub(super) const UNKNOWN_TYPE: Self = Self::new("unknown_type", "nobody here understands this type");

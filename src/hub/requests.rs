@@ -149,6 +149,9 @@ impl Hub {
             Command::Acknowledge { stream, epoch, offset } => {
                 self.acknowledge(turn, asked, Acknowledged { stream, epoch, offset });
             }
+            Command::Line { leave, event_id, place_token } => {
+                self.ask_line(turn, asked, leave, (event_id, place_token));
+            }
             Command::Noted => {}
             Command::Other(payload) if self.custom.kinds.contains(kind) => {
                 self.custom_request(turn, asked, payload);

@@ -73,6 +73,7 @@ impl Hub {
         }
         self.due = due;
         self.release_paced(turn);
+        self.sweep(turn);
     }
 
     fn look_at(&mut self, turn: &mut Turn<'_>, conn: ConnId) {

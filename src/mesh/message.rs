@@ -5,6 +5,7 @@ use std::{sync::Arc, time::Duration};
 use crate::{
     event::{Address, Denial, Event, Position, Receipt, Refusal, ReplayPage, Resume, RoomDenial, RoomEntry},
     ids::ConnId,
+    line::{LineDenial, LineRequest, LineUpdate, PlaceNews, Seated},
     mesh::Weigh,
     wire::command::RequestId,
 };
@@ -101,6 +102,27 @@ pub enum ToShard {
         /// Members elsewhere.
         others: u32,
     },
+    /// News of a queue, the same for every shard.
+    ///
+    /// If the mailbox is full: control notes that the shard is behind, and sends it a whole picture instead of the next
+    /// news, or when there is room. Should it not: the hub finds the gap and asks, [`ToControl::LineLost`].
+    Line(Arc<LineUpdate>),
+    /// The answer to [`ToControl::JoinLine`]; the queue's news up to then come before it. If the mailbox is full: as
+    /// `JoinDecided`; the client, which heard nothing, asks again and has the same place.
+    Seated(Box<Seated>),
+    /// The other answer to [`ToControl::JoinLine`] and [`ToControl::LeaveLine`]. If the mailbox is full: as `Seated`.
+    LineDenied {
+        /// The connection that asked.
+        conn: ConnId,
+        /// The request's id.
+        request: Option<RequestId>,
+        /// What it asked.
+        leave: bool,
+        /// Why not.
+        denial: LineDenial,
+    },
+    /// For all connections of a place on this shard. If the mailbox is full: as `Admitted`.
+    PlaceNews(Arc<PlaceNews>),
     /// Use this certificate for handshakes from now on. If the mailbox is full: as `Admitted`.
     Certificate(Arc<rustls::ServerConfig>),
     /// Verify tokens with these keys from now on. If the mailbox is full: as `Admitted`.
@@ -130,6 +152,10 @@ impl Weigh for ToShard {
             Self::Deliver(event) => event.payload.len(),
             Self::Replay { page, .. } => page.events.iter().map(|event| event.payload.len()).sum(),
             Self::Latest { values, .. } => values.iter().map(|event| event.payload.len()).sum(),
+            Self::Line(update) => {
+                let draw = update.draw.as_ref().map_or(0, |draw| draw.len() * 4);
+                update.departed.heap_bytes() + draw
+            }
             _ => 0,
         }
     }
@@ -198,6 +224,31 @@ pub enum ToControl {
         present: bool,
         /// The connection that came or went last; it need not be told.
         conn: ConnId,
+    },
+    /// A connection wants a place in a queue. Answered by [`ToShard::Seated`] or [`ToShard::LineDenied`].
+    ///
+    /// If the mailbox is full: the client gets `system:error` overloaded.
+    JoinLine(Box<LineRequest>),
+    /// A connection gives its place in a queue up. Answered by [`ToShard::PlaceNews`] to all connections of the place, or
+    /// by [`ToShard::LineDenied`]. If the mailbox is full: as `JoinLine`.
+    LeaveLine(Box<LineRequest>),
+    /// Connections on this shard that wait for one holder of a place; 0: none any more.
+    ///
+    /// State, as `Members`: coalesced and tried again until it fits.
+    Waiting {
+        /// In which queue.
+        event_id: Arc<str>,
+        /// Whose place, as in [`Seated::holder`].
+        holder: Arc<str>,
+        /// How many.
+        connections: u32,
+    },
+    /// The shard misses news of a queue, or knows nothing of it: it needs a whole picture, [`ToShard::Line`].
+    ///
+    /// State, as `Members`; told again with the next news that do not fit.
+    LineLost {
+        /// Which queue.
+        event_id: Arc<str>,
     },
     /// A client's message for others. If the mailbox is full: the client gets `system:error` overloaded.
     Publish {

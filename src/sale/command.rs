@@ -146,7 +146,8 @@ pub enum Command {
 }
 
 impl Command {
-    fn is_bounded(&self) -> bool {
+    /// Whether every number and text is in its range.
+    pub fn is_bounded(&self) -> bool {
         let is_holder = |holder: &str| (1..=HOLDER_BYTES_MAX).contains(&holder.len());
         let is_instance = |instance: &str| (1..=INSTANCE_BYTES_MAX).contains(&instance.len());
         match self {

@@ -2,13 +2,12 @@
 //!
 //! Owns the waiting rooms: a queue is a state that the commands of its log lead to, the same on every instance that
 //! applies them in order. Never decides outside of applying, never tells anybody: effects and lines go to whoever
-//! drives it. To read it: [`command`] (what is in the log), [`queue`] (the rules), [`line`] (what shards need), [`fair`] and
+//! drives it. To read it: [`command`] (what is in the log), [`queue`] (the rules), [`fair`] and
 //! [`receipt`] (what the shuffle proves), [`pass`] (what the admitted show).
 
 pub mod command;
 pub mod fair;
 pub mod inlet;
-pub mod line;
 pub mod merkle;
 pub mod pace;
 pub mod pass;

@@ -3,7 +3,7 @@
 //! Owns the admissions of the last five minutes in slots of ten seconds, and whole-number arithmetic over them, so that
 //! every instance says the same. What it says is an estimate with a margin, or nothing.
 
-use serde::{Deserialize, Serialize};
+use crate::line::LinePace;
 
 const SLOT_MS: u64 = 10_000;
 const SLOTS: usize = 30;
@@ -13,36 +13,17 @@ const RECENT_SLOTS: u64 = 6;
 const ADMISSIONS_MIN: u64 = 3;
 const HOUR_MS: u64 = 3_600_000;
 
-/// How fast the line moves, people an hour; `1 <= slow <= fast`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Pace {
-    /// At best.
-    pub fast: u32,
-    /// At worst.
-    pub slow: u32,
+/// With a margin of a fifth on both sides of what was measured.
+fn around(rates: [u64; 2], slow_min: u64) -> LinePace {
+    let fast = rates[0].max(rates[1]).saturating_mul(5) / 4;
+    let slow = (rates[0].min(rates[1]).saturating_mul(4) / 5).max(slow_min);
+    let people = |rate: u64| u32::try_from(rate.max(1)).unwrap_or(u32::MAX);
+    LinePace { low: people(slow), high: people(fast) }
 }
 
-impl Pace {
-    /// With a margin of a fifth on both sides of what was measured.
-    fn around(rates: [u64; 2], slow_min: u64) -> Self {
-        let fast = rates[0].max(rates[1]).saturating_mul(5) / 4;
-        let slow = (rates[0].min(rates[1]).saturating_mul(4) / 5).max(slow_min);
-        let people = |rate: u64| u32::try_from(rate.max(1)).unwrap_or(u32::MAX);
-        Self { fast: people(fast), slow: people(slow) }
-    }
-
-    /// Of an inlet of which nothing was measured yet.
-    pub fn of_rate(per_minute: u32) -> Self {
-        let rate = u64::from(per_minute) * 60;
-        Self::around([rate; 2], 0)
-    }
-
-    /// Seconds until somebody with so many ahead is admitted, low and high, rounded up.
-    pub fn wait_seconds(self, ahead: u32) -> (u32, u32) {
-        let people = (u64::from(ahead) + 1) * 3_600;
-        let seconds = |rate: u32| u32::try_from(people.div_ceil(u64::from(rate.max(1)))).unwrap_or(u32::MAX);
-        (seconds(self.fast), seconds(self.slow))
-    }
+/// Of an inlet of which nothing was measured yet.
+pub(super) fn pace_of_rate(per_minute: u32) -> LinePace {
+    around([u64::from(per_minute) * 60; 2], 0)
 }
 
 /// Admissions from the line.
@@ -74,10 +55,10 @@ impl History {
     }
 
     /// `None`: too few to say.
-    pub(super) fn pace(&self, at_ms: u64) -> Option<Pace> {
+    pub(super) fn pace(&self, at_ms: u64) -> Option<LinePace> {
         let (count, all) = self.rate(at_ms, SLOTS as u64);
         let (_, recent) = self.rate(at_ms, RECENT_SLOTS);
-        (count >= ADMISSIONS_MIN).then(|| Pace::around([all, recent], all / 2))
+        (count >= ADMISSIONS_MIN).then(|| around([all, recent], all / 2))
     }
 
     /// Admissions of the last so many slots, and what that makes an hour.
@@ -107,10 +88,10 @@ mod tests {
             history.record(at_ms);
         }
         let pace = history.pace(1_300_000).expect("300 were admitted");
-        let (low, high) = pace.wait_seconds(99);
+        let (low, high) = pace.wait_seconds(100);
         assert!((75..=90).contains(&low) && (115..=135).contains(&high), "{low} to {high} s for 100 s");
-        assert!(pace.wait_seconds(0).0 >= 1);
-        assert_eq!(Pace::of_rate(60).wait_seconds(99), (80, 125));
+        assert!(pace.wait_seconds(1).0 >= 1);
+        assert_eq!(pace_of_rate(60).wait_seconds(100), (80, 125));
     }
 
     #[test]
@@ -135,6 +116,6 @@ mod tests {
         history.start(0);
         (0..240_000).step_by(500).for_each(|at_ms| history.record(at_ms));
         let pace = history.pace(301_000).expect("480 were admitted");
-        assert!(pace.fast > 2 * pace.slow, "{pace:?}");
+        assert!(pace.high > 2 * pace.low, "{pace:?}");
     }
 }

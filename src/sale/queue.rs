@@ -4,7 +4,7 @@
 //! [`Queue::apply`], never reads a clock: time is the latest that a command brought, so it never goes back, and whatever
 //! is due by then happens before the command. Invariants: a number is given once; what stands in the line is above
 //! `serving`; `departures` only grows; admitted = holding a pass + inside + expired + completed + abandoned.
-//! Talks to its driver by [`Effect`]s, to shards by [`crate::sale::line::Line`].
+//! Talks to its driver by [`Effect`]s, to shards by [`crate::line::LineUpdate`].
 //!
 //! Before the opening `places` is in the order of joining and nobody knows a number; the opening sorts it once, and from
 //! then on a place's number is its index and 1.
@@ -20,7 +20,7 @@ mod tests;
 use std::{collections::BTreeSet, sync::Arc};
 
 pub use effect::{Effect, Refusal};
-pub use reading::{Seat, Stats};
+pub use reading::{Mark, Seat, Stats};
 
 use crate::{
     limits::PLACES_PER_HOLDER_MAX,
@@ -70,6 +70,10 @@ pub struct Queue {
     late: BTreeSet<u32>,
     /// Places that left the line by departing or leaving, in the order in which they did.
     departures: Vec<u32>,
+    /// The numbers that the opening gave, in the order of joining; 0: left before. Empty before it.
+    draw: Arc<[u32]>,
+    /// How often the line became another.
+    moves: u64,
     serving: u32,
     /// When `serving` rose; `0`: never.
     moved_at_ms: u64,
@@ -112,6 +116,8 @@ impl Queue {
             line: Standing::default(),
             late: BTreeSet::new(),
             departures: Vec::new(),
+            draw: [].into(),
+            moves: 0,
             serving: 0,
             moved_at_ms: 0,
             due: BTreeSet::new(),
@@ -123,6 +129,7 @@ impl Queue {
 
     /// Applies the next command of the log. `at_ms` is its writer's clock; earlier than the queue's it changes nothing.
     pub fn apply(&mut self, at_ms: u64, command: &Command, out: &mut Vec<Effect>) {
+        let first = out.len();
         let before = (self.serving, self.departures.len(), self.phase);
         self.at_ms = self.at_ms.max(at_ms);
         self.fall_due(out);
@@ -132,6 +139,7 @@ impl Queue {
         if has_moved && out.last() != Some(&Effect::Moved) {
             out.push(Effect::Moved);
         }
+        self.moves += u64::from(out[first..].contains(&Effect::Moved));
     }
 
     fn obey(&mut self, command: &Command, out: &mut Vec<Effect>) {

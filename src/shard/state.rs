@@ -26,6 +26,7 @@ use crate::{
     hub::{CustomMessage, CustomTypes, Hub, Input, Output, Purpose, Rejection, ReplayAsk, Report},
     ids::ConnId,
     limits,
+    line::{LineDenial, LineRequest},
     mesh::{Receiver, Sender, ToControl, ToShard},
     metrics::ShardCells,
     net::{http::Answer, listener, readiness::Readiness},
@@ -150,6 +151,16 @@ impl Shard {
             ToShard::RoomCount { room, others } => Input::RoomCount { room, others },
             ToShard::Replay { conn, page } => Input::Replay { conn, page },
             ToShard::Resync { position } => Input::Resync { position },
+            ToShard::Line(update) => {
+                return self.hub.handle(now, Input::Line(&update), &mut self.outputs);
+            }
+            ToShard::PlaceNews(news) => {
+                return self.hub.handle(now, Input::PlaceNews(&news), &mut self.outputs);
+            }
+            ToShard::Seated(seated) => Input::Seated(seated),
+            ToShard::LineDenied { conn, request, leave, denial } => {
+                Input::LineDenied { conn, request, leave, denial }
+            }
             ToShard::Certificate(config) => {
                 self.tls = Some(config);
                 return;
@@ -220,6 +231,10 @@ impl Shard {
                 Report::Present { room, user, present, conn } => {
                     ToControl::Present { room, user, present, conn }
                 }
+                Report::Waiting { event_id, holder, connections } => {
+                    ToControl::Waiting { event_id, holder, connections }
+                }
+                Report::LineLost { event_id } => ToControl::LineLost { event_id },
             };
             control.try_send(message).is_ok()
         });
@@ -265,6 +280,8 @@ impl Shard {
                 self.run_handler(now, conn, user.as_deref(), request, &message);
             }
             Output::Publish { conn, request, event } => self.publish(now, conn, request, event),
+            Output::JoinLine(request) => self.ask_line(now, ToControl::JoinLine(request)),
+            Output::LeaveLine(request) => self.ask_line(now, ToControl::LeaveLine(request)),
             Output::SentAway { conn } => self.parting_expiries.start(now.mono_ns, conn),
             Output::Acknowledge { stream, epoch, offset } => {
                 let lost = self.control.try_send(ToControl::Acknowledge { stream, epoch, offset }).is_err();
@@ -285,6 +302,17 @@ impl Shard {
         if let Err(ToControl::Join { conn, attempt, .. }) = self.control.try_send(join) {
             let outcome = Err(RoomDenial::Overloaded { retry_after_ms: RETRY_AFTER_MS });
             self.hub.handle(now, Input::JoinDecided { conn, attempt, outcome }, &mut self.outputs);
+        }
+    }
+
+    fn ask_line(&mut self, now: Now, message: ToControl) {
+        let Err(message) = self.control.try_send(message) else { return };
+        let leave = matches!(message, ToControl::LeaveLine(_));
+        if let ToControl::JoinLine(request) | ToControl::LeaveLine(request) = message {
+            let denial = LineDenial::Overloaded { retry_after_ms: RETRY_AFTER_MS };
+            let LineRequest { conn, request, .. } = *request;
+            let denied = Input::LineDenied { conn, request, leave, denial };
+            self.hub.handle(now, denied, &mut self.outputs);
         }
     }
 

@@ -67,6 +67,15 @@ pub enum Command<'a> {
         /// The last one that it has; `<=` [`crate::limits::OFFSET_MAX`].
         offset: u64,
     },
+    /// `queue:join`, `queue:leave`: names a queue, whose event id is valid.
+    Line {
+        /// Gives the place up, instead of taking one.
+        leave: bool,
+        /// Which queue.
+        event_id: Arc<str>,
+        /// `place_token`, at most [`crate::limits::PLACE_TOKEN_BYTES_MAX`].
+        place_token: Option<&'a str>,
+    },
     /// `socket:connect`, `socket:disconnect`, `socket:reconnect`: accepted in silence.
     Noted,
     /// Any other type: a custom handler's, or unknown. The payload as JSON text, `null` where there was none.

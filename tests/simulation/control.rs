@@ -177,6 +177,11 @@ impl Control {
                 Input::Acknowledge { position: Position { stream, epoch, offset } }
             }
             ToControl::UnknownKey | ToControl::Publish { .. } => return,
+            // No event has a queue here.
+            ToControl::JoinLine(_)
+            | ToControl::LeaveLine(_)
+            | ToControl::Waiting { .. }
+            | ToControl::LineLost { .. } => return,
         };
         self.route.handle(now, input, &mut self.outputs);
         self.settle(now, lagging);

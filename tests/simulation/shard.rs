@@ -179,6 +179,13 @@ impl Shard {
             ToShard::SendAway { count, return_ms } => {
                 Input::SendAway { count: *count, return_ms: *return_ms }
             }
+            ToShard::Line(update) => Input::Line(update),
+            ToShard::PlaceNews(news) => Input::PlaceNews(news),
+            ToShard::Seated(seated) => Input::Seated(seated.clone()),
+            ToShard::LineDenied { conn, request, leave, denial } => {
+                let request = request.clone();
+                Input::LineDenied { conn: *conn, request, leave: *leave, denial: *denial }
+            }
             ToShard::Certificate(_) | ToShard::Keys(_) | ToShard::PassKeys(_) => return,
         };
         self.hub.handle(now, input, &mut self.outputs);
@@ -211,6 +218,10 @@ impl Shard {
                     Report::Present { room, user, present, conn } => {
                         ToControl::Present { room, user, present, conn }
                     }
+                    Report::Waiting { event_id, holder, connections } => {
+                        ToControl::Waiting { event_id, holder, connections }
+                    }
+                    Report::LineLost { event_id } => ToControl::LineLost { event_id },
                 };
                 to_control.try_send(message).is_ok()
             });
@@ -285,6 +296,7 @@ impl Shard {
                 }
             }
             // Nobody here waits for an answer to a close any longer than the hub does.
+            Output::JoinLine(_) | Output::LeaveLine(_) => panic!("no client of these asks for a place"),
             Output::SentAway { .. } => {}
             Output::Acknowledge { stream, epoch, offset } => {
                 // The next one covers one that is dropped.

@@ -14,6 +14,7 @@ mod resume;
 mod resuming;
 mod rooms;
 mod timers;
+mod waiting;
 
 use std::{io, sync::Arc, time::Duration};
 
@@ -26,6 +27,16 @@ use crate::{
     ids::{ConnId, ShardId},
     metrics::ShardCells,
 };
+
+/// A small generator of our own, so that a seed means the same run on every machine.
+pub(in crate::hub) struct Random(pub(in crate::hub) u64);
+
+impl Random {
+    pub(in crate::hub) fn below(&mut self, bound: u64) -> u64 {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) % bound
+    }
+}
 
 /// A hub with its shell and its control played by the test.
 struct Scene {
@@ -200,7 +211,7 @@ impl Scene {
     fn members(&mut self) -> Vec<(String, u32)> {
         let counts = self.reports().into_iter().filter_map(|report| match report {
             Report::Members { address, count } => Some((format!("{address:?}"), count)),
-            Report::Present { .. } => None,
+            _ => None,
         });
         counts.collect()
     }

@@ -10,7 +10,7 @@ use std::collections::HashMap;
 use serde_json::Value;
 
 use super::{
-    random::Random,
+    Random,
     resume::{ANN, offset_of, stored},
     *,
 };

@@ -143,7 +143,7 @@ fn present(scene: &mut Scene) -> Vec<(String, bool, ConnId)> {
             assert_eq!(&*user, "ann");
             Some((room.to_string(), present, conn))
         }
-        Report::Members { .. } => None,
+        _ => None,
     });
     reports.collect()
 }

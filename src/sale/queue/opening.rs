@@ -15,6 +15,7 @@ impl Queue {
         self.phase = Phase::Open;
         self.opened = true;
         let mut places = std::mem::take(&mut self.places);
+        let entered: Vec<u32> = places.iter().map(|place| place.person).collect();
         places.retain(|place| {
             let has_left = place.state == State::Gone(Ending::Left);
             if has_left {
@@ -43,6 +44,7 @@ impl Queue {
             let holder = self.holders.name(place.person).into();
             out.push(Effect::Placed { holder, number: Some(number), again: true });
         }
+        self.draw = entered.into_iter().map(|person| self.people[person as usize].number).collect();
         self.bucket.open(self.at_ms);
         self.history.start(self.at_ms);
     }

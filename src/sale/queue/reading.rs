@@ -2,14 +2,27 @@
 
 use std::sync::Arc;
 
-use crate::sale::{
-    command::Terms,
-    inlet::Inlet,
-    line::{Line, LineState, Places},
-    pace::Pace,
-    place::State,
-    queue::{Phase, Queue},
+use crate::{
+    line::{LinePace, LineState, LineUpdate, Places, Ticket},
+    sale::{
+        command::Terms,
+        inlet::Inlet,
+        pace::pace_of_rate,
+        place::State,
+        queue::{Phase, Queue},
+    },
 };
+
+/// How much of a line somebody knows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Mark {
+    /// Grows with every move of the line.
+    pub sequence: u64,
+    /// Places that had left the line by then.
+    pub departures: u32,
+    /// Whether there was an order by then.
+    pub drawn: bool,
+}
 
 /// Where a holder stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -112,24 +125,35 @@ impl Queue {
         }
     }
 
-    /// The line with what departed since `since` departures were known (at most as many as there are); `0`: all of it.
-    pub fn line(&self, since: u32) -> Line {
-        let until = self.departures.len() as u32;
-        let since = since.min(until);
-        let departed = &self.departures[since as usize..];
+    /// What there is to know of the line now.
+    pub fn mark(&self) -> Mark {
+        Mark { sequence: self.moves, departures: self.departures.len() as u32, drawn: self.opened }
+    }
+
+    /// The line, for whoever was told of it up to a mark of this queue; `None`: all of it.
+    pub fn line(&self, since: Option<Mark>) -> LineUpdate {
+        let first = since.map_or(0, |mark| mark.departures as usize);
+        let departed = self.departures.get(first..).unwrap_or_default();
         let still_matter = departed.iter().copied().filter(|number| *number > self.serving);
-        Line {
+        let drawn = self.opened && since.is_none_or(|mark| !mark.drawn);
+        LineUpdate {
             event_id: Arc::clone(&self.event_id),
-            since,
-            until,
+            after: since.map(|mark| mark.sequence),
+            sequence: self.moves,
             departed: Places::new(still_matter.collect()),
             serving: self.serving,
-            total: self.line.total(),
-            waiting: self.books.waiting,
-            moved_at_ms: self.moved_at_ms,
+            total: if self.opened { self.line.total() } else { self.books.waiting },
             pace: self.pace(),
+            moved_at_ms: self.moved_at_ms,
             state: self.line_state(),
+            draw: drawn.then(|| Arc::clone(&self.draw)),
         }
+    }
+
+    /// Where the newest place of a holder is; `None`: it has none that is in the queue.
+    pub fn ticket(&self, holder: &str) -> Option<Ticket> {
+        let number = self.number_of(holder).filter(|number| self.state(*number).is_live())?;
+        Some(if self.opened { Ticket::Place(number) } else { Ticket::Entry(number) })
     }
 
     /// When a [`crate::sale::command::Command::Tick`] will change something, wall ms; `None`: nothing is due.
@@ -153,12 +177,12 @@ impl Queue {
         self.opened.then_some(number)
     }
 
-    fn pace(&self) -> Option<Pace> {
+    fn pace(&self) -> Option<LinePace> {
         if self.phase != Phase::Open || self.paused.is_some() {
             return None;
         }
         let inlet = match self.terms.inlet {
-            Inlet::PerMinute(count) => Some(Pace::of_rate(count)),
+            Inlet::PerMinute(count) => Some(pace_of_rate(count)),
             Inlet::Manual | Inlet::Inside(_) => None,
         };
         self.history.pace(self.at_ms).or(inlet)
@@ -169,7 +193,7 @@ impl Queue {
             (Phase::SoldOut, _) => LineState::SoldOut,
             (Phase::Closed, _) => LineState::Closed,
             (_, Some(reason)) => LineState::Paused { reason: Arc::clone(reason) },
-            (Phase::Before, None) => LineState::Before { opens_at_ms: self.terms.opens_at_ms },
+            (Phase::Before, None) => LineState::Early { opens_at_ms: Some(self.terms.opens_at_ms) },
             (Phase::Open, None) => LineState::Open,
         }
     }

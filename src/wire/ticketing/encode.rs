@@ -167,6 +167,20 @@ fn notice_payload<'a>(notice: &Notice<'a>) -> Cow<'a, [u8]> {
         Notice::AuthOk { user, expires_at_ms } => {
             Object::with_capacity(96).text_or_null("user_id", user).number_if("expires_at", expires_at_ms)
         }
+        Notice::QueueJoined { event_id, place, place_token, receipt, opens_at_ms } => {
+            let object = Object::with_capacity(256).text("event_id", event_id);
+            let object = match place {
+                Some(place) => object.number("place", place.into()),
+                None => object.json("place", "null"),
+            };
+            object
+                .text_if("place_token", place_token)
+                .json("receipt", receipt.unwrap_or("null"))
+                .number_if("opens_at", opens_at_ms)
+        }
+        Notice::QueueState { kind: _, event_id, reason } => {
+            Object::with_capacity(96).text("event_id", event_id).text_if("reason", reason)
+        }
         Notice::TokenExpiring { expires_at_ms } => {
             Object::with_capacity(48).number("expires_at", expires_at_ms)
         }

@@ -5,6 +5,7 @@
 
 mod encode;
 mod parse;
+mod position;
 mod resume;
 #[cfg(test)]
 mod tests;
@@ -12,6 +13,7 @@ mod tests;
 pub use self::{
     encode::{encode_event, encode_notice, room_message_payload, room_user_payload, status_change_payload},
     parse::parse,
+    position::PositionTemplate,
 };
 use crate::{event::Position, ids::ConnId};
 
@@ -90,6 +92,28 @@ pub enum Notice<'a> {
         /// Milliseconds since the epoch.
         expires_at_ms: u64,
     },
+    /// `queue:joined`.
+    QueueJoined {
+        /// Which.
+        event_id: &'a str,
+        /// `None`: places are drawn when it opens.
+        place: Option<u32>,
+        /// Brings the place back without a user.
+        place_token: Option<&'a str>,
+        /// JSON text.
+        receipt: Option<&'a str>,
+        /// When it opens, milliseconds since the epoch, where it has not and that is known.
+        opens_at_ms: Option<u64>,
+    },
+    /// `queue:paused`, `queue:resumed`, `queue:sold_out`, `queue:closed`.
+    QueueState {
+        /// The type.
+        kind: &'a str,
+        /// Which.
+        event_id: &'a str,
+        /// Why it is paused, in words for people.
+        reason: Option<&'a str>,
+    },
     /// A custom handler's answer: type and JSON text of the payload, which the caller has validated.
     Custom {
         /// The type.
@@ -113,6 +137,7 @@ pub fn notice_kind<'a>(notice: &Notice<'a>) -> &'a str {
         Notice::Resync(_) => "system:resync",
         Notice::AuthOk { .. } => "auth:ok",
         Notice::TokenExpiring { .. } => "auth:token_expiring",
-        Notice::Custom { kind, .. } => kind,
+        Notice::QueueJoined { .. } => "queue:joined",
+        Notice::QueueState { kind, .. } | Notice::Custom { kind, .. } => kind,
     }
 }

@@ -11,7 +11,8 @@ use serde_json::value::RawValue;
 use super::resume;
 use crate::{
     limits::{
-        KIND_BYTES_MAX, MUTED_PATTERNS_MAX, PREFERENCES_BYTES_MAX, REQUEST_ID_BYTES_MAX, TOKEN_BYTES_MAX,
+        EVENT_ID_BYTES_MAX, KIND_BYTES_MAX, MUTED_PATTERNS_MAX, PLACE_TOKEN_BYTES_MAX, PREFERENCES_BYTES_MAX,
+        REQUEST_ID_BYTES_MAX, TOKEN_BYTES_MAX,
     },
     wire::{
         command::{BadRequest, Command, Request, RequestId},
@@ -67,6 +68,10 @@ struct Fields<'a> {
     muted: Option<&'a RawValue>,
     #[serde(borrow, default, deserialize_with = "present")]
     token: Option<&'a RawValue>,
+    #[serde(borrow, default, deserialize_with = "present")]
+    event_id: Option<&'a RawValue>,
+    #[serde(borrow, default, deserialize_with = "present")]
+    place_token: Option<&'a RawValue>,
 }
 
 /// Keeps `null` apart from an absent field.
@@ -103,6 +108,8 @@ fn command<'a>(kind: &str, payload: Option<&'a RawValue>) -> Result<Command<'a>,
         "auth:logout" => Command::Logout,
         "system:resume" => Command::Resume(resume::resume(payload)?),
         "system:ack" => resume::acknowledge(payload)?,
+        "queue:join" => fields(payload)?.line(false)?,
+        "queue:leave" => fields(payload)?.line(true)?,
         "socket:connect" | "socket:disconnect" | "socket:reconnect" => Command::Noted,
         _ => Command::Other(payload.map_or("null", RawValue::get)),
     })
@@ -141,6 +148,27 @@ impl<'a> Fields<'a> {
             .filter(|token| (1..=TOKEN_BYTES_MAX).contains(&token.len()))
             .ok_or(Fault::Payload("`token` must be a string of 1 to 8192 bytes"))
     }
+}
+
+impl<'a> Fields<'a> {
+    fn line(&self, leave: bool) -> Result<Command<'a>, Fault> {
+        let event_id = self
+            .event_id
+            .and_then(plain_string)
+            .filter(|id| id.len() <= EVENT_ID_BYTES_MAX && room::classify(id).is_some())
+            .ok_or(Fault::Payload("`event_id` must be a string of 1 to 122 of A-Z a-z 0-9 _ . : -"))?;
+        let place_token = match self.place_token.filter(|token| token.get() != "null") {
+            Some(token) => Some(place_token(token)?),
+            None => None,
+        };
+        Ok(Command::Line { leave, event_id: event_id.into(), place_token })
+    }
+}
+
+fn place_token(json: &RawValue) -> Result<&str, Fault> {
+    plain_string(json)
+        .filter(|token| (1..=PLACE_TOKEN_BYTES_MAX).contains(&token.len()))
+        .ok_or(Fault::Payload("`place_token` must be a string of 1 to 1024 bytes"))
 }
 
 fn presence(payload: Option<&RawValue>) -> Result<Command<'_>, Fault> {

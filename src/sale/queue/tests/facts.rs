@@ -3,11 +3,11 @@ use std::sync::Arc;
 use super::{OPENS_MS, Sale, admitted, terms};
 use crate::{
     limits::{PLACES_PER_HOLDER_MAX, QUEUE_INSTANCES_MAX},
+    line::{LineState, Places, Ticket},
     sale::{
         command::{Command, Terms},
         fair::order_key,
         inlet::Inlet,
-        line::{LineState, Places},
         place::{Ending, State},
         queue::{Effect, Refusal},
     },
@@ -28,13 +28,16 @@ fn the_pre_queue_is_ordered_by_the_seed_and_not_by_who_came_first() {
         let holder: Arc<str> = name.as_str().into();
         assert_eq!(sale.join(name), [Effect::Placed { holder, number: None, again: false }]);
     }
-    assert_eq!((sale.number("u:7"), sale.queue.line(0).total, sale.queue.line(0).waiting), (None, 0, 50));
+    assert_eq!((sale.number("u:7"), sale.queue.line(None).total, sale.queue.stats().waiting), (None, 50, 50));
     let effects = sale.at(OPENS_MS);
     assert_eq!(effects[0], Effect::Opened { seed: [3; 32], total: 50 });
     assert_eq!(effects.last(), Some(&Effect::Moved));
     let first_come = names.clone();
     names.sort_by_key(|name| order_key(&[3; 32], name));
     assert_ne!(names, first_come);
+    let drawn = sale.queue.line(None).draw.expect("there is an order");
+    assert!(first_come.iter().zip(&*drawn).all(|(name, number)| sale.number(name) == Some(*number)));
+    assert_eq!(sale.queue.ticket("u:7"), sale.number("u:7").map(Ticket::Place));
     let numbers: Vec<_> = names.iter().map(|name| sale.number(name)).collect();
     assert_eq!(numbers, (1..=50).map(Some).collect::<Vec<_>>());
     sale.join("u:late");
@@ -83,7 +86,7 @@ fn who_departs_moves_everybody_behind_up_and_keeps_the_number() {
     assert_eq!(sale.queue.next_due_ms(), Some(OPENS_MS + 120_000));
     assert_eq!(sale.after(120), [Effect::Moved]);
     assert_eq!((sale.ahead("h5"), sale.ahead("h3"), sale.ahead("h1")), (3, 1, 0));
-    assert_eq!(sale.queue.line(0).departed, Places::new(vec![2]));
+    assert_eq!(sale.queue.line(None).departed, Places::new(vec![2]));
     sale.here("h2");
     assert_eq!((sale.ahead("h5"), sale.ahead("h2"), sale.number("h2")), (3, 1, Some(2)), "nobody moves back");
     let effects = sale.does(Command::AdmitNext { count: 2 });
@@ -214,9 +217,9 @@ fn a_pause_lets_nobody_in_by_itself_and_saves_nothing_up() {
     let reason: Arc<str> = "payments are slow".into();
     let paused = [Effect::Paused { reason: Arc::clone(&reason) }, Effect::Moved];
     assert_eq!(sale.does(Command::Pause { reason: "payments are slow".into() }), paused);
-    assert_eq!(sale.queue.line(0).state, LineState::Paused { reason });
+    assert_eq!(sale.queue.line(None).state, LineState::Paused { reason });
     sale.claim("h1");
-    assert_eq!((sale.after(600), sale.queue.next_due_ms(), sale.queue.line(0).pace), (vec![], None, None));
+    assert_eq!((sale.after(600), sale.queue.next_due_ms(), sale.queue.line(None).pace), (vec![], None, None));
     assert_eq!(admitted(&sale.does(Command::AdmitNext { count: 1 })), ["h2"], "an operator may");
     assert_eq!(sale.does(Command::Resume), [Effect::Resumed, Effect::Moved]);
     assert_eq!((sale.does(Command::Resume), admitted(&sale.after(1))), (vec![], vec!["h3"]));
@@ -233,7 +236,7 @@ fn sold_out_is_told_and_nobody_is_admitted_any_more() {
     assert_eq!(refusal(&sale.join("new")), Some(Refusal::SoldOut));
     assert_eq!(refusal(&sale.join("h2")), None, "it has a place, and hears about it");
     assert_eq!(sale.does(Command::Close), [Effect::Closed, Effect::Moved]);
-    assert_eq!((sale.does(Command::SellOut), sale.queue.line(0).state), (vec![], LineState::Closed));
+    assert_eq!((sale.does(Command::SellOut), sale.queue.line(None).state), (vec![], LineState::Closed));
     assert_eq!(refusal(&sale.join("new")), Some(Refusal::Closed));
 }
 
@@ -308,16 +311,16 @@ fn an_instance_that_is_gone_takes_its_connections_with_it_after_the_grace() {
 #[test]
 fn the_wait_is_estimated_from_the_rate_and_then_from_what_was_measured() {
     let mut sale = Sale::opened(Inlet::PerMinute(60), 900);
-    let wait = sale.queue.line(0).pace.expect("the inlet says").wait_seconds(99);
+    let wait = sale.queue.line(None).pace.expect("the inlet says").wait_seconds(100);
     assert_eq!(wait, (80, 125));
     for _ in 0..300 {
         let effects = sale.after(1);
         admitted(&effects).into_iter().for_each(|name| drop(sale.claim(name)));
     }
-    let (low, high) = sale.queue.line(0).pace.expect("it moves").wait_seconds(99);
+    let (low, high) = sale.queue.line(None).pace.expect("it moves").wait_seconds(100);
     assert!((75..=85).contains(&low) && (120..=130).contains(&high), "{low} to {high} s for 100 s");
     let mut manual = Sale::opened(Inlet::Manual, 100);
-    assert_eq!(manual.queue.line(0).pace, None);
+    assert_eq!(manual.queue.line(None).pace, None);
     manual.does(Command::Advance { to: 50 });
-    assert!(manual.queue.line(0).pace.is_some());
+    assert!(manual.queue.line(None).pace.is_some());
 }
