@@ -230,7 +230,7 @@ impl ShardCells {
 }
 
 /// Methods of `realtime.RealtimeService`, in the order of the proto file.
-pub const GRPC_METHODS: [&str; 13] = [
+pub const GRPC_METHODS: [&str; 22] = [
     "NotifyBookingResult",
     "NotifyQueuePosition",
     "NotifyPaymentStatus",
@@ -244,6 +244,15 @@ pub const GRPC_METHODS: [&str; 13] = [
     "PushQueuePositions",
     "Publish",
     "PublishBatch",
+    "OpenQueue",
+    "AdvanceQueue",
+    "AdmitNext",
+    "PauseQueue",
+    "CloseQueue",
+    "GetQueue",
+    "Claim",
+    "Complete",
+    "Abandon",
 ];
 
 /// gRPC status codes by number.

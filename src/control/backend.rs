@@ -16,6 +16,7 @@ use crate::{
     bus::{Bus, Ear, Heard, Task},
     clock::Now,
     config::{Settings, settings},
+    control::desk::Signed,
     event::{Address, Event, Target},
     limits::REDIS_COMMAND_TIME_MAX,
     metrics::ControlCells,
@@ -39,6 +40,8 @@ pub(super) enum News {
     Heard(Heard),
     /// The store.
     Answered(Answered),
+    /// The signing thread.
+    Signed(Signed),
 }
 
 /// The router's way out.
@@ -98,6 +101,11 @@ impl Backend {
             (bus, ear)
         });
         Self { streams, bus, origin: seed, store_first: false }
+    }
+
+    /// Names this start of this instance.
+    pub(super) fn origin(&self) -> u64 {
+        self.origin
     }
 
     /// Whether other instances append to the same streams.

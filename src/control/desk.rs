@@ -5,22 +5,24 @@
 
 mod gauges;
 mod inquiries;
+mod outside;
 mod stopping;
+mod waiting;
 
 use std::{
     collections::{HashMap, VecDeque},
     sync::Arc,
-    task::{Context, Poll},
+    task::Context,
 };
 
 use tokio::sync::{Notify, oneshot};
 
 use crate::{
-    bus::{Foreign, Heard},
     clock::Now,
     config::{Settings, settings::Shutdown},
     control::{
-        backend::{Backend, News},
+        backend::Backend,
+        desk::waiting::Waiting,
         gateway::{Call, Stats},
         leaving::{Order, Phase},
         link::{Link, ShardLink},
@@ -29,14 +31,17 @@ use crate::{
     event::{Class, Event, Position, Pushed, Receipt, Refusal},
     ids::{ConnId, ShardId},
     limits::OVERLOAD_RETRY,
-    line::{LineDenial, LineRequest},
     mesh::{ToControl, ToShard},
-    route::{Input, NoReport, Output, Report, Route, ShardView, Ticket, Token, classify},
+    route::{
+        Input, NoReport, Output, Report, Route, ShardView, Ticket, Token,
+        lines::{self, Lines},
+    },
     status::Status,
-    store::Answered,
-    stream::{envelope::Publication, store::Ask},
+    stream::store::Ask,
     wire::command::RequestId,
 };
+
+pub(super) use self::waiting::Signed;
 
 /// The state behind the loop.
 pub(super) struct Desk {
@@ -66,6 +71,7 @@ pub(super) struct Desk {
     unknown_key: Arc<Notify>,
     /// Signs passes and receipts.
     signer: Signer,
+    waiting_rooms: Waiting,
     /// When the running second ends, monotonic nanoseconds.
     second_ends_ns: u64,
     /// Messages from and to clients when the running second began.
@@ -78,6 +84,7 @@ enum ReplyTo {
     Disconnector(oneshot::Sender<Result<u32, Refusal>>),
     Inquirer(oneshot::Sender<Result<Report, NoReport>>),
     Pusher(oneshot::Sender<Result<Pushed, Refusal>>),
+    Operator(oneshot::Sender<Result<Box<lines::io::View>, lines::io::Denied>>),
     Connection(ConnId, Option<RequestId>),
 }
 
@@ -93,7 +100,9 @@ pub(super) struct DeskParts<'a> {
 
 impl Desk {
     pub(super) fn new(parts: DeskParts<'_>) -> Self {
+        let lines = Lines::new(parts.backend.instances(), parts.backend.origin());
         Self {
+            waiting_rooms: Waiting::new(lines, &parts.settings.passes.issuer),
             shutdown: parts.settings.shutdown.clone(),
             status: parts.status,
             route: Route::new(parts.settings, parts.backend.instances()),
@@ -204,10 +213,15 @@ impl Desk {
             ToControl::Acknowledge { stream, epoch, offset } => {
                 self.route_input(now, Input::Acknowledge { position: Position { stream, epoch, offset } });
             }
-            // No event has a queue here yet: nobody waits, and nothing is missed.
-            ToControl::JoinLine(request) => self.deny_line(shard, *request, false),
-            ToControl::LeaveLine(request) => self.deny_line(shard, *request, true),
-            ToControl::Waiting { .. } | ToControl::LineLost { .. } => {}
+            ToControl::JoinLine(request) => self.ask_line(now, request, false),
+            ToControl::LeaveLine(request) => self.ask_line(now, request, true),
+            ToControl::Waiting { event_id, holder, connections } => {
+                let waiting = lines::io::Input::Waiting { shard, event_id, holder, connections };
+                self.lines_input(now, waiting);
+            }
+            ToControl::LineLost { event_id } => {
+                self.lines_input(now, lines::io::Input::Lost { shard, event_id });
+            }
             ToControl::Drained => self.links[shard.index()].drained = true,
             ToControl::UnknownKey => {
                 self.status.control.unknown_keys.add(1);
@@ -216,75 +230,10 @@ impl Desk {
         }
     }
 
-    fn deny_line(&mut self, shard: ShardId, asked: LineRequest, leave: bool) {
-        let LineRequest { conn, request, .. } = asked;
-        let denial = LineDenial::Unknown;
-        self.links[shard.index()].order(ToShard::LineDenied { conn, request, leave, denial });
-    }
-
     /// Tells who came and went, as far as mailboxes can spare the room.
     fn announce(&mut self, now: Now) {
         if self.route.has_announcements() {
             self.route_viewed(now, |shards| Input::Announce { shards });
-        }
-    }
-
-    /// What the store or another instance says, one thing at a time.
-    pub(super) fn poll_news(&mut self, cx: &mut Context<'_>) -> Poll<News> {
-        self.backend.poll_news(cx)
-    }
-
-    /// Tells the router what came from outside.
-    pub(super) fn news(&mut self, now: Now, news: News) {
-        match news {
-            News::Answered(Answered { ticket, answer }) => {
-                self.route_viewed(now, |shards| Input::Answered { ticket, answer, shards });
-            }
-            News::Heard(Heard::Up) => self.route_input(now, Input::Up),
-            News::Heard(Heard::Down) => self.route_input(now, Input::Down),
-            News::Heard(Heard::Subscribed(address)) => self.route_input(now, Input::Subscribed { address }),
-            News::Heard(Heard::Shared(bytes)) => {
-                if let Some(publication) = self.backend.understand(&bytes) {
-                    self.shared(now, publication);
-                }
-            }
-            News::Heard(Heard::Foreign(foreign)) => self.foreign(now, foreign),
-        }
-    }
-
-    fn shared(&mut self, now: Now, publication: Publication) {
-        match publication {
-            Publication::Stored(mut event) | Publication::Passing { mut event, .. } => {
-                event.accepted_at_ns = now.mono_ns;
-                let event = Arc::new(event);
-                self.route_viewed(now, |shards| Input::Heard { event, shards });
-            }
-            Publication::Word { origin, word } => {
-                self.route_input(now, Input::Word { from: origin, word });
-                self.announce(now);
-            }
-        }
-    }
-
-    /// What other services publish goes to this instance's connections like a call that nobody waits for; a mailbox that
-    /// is full loses it, and route counts that.
-    fn foreign(&mut self, now: Now, foreign: Foreign) {
-        match foreign {
-            Foreign::Event(mut event) => {
-                event.target = classify::resolve(event.target);
-                event.class = classify::class_of(&event.kind, &event.target, &event.payload);
-                let ingests = self.backend.ingests();
-                self.route_viewed(now, |shards| Input::Foreign { event, ingests, shards });
-            }
-            Foreign::Revoke(user) => {
-                // Whoever revokes over Redis waits for no count.
-                let (reply, _) = oneshot::channel();
-                self.disconnect(now, user, reply);
-            }
-            Foreign::Presence(mut event) => {
-                event.class = Class::Ephemeral;
-                self.route_viewed(now, |shards| Input::ForeignPresence { event, shards });
-            }
         }
     }
 
@@ -301,6 +250,7 @@ impl Desk {
             }
             Call::Push { events, reply } => self.push(now, events, reply),
             Call::Disconnect { user, reply } => self.disconnect(now, user, reply),
+            Call::Operate { event_id, command, reply } => self.operate(now, event_id, command, reply),
             Call::Stats { rooms_max, reply } => give(reply, self.stats(rooms_max)),
             Call::Inquire { inquiry, reply } => self.inquire(now, inquiry, reply),
             Call::Presence { address, reply } => give(reply, self.route.connections(&address)),
@@ -459,7 +409,10 @@ impl Desk {
             Some(ReplyTo::Connection(conn, request)) => {
                 self.answer_shard(conn.shard(), ToShard::Published { conn, request, outcome: result });
             }
-            Some(ReplyTo::Disconnector(_) | ReplyTo::Inquirer(_) | ReplyTo::Pusher(_)) | None => {}
+            Some(
+                ReplyTo::Disconnector(_) | ReplyTo::Inquirer(_) | ReplyTo::Pusher(_) | ReplyTo::Operator(_),
+            )
+            | None => {}
         }
     }
 

@@ -3,7 +3,9 @@
 //! Owns the checks of what callers bring. Never routes: it hands calls to the control loop through one bounded
 //! queue and waits for the answer. Cheap to clone, usable from any thread and any async runtime.
 
+mod checks;
 mod inquiries;
+mod queues;
 
 use std::{
     pin::Pin,
@@ -14,18 +16,21 @@ use std::{
 use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot};
 
-pub use self::inquiries::{HistoryQuery, InquiryError};
+use self::checks::{check_length, check_payload, check_target, check_user};
+pub use self::{
+    inquiries::{HistoryQuery, InquiryError},
+    queues::QueueError,
+};
 use crate::{
     auth::{SigningKeys, Verifier},
     clock::Now,
     event::{Address, Class, Event, Form, Pushed, Receipt, Refusal, Target},
-    identity::is_user_id,
-    limits::{
-        CALLS_MAX, EVENT_BYTES_MAX, IDEMPOTENCY_KEY_BYTES_MAX, KIND_BYTES_MAX, LISTED_ROOMS_MAX,
-        OVERLOAD_RETRY, USER_ID_BYTES_MAX,
+    limits::{CALLS_MAX, IDEMPOTENCY_KEY_BYTES_MAX, KIND_BYTES_MAX, LISTED_ROOMS_MAX, OVERLOAD_RETRY},
+    route::{
+        Connections, Inquiry, NoReport, Report, classify,
+        lines::io::{Denied, View},
     },
-    route::{Connections, Inquiry, NoReport, Report, classify},
-    wire,
+    sale::command::Command,
 };
 
 /// One thing that somebody asks of the control loop.
@@ -53,6 +58,15 @@ pub enum Call {
         user: Arc<str>,
         /// Gets the number of connections.
         reply: oneshot::Sender<Result<u32, Refusal>>,
+    },
+    /// Do something with a queue, or look at it.
+    Operate {
+        /// Of which event.
+        event_id: Arc<str>,
+        /// What, checked; `None`: a look.
+        command: Option<Command>,
+        /// Gets the queue as it is then.
+        reply: oneshot::Sender<Result<Box<View>, Denied>>,
     },
     /// Count.
     Stats {
@@ -363,61 +377,10 @@ impl Future for Submitted {
     }
 }
 
-fn check_target(target: &Target) -> Result<(), PublishError> {
-    match target {
-        Target::User(user) => check_user(user),
-        Target::Room(room) if room.is_empty() => Err(PublishError::invalid("room", "is required")),
-        Target::Room(room) => match wire::room::classify(room) {
-            Some(_) => Ok(()),
-            None => Err(PublishError::invalid("room", "must be 1 to 128 characters of A-Z a-z 0-9 _ . : -")),
-        },
-        Target::Connection(_) | Target::Everyone => Ok(()),
-    }
-}
-
-fn check_user(user: &str) -> Result<(), PublishError> {
-    check_length("user_id", user, 1..=USER_ID_BYTES_MAX)?;
-    if is_user_id(user) {
-        Ok(())
-    } else {
-        Err(PublishError::invalid("user_id", "must have no control characters"))
-    }
-}
-
-fn check_length(
-    field: &'static str,
-    text: &str,
-    length: std::ops::RangeInclusive<usize>,
-) -> Result<(), PublishError> {
-    if text.is_empty() && *length.start() > 0 {
-        return Err(PublishError::invalid(field, "is required"));
-    }
-    if !length.contains(&text.len()) {
-        return Err(PublishError::invalid(field, format!("must be at most {} bytes", length.end())));
-    }
-    Ok(())
-}
-
-fn check_payload(origin: Origin, payload: &[u8]) -> Result<(), PublishError> {
-    let field = match origin {
-        Origin::Caller(field) => field,
-        Origin::Fields => "payload",
-    };
-    if payload.len() > EVENT_BYTES_MAX {
-        return Err(PublishError::invalid(field, format!("must be at most {EVENT_BYTES_MAX} bytes")));
-    }
-    if origin == Origin::Fields {
-        return Ok(());
-    }
-    let text = std::str::from_utf8(payload)
-        .map_err(|_| PublishError::invalid(field, "must be JSON: it is not UTF-8"))?;
-    wire::json::validate(text)
-        .map_err(|invalid| PublishError::invalid(field, format!("must be JSON: {invalid}")))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::limits::{EVENT_BYTES_MAX, USER_ID_BYTES_MAX};
 
     fn to_room(room: &str) -> Publication {
         Publication::new(Target::Room(room.into()), "ticket:sold", "{}")

@@ -219,6 +219,7 @@ impl Control {
                     self.desk.call(now, call);
                 }
             }
+            self.desk.flush_lines(now);
             self.desk.flush();
             self.desk.leave(now);
             self.tell_health().await;

@@ -420,6 +420,139 @@ pub struct PublishBatchResponse {
     #[prost(message, repeated, tag = "1")]
     pub results: ::prost::alloc::vec::Vec<PublishResponse>,
 }
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct OpenQueueRequest {
+    /// Required: 1 to 122 of A-Z a-z 0-9 _ . : -
+    #[prost(string, tag = "1")]
+    pub event_id: ::prost::alloc::string::String,
+    /// Milliseconds since the epoch; who joins before has a place when it opens. 0: at once.
+    #[prost(uint64, tag = "2")]
+    pub opens_at_ms: u64,
+    /// 32 secret bytes that order who came before the opening; the answer has their SHA-256. Empty: the gateway makes some.
+    /// Whoever changes terms sends the same again.
+    #[prost(bytes = "vec", tag = "3")]
+    pub seed: ::prost::alloc::vec::Vec<u8>,
+    /// Seconds to use a pass in; 0: 300.
+    #[prost(uint32, tag = "6")]
+    pub claim_seconds: u32,
+    /// Seconds that somebody who is away is waited for; 0: 120.
+    #[prost(uint32, tag = "7")]
+    pub grace_seconds: u32,
+    /// Seconds after which somebody who used a pass counts as gone; 0: never.
+    #[prost(uint32, tag = "8")]
+    pub stay_seconds: u32,
+    /// Places in all; 0: 1 048 576, the most.
+    #[prost(uint32, tag = "9")]
+    pub places_max: u32,
+    /// How people are let in by themselves; nothing: they are not.
+    #[prost(oneof = "open_queue_request::Inlet", tags = "4, 5")]
+    pub inlet: ::core::option::Option<open_queue_request::Inlet>,
+}
+/// Nested message and enum types in `OpenQueueRequest`.
+pub mod open_queue_request {
+    /// How people are let in by themselves; nothing: they are not.
+    #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Oneof)]
+    pub enum Inlet {
+        /// So many a minute.
+        #[prost(uint32, tag = "4")]
+        PerMinute(u32),
+        /// As long as fewer than so many have a pass or are inside.
+        #[prost(uint32, tag = "5")]
+        Inside(u32),
+    }
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct AdvanceQueueRequest {
+    /// Required.
+    #[prost(string, tag = "1")]
+    pub event_id: ::prost::alloc::string::String,
+    /// The place up to which people are let in; never falls.
+    #[prost(uint32, tag = "2")]
+    pub to: u32,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct AdmitNextRequest {
+    /// Required.
+    #[prost(string, tag = "1")]
+    pub event_id: ::prost::alloc::string::String,
+    /// How many.
+    #[prost(uint32, tag = "2")]
+    pub count: u32,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct PauseQueueRequest {
+    /// Required.
+    #[prost(string, tag = "1")]
+    pub event_id: ::prost::alloc::string::String,
+    /// For the people who wait, up to 256 bytes.
+    #[prost(string, tag = "2")]
+    pub reason: ::prost::alloc::string::String,
+    /// End the pause instead.
+    #[prost(bool, tag = "3")]
+    pub resume: bool,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct CloseQueueRequest {
+    /// Required.
+    #[prost(string, tag = "1")]
+    pub event_id: ::prost::alloc::string::String,
+    /// There is nothing left, but the sale is not over: who has a place keeps it.
+    #[prost(bool, tag = "2")]
+    pub sold_out: bool,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct GetQueueRequest {
+    /// Required.
+    #[prost(string, tag = "1")]
+    pub event_id: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct HolderRequest {
+    /// Required.
+    #[prost(string, tag = "1")]
+    pub event_id: ::prost::alloc::string::String,
+    /// Required: the user, or `sub` of a pass that says `anonymous`.
+    #[prost(string, tag = "2")]
+    pub holder: ::prost::alloc::string::String,
+    /// `holder` is no user.
+    #[prost(bool, tag = "3")]
+    pub anonymous: bool,
+}
+/// `admitted = holding + inside + expired + completed + abandoned`; `total = waiting + departed + left + admitted`.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct QueueResponse {
+    #[prost(string, tag = "1")]
+    pub event_id: ::prost::alloc::string::String,
+    /// `early`, `open`, `paused`, `sold_out` or `closed`.
+    #[prost(string, tag = "2")]
+    pub state: ::prost::alloc::string::String,
+    /// Everybody up to this place was let in or passed over.
+    #[prost(uint32, tag = "3")]
+    pub serving: u32,
+    #[prost(uint32, tag = "4")]
+    pub total: u32,
+    #[prost(uint32, tag = "5")]
+    pub waiting: u32,
+    #[prost(uint32, tag = "6")]
+    pub departed: u32,
+    #[prost(uint32, tag = "7")]
+    pub left: u32,
+    #[prost(uint32, tag = "8")]
+    pub admitted: u32,
+    #[prost(uint32, tag = "9")]
+    pub holding: u32,
+    #[prost(uint32, tag = "10")]
+    pub inside: u32,
+    #[prost(uint32, tag = "11")]
+    pub expired: u32,
+    #[prost(uint32, tag = "12")]
+    pub completed: u32,
+    #[prost(uint32, tag = "13")]
+    pub abandoned: u32,
+    /// SHA-256 of the seed.
+    #[prost(bytes = "vec", tag = "14")]
+    pub commitment: ::prost::alloc::vec::Vec<u8>,
+}
 /// How an event may be treated between acceptance and the socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]
@@ -876,6 +1009,205 @@ pub mod realtime_service_client {
                 .insert(GrpcMethod::new("realtime.RealtimeService", "PublishBatch"));
             self.inner.unary(req, path, codec).await
         }
+        /// Begins the waiting room of an event, or changes its terms. All methods of queues answer with the queue as it is
+        /// then; what its rules forbid is FAILED_PRECONDITION, an event without a queue NOT_FOUND.
+        pub async fn open_queue(
+            &mut self,
+            request: impl tonic::IntoRequest<super::OpenQueueRequest>,
+        ) -> std::result::Result<tonic::Response<super::QueueResponse>, tonic::Status> {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/realtime.RealtimeService/OpenQueue",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("realtime.RealtimeService", "OpenQueue"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// Lets everybody in up to a place.
+        pub async fn advance_queue(
+            &mut self,
+            request: impl tonic::IntoRequest<super::AdvanceQueueRequest>,
+        ) -> std::result::Result<tonic::Response<super::QueueResponse>, tonic::Status> {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/realtime.RealtimeService/AdvanceQueue",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("realtime.RealtimeService", "AdvanceQueue"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// Lets in so many more people who are here.
+        pub async fn admit_next(
+            &mut self,
+            request: impl tonic::IntoRequest<super::AdmitNextRequest>,
+        ) -> std::result::Result<tonic::Response<super::QueueResponse>, tonic::Status> {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/realtime.RealtimeService/AdmitNext",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("realtime.RealtimeService", "AdmitNext"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// Lets nobody in by itself until it is resumed.
+        pub async fn pause_queue(
+            &mut self,
+            request: impl tonic::IntoRequest<super::PauseQueueRequest>,
+        ) -> std::result::Result<tonic::Response<super::QueueResponse>, tonic::Status> {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/realtime.RealtimeService/PauseQueue",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("realtime.RealtimeService", "PauseQueue"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// Nobody will be let in any more.
+        pub async fn close_queue(
+            &mut self,
+            request: impl tonic::IntoRequest<super::CloseQueueRequest>,
+        ) -> std::result::Result<tonic::Response<super::QueueResponse>, tonic::Status> {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/realtime.RealtimeService/CloseQueue",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("realtime.RealtimeService", "CloseQueue"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// How a queue stands.
+        pub async fn get_queue(
+            &mut self,
+            request: impl tonic::IntoRequest<super::GetQueueRequest>,
+        ) -> std::result::Result<tonic::Response<super::QueueResponse>, tonic::Status> {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/realtime.RealtimeService/GetQueue",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("realtime.RealtimeService", "GetQueue"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// Somebody used the pass: it does not expire any more.
+        pub async fn claim(
+            &mut self,
+            request: impl tonic::IntoRequest<super::HolderRequest>,
+        ) -> std::result::Result<tonic::Response<super::QueueResponse>, tonic::Status> {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/realtime.RealtimeService/Claim",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("realtime.RealtimeService", "Claim"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// Somebody who was let in has bought: there is room for another.
+        pub async fn complete(
+            &mut self,
+            request: impl tonic::IntoRequest<super::HolderRequest>,
+        ) -> std::result::Result<tonic::Response<super::QueueResponse>, tonic::Status> {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/realtime.RealtimeService/Complete",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("realtime.RealtimeService", "Complete"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// Somebody who was let in will not buy: there is room for another.
+        pub async fn abandon(
+            &mut self,
+            request: impl tonic::IntoRequest<super::HolderRequest>,
+        ) -> std::result::Result<tonic::Response<super::QueueResponse>, tonic::Status> {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/realtime.RealtimeService/Abandon",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("realtime.RealtimeService", "Abandon"));
+            self.inner.unary(req, path, codec).await
+        }
     }
 }
 /// Generated server implementations.
@@ -986,6 +1318,52 @@ pub mod realtime_service_server {
             tonic::Response<super::PublishBatchResponse>,
             tonic::Status,
         >;
+        /// Begins the waiting room of an event, or changes its terms. All methods of queues answer with the queue as it is
+        /// then; what its rules forbid is FAILED_PRECONDITION, an event without a queue NOT_FOUND.
+        async fn open_queue(
+            &self,
+            request: tonic::Request<super::OpenQueueRequest>,
+        ) -> std::result::Result<tonic::Response<super::QueueResponse>, tonic::Status>;
+        /// Lets everybody in up to a place.
+        async fn advance_queue(
+            &self,
+            request: tonic::Request<super::AdvanceQueueRequest>,
+        ) -> std::result::Result<tonic::Response<super::QueueResponse>, tonic::Status>;
+        /// Lets in so many more people who are here.
+        async fn admit_next(
+            &self,
+            request: tonic::Request<super::AdmitNextRequest>,
+        ) -> std::result::Result<tonic::Response<super::QueueResponse>, tonic::Status>;
+        /// Lets nobody in by itself until it is resumed.
+        async fn pause_queue(
+            &self,
+            request: tonic::Request<super::PauseQueueRequest>,
+        ) -> std::result::Result<tonic::Response<super::QueueResponse>, tonic::Status>;
+        /// Nobody will be let in any more.
+        async fn close_queue(
+            &self,
+            request: tonic::Request<super::CloseQueueRequest>,
+        ) -> std::result::Result<tonic::Response<super::QueueResponse>, tonic::Status>;
+        /// How a queue stands.
+        async fn get_queue(
+            &self,
+            request: tonic::Request<super::GetQueueRequest>,
+        ) -> std::result::Result<tonic::Response<super::QueueResponse>, tonic::Status>;
+        /// Somebody used the pass: it does not expire any more.
+        async fn claim(
+            &self,
+            request: tonic::Request<super::HolderRequest>,
+        ) -> std::result::Result<tonic::Response<super::QueueResponse>, tonic::Status>;
+        /// Somebody who was let in has bought: there is room for another.
+        async fn complete(
+            &self,
+            request: tonic::Request<super::HolderRequest>,
+        ) -> std::result::Result<tonic::Response<super::QueueResponse>, tonic::Status>;
+        /// Somebody who was let in will not buy: there is room for another.
+        async fn abandon(
+            &self,
+            request: tonic::Request<super::HolderRequest>,
+        ) -> std::result::Result<tonic::Response<super::QueueResponse>, tonic::Status>;
     }
     #[derive(Debug)]
     pub struct RealtimeServiceServer<T> {
@@ -1661,6 +2039,410 @@ pub mod realtime_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = PublishBatchSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/realtime.RealtimeService/OpenQueue" => {
+                    #[allow(non_camel_case_types)]
+                    struct OpenQueueSvc<T: RealtimeService>(pub Arc<T>);
+                    impl<
+                        T: RealtimeService,
+                    > tonic::server::UnaryService<super::OpenQueueRequest>
+                    for OpenQueueSvc<T> {
+                        type Response = super::QueueResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::OpenQueueRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as RealtimeService>::open_queue(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = OpenQueueSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/realtime.RealtimeService/AdvanceQueue" => {
+                    #[allow(non_camel_case_types)]
+                    struct AdvanceQueueSvc<T: RealtimeService>(pub Arc<T>);
+                    impl<
+                        T: RealtimeService,
+                    > tonic::server::UnaryService<super::AdvanceQueueRequest>
+                    for AdvanceQueueSvc<T> {
+                        type Response = super::QueueResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::AdvanceQueueRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as RealtimeService>::advance_queue(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = AdvanceQueueSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/realtime.RealtimeService/AdmitNext" => {
+                    #[allow(non_camel_case_types)]
+                    struct AdmitNextSvc<T: RealtimeService>(pub Arc<T>);
+                    impl<
+                        T: RealtimeService,
+                    > tonic::server::UnaryService<super::AdmitNextRequest>
+                    for AdmitNextSvc<T> {
+                        type Response = super::QueueResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::AdmitNextRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as RealtimeService>::admit_next(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = AdmitNextSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/realtime.RealtimeService/PauseQueue" => {
+                    #[allow(non_camel_case_types)]
+                    struct PauseQueueSvc<T: RealtimeService>(pub Arc<T>);
+                    impl<
+                        T: RealtimeService,
+                    > tonic::server::UnaryService<super::PauseQueueRequest>
+                    for PauseQueueSvc<T> {
+                        type Response = super::QueueResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::PauseQueueRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as RealtimeService>::pause_queue(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = PauseQueueSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/realtime.RealtimeService/CloseQueue" => {
+                    #[allow(non_camel_case_types)]
+                    struct CloseQueueSvc<T: RealtimeService>(pub Arc<T>);
+                    impl<
+                        T: RealtimeService,
+                    > tonic::server::UnaryService<super::CloseQueueRequest>
+                    for CloseQueueSvc<T> {
+                        type Response = super::QueueResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::CloseQueueRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as RealtimeService>::close_queue(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = CloseQueueSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/realtime.RealtimeService/GetQueue" => {
+                    #[allow(non_camel_case_types)]
+                    struct GetQueueSvc<T: RealtimeService>(pub Arc<T>);
+                    impl<
+                        T: RealtimeService,
+                    > tonic::server::UnaryService<super::GetQueueRequest>
+                    for GetQueueSvc<T> {
+                        type Response = super::QueueResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::GetQueueRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as RealtimeService>::get_queue(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = GetQueueSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/realtime.RealtimeService/Claim" => {
+                    #[allow(non_camel_case_types)]
+                    struct ClaimSvc<T: RealtimeService>(pub Arc<T>);
+                    impl<
+                        T: RealtimeService,
+                    > tonic::server::UnaryService<super::HolderRequest> for ClaimSvc<T> {
+                        type Response = super::QueueResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::HolderRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as RealtimeService>::claim(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ClaimSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/realtime.RealtimeService/Complete" => {
+                    #[allow(non_camel_case_types)]
+                    struct CompleteSvc<T: RealtimeService>(pub Arc<T>);
+                    impl<
+                        T: RealtimeService,
+                    > tonic::server::UnaryService<super::HolderRequest>
+                    for CompleteSvc<T> {
+                        type Response = super::QueueResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::HolderRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as RealtimeService>::complete(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = CompleteSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/realtime.RealtimeService/Abandon" => {
+                    #[allow(non_camel_case_types)]
+                    struct AbandonSvc<T: RealtimeService>(pub Arc<T>);
+                    impl<
+                        T: RealtimeService,
+                    > tonic::server::UnaryService<super::HolderRequest>
+                    for AbandonSvc<T> {
+                        type Response = super::QueueResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::HolderRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as RealtimeService>::abandon(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = AbandonSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

@@ -15,6 +15,7 @@ mod following;
 mod inquiries;
 pub mod io;
 mod latest;
+pub mod lines;
 mod presence;
 mod publishing;
 mod questions;

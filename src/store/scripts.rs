@@ -15,11 +15,14 @@ use redis::{Cmd, Script, Value, cmd};
 
 use crate::{
     event::{Class, Event, LatestKey, Position},
-    limits::{LATEST_AGE_MAX, LATEST_KEYS_PER_ADDRESS_MAX},
+    limits::{
+        LATEST_AGE_MAX, LATEST_KEYS_PER_ADDRESS_MAX, QUEUE_LOG_AGE_MAX, QUEUE_LOG_ENTRIES_MAX,
+        QUEUE_LOGS_BYTES_MAX,
+    },
     store::Bounds,
     stream::{
         envelope::{decode, encode},
-        names::{Name, Part},
+        names::{self, Name, Part},
         store::{Answer, Append, Ask, Failure, Head, Mark, Page},
     },
 };
@@ -158,7 +161,11 @@ impl Scripts {
         for part in [Part::Meta, Part::Log].into_iter().chain(key) {
             command.arg(self.name(stream, part));
         }
-        command.arg(self.epoch_name()).arg(milliseconds(self.bounds.head_age_max));
+        let head_age_max = match names::is_log(stream) {
+            true => self.bounds.head_age_max.max(QUEUE_LOG_AGE_MAX),
+            false => self.bounds.head_age_max,
+        };
+        command.arg(self.epoch_name()).arg(milliseconds(head_age_max));
         command
     }
 
@@ -168,6 +175,11 @@ impl Scripts {
 
     fn bound(&self, command: &mut Cmd, stream: &str) {
         let bounds = &self.bounds;
+        if names::is_log(stream) {
+            let age_max = milliseconds(QUEUE_LOG_AGE_MAX);
+            command.arg(QUEUE_LOG_ENTRIES_MAX).arg(QUEUE_LOGS_BYTES_MAX).arg(age_max).arg(age_max);
+            return;
+        }
         // Only users acknowledge for all of their connections.
         let unacknowledged = if stream.starts_with("user:") { bounds.ledger_age_max } else { bounds.age_max };
         command.arg(bounds.count_max).arg(bounds.bytes_max);

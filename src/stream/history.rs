@@ -1,6 +1,7 @@
 //! Streams in memory: offsets, epochs and the entries that a resume could replay.
 //!
-//! Owns every stored event, and the answers to calls with a key. Never loses the end of a stream before its beginning.
+//! Owns every stored event, and the answers to calls with a key. Never loses the end of a stream before its beginning,
+//! and of a queue's log nothing: it goes as a whole, a day after its last entry, and is refused more than its bound.
 //! Invariants: entries of a stream have consecutive offsets that end at its last one; entry and byte counts equal what
 //! is held; a stream that starts anew, its head given up or behind what an instance saw, has another epoch.
 
@@ -15,7 +16,8 @@ use crate::{
         expiring::Expiring,
         idempotency::{Earlier, Idempotency},
         latest::LatestValues,
-        store::{Answer, Append, Ask, Head, Mark, Page},
+        names,
+        store::{Answer, Append, Ask, Failure, Head, Mark, Page},
     },
 };
 
@@ -61,6 +63,8 @@ pub struct History {
     latest: LatestValues,
     entry_count: usize,
     bytes: usize,
+    /// Of them, those of queues' logs.
+    log_bytes: usize,
     seed: u64,
     /// Grows when a head is given up.
     generation: u32,
@@ -118,6 +122,7 @@ impl History {
             latest: LatestValues::default(),
             entry_count: 0,
             bytes: 0,
+            log_bytes: 0,
             seed,
             generation: 0,
             epoch: epoch(seed, 0),
@@ -177,6 +182,9 @@ impl History {
             }
             Some(Earlier::Other) => return Answer::KeyReused,
         }
+        if names::is_log(&stream) && self.log_bytes + bytes_of(&event) > limits::QUEUE_LOGS_BYTES_MAX {
+            return Answer::Failed(Failure::Refused);
+        }
         let (event, position) = self.store(now, &stream, event);
         if let Some(memory) = memory {
             self.keys.remember(now, stream, memory.key, memory.body, position);
@@ -220,8 +228,12 @@ impl History {
         head.entries.push_back(event.clone());
         self.entry_count += 1;
         self.bytes += bytes_of(&event);
-        self.young.push_back(Record { at_ns: now.mono_ns, position: position.clone() });
-        self.trim(now, stream);
+        if names::is_log(stream) {
+            self.log_bytes += bytes_of(&event);
+        } else {
+            self.young.push_back(Record { at_ns: now.mono_ns, position: position.clone() });
+            self.trim(now, stream);
+        }
         (event, position)
     }
 
@@ -287,7 +299,13 @@ impl History {
         for stream in gone {
             any = true;
             self.entry_count -= stream.entries.len();
-            self.bytes -= stream.entries.iter().map(|event| bytes_of(event)).sum::<usize>();
+            let bytes = stream.entries.iter().map(|event| bytes_of(event)).sum::<usize>();
+            self.bytes -= bytes;
+            let is_log =
+                |event: &Arc<Event>| event.position.as_ref().is_some_and(|at| names::is_log(&at.stream));
+            if stream.entries.front().is_some_and(is_log) {
+                self.log_bytes -= bytes;
+            }
         }
         if any {
             self.renew();

@@ -19,6 +19,11 @@ pub fn stream_of(target: &Target) -> Option<Arc<str>> {
     }
 }
 
+/// The log of a queue: it is the queue, and nothing of it is let go of as long as it is written.
+pub fn is_log(stream: &str) -> bool {
+    stream.starts_with("queue:")
+}
+
 /// The stream of an address, whether it is kept or not.
 pub fn stream_of_address(address: &Address) -> Arc<str> {
     match address {
@@ -32,7 +37,7 @@ pub fn stream_of_address(address: &Address) -> Arc<str> {
 pub struct Name<'a> {
     /// `REDIS_PREFIX`, `usher:`.
     pub prefix: &'a str,
-    /// `user:<id>`, `room:<name>` or `everyone`.
+    /// `user:<id>`, `room:<name>`, `queue:<event>` or `everyone`.
     pub stream: &'a str,
     /// Which of the stream's names.
     pub part: Part<'a>,

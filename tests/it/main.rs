@@ -54,6 +54,8 @@ mod limits;
 mod passes;
 /// Several gateways on one Redis: who is connected.
 mod presence;
+/// Waiting rooms.
+mod queues;
 /// What is held for those who come back, and requests to resume that are refused.
 mod resume;
 /// Rooms: membership, messages, permission, presence.

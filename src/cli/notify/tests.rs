@@ -6,11 +6,12 @@ use tonic::{Response, Status, Streaming, transport::Server};
 
 use super::*;
 use crate::generated::realtime::{
-    BroadcastEventRequest, DeliveryClass, DisconnectUserRequest, GetConnectionStatsRequest,
-    GetDeliveryStateRequest, GetHistoryRequest, NotifyBookingResultRequest, NotifyPaymentStatusRequest,
-    NotifyQueuePositionRequest, PositionUpdates, PresenceRequest, PublishBatchRequest, PublishBatchResponse,
-    PublishRequest, PublishResponse, PushQueuePositionsResponse, SendToUserRequest, broadcast_event_request,
-    get_history_request, presence_request,
+    AdmitNextRequest, AdvanceQueueRequest, BroadcastEventRequest, CloseQueueRequest, DeliveryClass,
+    DisconnectUserRequest, GetConnectionStatsRequest, GetDeliveryStateRequest, GetHistoryRequest,
+    GetQueueRequest, HolderRequest, NotifyBookingResultRequest, NotifyPaymentStatusRequest,
+    NotifyQueuePositionRequest, OpenQueueRequest, PauseQueueRequest, PositionUpdates, PresenceRequest,
+    PublishBatchRequest, PublishBatchResponse, PublishRequest, PublishResponse, PushQueuePositionsResponse,
+    QueueResponse, SendToUserRequest, broadcast_event_request, get_history_request, presence_request,
     realtime_service_server::{RealtimeService, RealtimeServiceServer},
     send_to_user_request,
 };
@@ -242,6 +243,45 @@ impl RealtimeService for Service {
         &self,
         _: Request<Streaming<PositionUpdates>>,
     ) -> Result<Response<PushQueuePositionsResponse>, Status> {
+        Err(Status::unimplemented(""))
+    }
+
+    async fn open_queue(&self, _: Request<OpenQueueRequest>) -> Result<Response<QueueResponse>, Status> {
+        Err(Status::unimplemented(""))
+    }
+
+    async fn advance_queue(
+        &self,
+        _: Request<AdvanceQueueRequest>,
+    ) -> Result<Response<QueueResponse>, Status> {
+        Err(Status::unimplemented(""))
+    }
+
+    async fn admit_next(&self, _: Request<AdmitNextRequest>) -> Result<Response<QueueResponse>, Status> {
+        Err(Status::unimplemented(""))
+    }
+
+    async fn pause_queue(&self, _: Request<PauseQueueRequest>) -> Result<Response<QueueResponse>, Status> {
+        Err(Status::unimplemented(""))
+    }
+
+    async fn close_queue(&self, _: Request<CloseQueueRequest>) -> Result<Response<QueueResponse>, Status> {
+        Err(Status::unimplemented(""))
+    }
+
+    async fn get_queue(&self, _: Request<GetQueueRequest>) -> Result<Response<QueueResponse>, Status> {
+        Err(Status::unimplemented(""))
+    }
+
+    async fn claim(&self, _: Request<HolderRequest>) -> Result<Response<QueueResponse>, Status> {
+        Err(Status::unimplemented(""))
+    }
+
+    async fn complete(&self, _: Request<HolderRequest>) -> Result<Response<QueueResponse>, Status> {
+        Err(Status::unimplemented(""))
+    }
+
+    async fn abandon(&self, _: Request<HolderRequest>) -> Result<Response<QueueResponse>, Status> {
         Err(Status::unimplemented(""))
     }
 

@@ -3,7 +3,12 @@
 //! Owns nothing. Talks to the router, the backend and the links, as the desk does.
 
 use super::Desk;
-use crate::{clock::Now, metrics::Cell, net::listener, route::Input};
+use crate::{
+    clock::Now,
+    metrics::Cell,
+    net::listener,
+    route::{Input, lines},
+};
 
 const SECOND_NS: u64 = 1_000_000_000;
 
@@ -15,6 +20,8 @@ impl Desk {
         }
         self.announce(now);
         self.route_viewed(now, |shards| Input::Clock { shards });
+        let leads = self.backend.ingests();
+        self.lines_input(now, lines::io::Input::Tick { leads });
         let cells = &self.status.control;
         let directory = self.route.directory();
         cells.users.set(directory.user_count() as u64);

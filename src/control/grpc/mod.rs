@@ -8,6 +8,7 @@ mod inquiries;
 mod notify;
 mod positions;
 mod publish;
+mod queues;
 mod service;
 
 use std::{

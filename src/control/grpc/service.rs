@@ -13,17 +13,21 @@ use crate::{
             callers::Check,
             events, inquiries, notify, positions,
             publish::{self, Publishing},
+            queues,
         },
     },
     event::{Receipt, Refusal},
     generated::realtime::{
-        BroadcastEventRequest, DisconnectUserRequest, DisconnectUserResponse, GetConnectionStatsRequest,
-        GetConnectionStatsResponse, GetDeliveryStateRequest, GetDeliveryStateResponse, GetHistoryRequest,
-        GetHistoryResponse, NotifyBookingResultRequest, NotifyPaymentStatusRequest,
-        NotifyQueuePositionRequest, NotifyResponse, PositionUpdates, PresenceRequest, PresenceResponse,
-        PublishBatchRequest, PublishBatchResponse, PublishRequest, PushQueuePositionsResponse,
-        SendToUserRequest, realtime_service_server::RealtimeService,
+        AdmitNextRequest, AdvanceQueueRequest, BroadcastEventRequest, CloseQueueRequest,
+        DisconnectUserRequest, DisconnectUserResponse, GetConnectionStatsRequest, GetConnectionStatsResponse,
+        GetDeliveryStateRequest, GetDeliveryStateResponse, GetHistoryRequest, GetHistoryResponse,
+        GetQueueRequest, HolderRequest, NotifyBookingResultRequest, NotifyPaymentStatusRequest,
+        NotifyQueuePositionRequest, NotifyResponse, OpenQueueRequest, PauseQueueRequest, PositionUpdates,
+        PresenceRequest, PresenceResponse, PublishBatchRequest, PublishBatchResponse, PublishRequest,
+        PushQueuePositionsResponse, QueueResponse, SendToUserRequest,
+        realtime_service_server::RealtimeService,
     },
+    sale::command::Command,
     status::Status,
 };
 
@@ -51,6 +55,15 @@ enum Method {
     PushQueuePositions,
     Publish,
     PublishBatch,
+    OpenQueue,
+    AdvanceQueue,
+    AdmitNext,
+    PauseQueue,
+    CloseQueue,
+    GetQueue,
+    Claim,
+    Complete,
+    Abandon,
 }
 
 impl Realtime {
@@ -75,6 +88,22 @@ impl Realtime {
             self.check.check(request.metadata())?;
             let publication = publication(request.into_inner()).map_err(refusal)?;
             self.gateway.publish(publication).await.map(notify_response).map_err(refusal)
+        };
+        running.end(answer.await)
+    }
+
+    /// All methods of queues: make a command of the request, have it done.
+    async fn operate<A>(
+        &self,
+        method: Method,
+        request: Request<A>,
+        command: impl FnOnce(A) -> Result<(String, Option<Command>), PublishError>,
+    ) -> Result<Response<QueueResponse>, tonic::Status> {
+        let running = self.begin(method);
+        let answer = async {
+            self.check.check(request.metadata())?;
+            let (event_id, command) = command(request.into_inner()).map_err(refusal)?;
+            self.gateway.operate(&event_id, command).await.map(queues::response).map_err(queues::refusal)
         };
         running.end(answer.await)
     }
@@ -219,6 +248,89 @@ impl RealtimeService for Realtime {
             publish::batch(&self.gateway, request.into_inner()).await
         };
         running.end(answer.await)
+    }
+
+    async fn open_queue(
+        &self,
+        request: Request<OpenQueueRequest>,
+    ) -> Result<Response<QueueResponse>, tonic::Status> {
+        let open = |request| queues::open(Now::read(), &request).map(|open| (request.event_id, Some(open)));
+        self.operate(Method::OpenQueue, request, open).await
+    }
+
+    async fn advance_queue(
+        &self,
+        request: Request<AdvanceQueueRequest>,
+    ) -> Result<Response<QueueResponse>, tonic::Status> {
+        let command = |AdvanceQueueRequest { event_id, to }| Ok((event_id, Some(Command::Advance { to })));
+        self.operate(Method::AdvanceQueue, request, command).await
+    }
+
+    async fn admit_next(
+        &self,
+        request: Request<AdmitNextRequest>,
+    ) -> Result<Response<QueueResponse>, tonic::Status> {
+        let command =
+            |AdmitNextRequest { event_id, count }| Ok((event_id, Some(Command::AdmitNext { count })));
+        self.operate(Method::AdmitNext, request, command).await
+    }
+
+    async fn pause_queue(
+        &self,
+        request: Request<PauseQueueRequest>,
+    ) -> Result<Response<QueueResponse>, tonic::Status> {
+        let command = |PauseQueueRequest { event_id, reason, resume }| match resume {
+            true => Ok((event_id, Some(Command::Resume))),
+            false => Ok((event_id, Some(Command::Pause { reason: reason.into() }))),
+        };
+        self.operate(Method::PauseQueue, request, command).await
+    }
+
+    async fn close_queue(
+        &self,
+        request: Request<CloseQueueRequest>,
+    ) -> Result<Response<QueueResponse>, tonic::Status> {
+        let command = |CloseQueueRequest { event_id, sold_out }| {
+            Ok((event_id, Some(if sold_out { Command::SellOut } else { Command::Close })))
+        };
+        self.operate(Method::CloseQueue, request, command).await
+    }
+
+    async fn get_queue(
+        &self,
+        request: Request<GetQueueRequest>,
+    ) -> Result<Response<QueueResponse>, tonic::Status> {
+        self.operate(Method::GetQueue, request, |GetQueueRequest { event_id }| Ok((event_id, None))).await
+    }
+
+    async fn claim(&self, request: Request<HolderRequest>) -> Result<Response<QueueResponse>, tonic::Status> {
+        self.operate(Method::Claim, request, |request| {
+            let holder = queues::holder(&request)?;
+            Ok((request.event_id, Some(Command::Claim { holder })))
+        })
+        .await
+    }
+
+    async fn complete(
+        &self,
+        request: Request<HolderRequest>,
+    ) -> Result<Response<QueueResponse>, tonic::Status> {
+        self.operate(Method::Complete, request, |request| {
+            let holder = queues::holder(&request)?;
+            Ok((request.event_id, Some(Command::Complete { holder })))
+        })
+        .await
+    }
+
+    async fn abandon(
+        &self,
+        request: Request<HolderRequest>,
+    ) -> Result<Response<QueueResponse>, tonic::Status> {
+        self.operate(Method::Abandon, request, |request| {
+            let holder = queues::holder(&request)?;
+            Ok((request.event_id, Some(Command::Abandon { holder })))
+        })
+        .await
     }
 }
 

@@ -11,11 +11,12 @@ use tonic::{
 };
 use tower::ServiceExt;
 use usher::generated::realtime::{
-    BroadcastEventRequest, DisconnectUserRequest, GetConnectionStatsRequest, GetConnectionStatsResponse,
-    GetDeliveryStateRequest, GetDeliveryStateResponse, GetHistoryRequest, GetHistoryResponse,
-    NotifyBookingResultRequest, NotifyPaymentStatusRequest, NotifyQueuePositionRequest, NotifyResponse,
-    PresenceRequest, PresenceResponse, SendToUserRequest, broadcast_event_request,
-    realtime_service_client::RealtimeServiceClient, send_to_user_request,
+    AdmitNextRequest, AdvanceQueueRequest, BroadcastEventRequest, CloseQueueRequest, DisconnectUserRequest,
+    GetConnectionStatsRequest, GetConnectionStatsResponse, GetDeliveryStateRequest, GetDeliveryStateResponse,
+    GetHistoryRequest, GetHistoryResponse, GetQueueRequest, HolderRequest, NotifyBookingResultRequest,
+    NotifyPaymentStatusRequest, NotifyQueuePositionRequest, NotifyResponse, OpenQueueRequest,
+    PauseQueueRequest, PresenceRequest, PresenceResponse, QueueResponse, SendToUserRequest,
+    broadcast_event_request, realtime_service_client::RealtimeServiceClient, send_to_user_request,
 };
 
 use super::{PATIENCE, server::Server};
@@ -77,6 +78,15 @@ impl Backend {
         get_history(GetHistoryRequest) -> GetHistoryResponse;
         get_delivery_state(GetDeliveryStateRequest) -> GetDeliveryStateResponse;
         presence(PresenceRequest) -> PresenceResponse;
+        open_queue(OpenQueueRequest) -> QueueResponse;
+        advance_queue(AdvanceQueueRequest) -> QueueResponse;
+        admit_next(AdmitNextRequest) -> QueueResponse;
+        pause_queue(PauseQueueRequest) -> QueueResponse;
+        close_queue(CloseQueueRequest) -> QueueResponse;
+        get_queue(GetQueueRequest) -> QueueResponse;
+        claim(HolderRequest) -> QueueResponse;
+        complete(HolderRequest) -> QueueResponse;
+        abandon(HolderRequest) -> QueueResponse;
     }
 
     /// For calls that are streams.

@@ -1,0 +1,268 @@
+//! The desk's part in waiting rooms: what shards, operators and the store say goes in, what comes out is sent on.
+//!
+//! Owns the passes that wait for their signatures. Never decides anything about a queue: [`crate::route::lines`] does.
+
+use std::{
+    collections::VecDeque,
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use aws_lc_rs::rand::{SecureRandom, SystemRandom};
+use serde_json::json;
+use tokio::sync::oneshot;
+
+use super::{Desk, Link, ReplyTo, give};
+use crate::{
+    clock::Now,
+    event::{Class, Event, Form, Target},
+    ids::ShardId,
+    limits::{OVERLOAD_RETRY, SIGN_BATCH_MAX},
+    line::{LineDenial, LineRequest, PlaceNews, Seated},
+    mesh::ToShard,
+    route::lines::{
+        Lines,
+        io::{Admission, Denied, Input, Output, View},
+    },
+    sale::{
+        command::Command,
+        pass::{self, Claims, USER_PREFIX, anonymous_holder},
+    },
+};
+
+/// The waiting rooms, and what is under way for them.
+#[derive(Debug)]
+pub(super) struct Waiting {
+    pub(super) lines: Lines,
+    issuer: Box<str>,
+    random: SystemRandom,
+    /// Scratch: empty between two turns.
+    outputs: Vec<Output>,
+    /// Passes that wait to be signed.
+    grants: VecDeque<Grant>,
+    /// Passes that are being signed, in order.
+    signing: VecDeque<(oneshot::Receiver<Vec<String>>, Vec<Grant>)>,
+}
+
+/// Where a pass goes.
+#[derive(Debug)]
+enum Grant {
+    /// To everybody who holds the place.
+    Told { admission: Admission, shards: Vec<ShardId> },
+    /// Along with the answer to a join.
+    Seated { admission: Admission, seated: Box<Seated> },
+}
+
+impl Grant {
+    fn admission(&self) -> &Admission {
+        match self {
+            Self::Told { admission, .. } | Self::Seated { admission, .. } => admission,
+        }
+    }
+}
+
+/// Passes that were signed, with whom they are for.
+#[derive(Debug)]
+pub(in crate::control) struct Signed(Vec<(Grant, String)>);
+
+impl Waiting {
+    pub(super) fn new(lines: Lines, issuer: &str) -> Self {
+        Self {
+            lines,
+            issuer: issuer.into(),
+            random: SystemRandom::new(),
+            outputs: Vec::new(),
+            grants: VecDeque::new(),
+            signing: VecDeque::new(),
+        }
+    }
+
+    /// The next passes that were signed.
+    pub(super) fn poll_signed(&mut self, cx: &mut Context<'_>) -> Poll<Signed> {
+        let Some((answer, _)) = self.signing.front_mut() else { return Poll::Pending };
+        let Poll::Ready(passes) = std::pin::Pin::new(answer).poll(cx) else { return Poll::Pending };
+        let grants = self.signing.pop_front().map(|(_, grants)| grants).unwrap_or_default();
+        // Without passes the library failed, which the thread has logged: who joins again has another try.
+        Poll::Ready(Signed(grants.into_iter().zip(passes.unwrap_or_default()).collect()))
+    }
+}
+
+impl Desk {
+    /// `queue:join`, `queue:leave`.
+    pub(super) fn ask_line(&mut self, now: Now, asked: Box<LineRequest>, leave: bool) {
+        let places = self.signer.places();
+        let event_id = &asked.event_id;
+        let held = match (&asked.user, &asked.place_token) {
+            (Some(user), _) => Ok((format!("{USER_PREFIX}{user}"), None)),
+            (None, Some(token)) => match places.holder(event_id, token) {
+                Some(holder) => Ok((holder, Some(token.clone()))),
+                None => Err(LineDenial::BadToken),
+            },
+            (None, None) if leave => Err(LineDenial::NotIn),
+            (None, None) => {
+                let mut id = pass::AnonymousId::default();
+                let token =
+                    self.waiting_rooms.random.fill(&mut id).ok().and_then(|()| places.token(event_id, &id));
+                let overloaded = LineDenial::Overloaded { retry_after_ms: OVERLOAD_RETRY.as_millis() as u32 };
+                token.map(|token| (anonymous_holder(&id), Some(token.into()))).ok_or(overloaded)
+            }
+        };
+        match held {
+            Ok((holder, _)) if leave => self.lines_input(now, Input::Leave { holder: holder.into(), asked }),
+            Ok((holder, place_token)) => {
+                self.lines_input(now, Input::Join { holder: holder.into(), place_token, asked });
+            }
+            Err(denial) => self.deny_line(*asked, leave, denial),
+        }
+    }
+
+    pub(super) fn deny_line(&mut self, asked: LineRequest, leave: bool, denial: LineDenial) {
+        let LineRequest { conn, request, .. } = asked;
+        self.answer_shard(conn.shard(), ToShard::LineDenied { conn, request, leave, denial });
+    }
+
+    /// An operator's command, or a look.
+    pub(super) fn operate(
+        &mut self,
+        now: Now,
+        event_id: Arc<str>,
+        command: Option<Command>,
+        reply: oneshot::Sender<Result<Box<View>, Denied>>,
+    ) {
+        let token = self.token(Some(ReplyTo::Operator(reply)));
+        self.lines_input(now, Input::Operate { token, event_id, command });
+    }
+
+    pub(super) fn lines_input(&mut self, now: Now, input: Input) {
+        self.waiting_rooms.lines.handle(now, input, &mut self.waiting_rooms.outputs);
+        self.apply_lines(now);
+    }
+
+    /// Writes what the turn brought, and has passes signed.
+    pub(in crate::control) fn flush_lines(&mut self, now: Now) {
+        loop {
+            let Waiting { lines, outputs, .. } = &mut self.waiting_rooms;
+            lines.flush(now, outputs);
+            if outputs.is_empty() {
+                break;
+            }
+            self.apply_lines(now);
+        }
+        self.sign();
+    }
+
+    fn apply_lines(&mut self, now: Now) {
+        let mut outputs = VecDeque::from(std::mem::take(&mut self.waiting_rooms.outputs));
+        while let Some(output) = outputs.pop_front() {
+            match output {
+                Output::Ask { ticket, ask } => {
+                    if let Some(answer) = self.backend.ask(now, ticket, ask) {
+                        let Waiting { lines, outputs: more, .. } = &mut self.waiting_rooms;
+                        lines.handle(now, Input::Answered { ticket, answer }, more);
+                        outputs.extend(more.drain(..));
+                    }
+                }
+                Output::Line { shard, update } => {
+                    let links: &mut [Link] = match shard {
+                        Some(shard) => std::slice::from_mut(&mut self.links[shard.index()]),
+                        None => &mut self.links,
+                    };
+                    // A shard that misses one says so.
+                    for link in links.iter_mut().filter(|link| !link.is_full()) {
+                        link.order(ToShard::Line(Arc::clone(&update)));
+                    }
+                }
+                Output::Seated { seated, admission: None } => {
+                    self.answer_shard(seated.asked.conn.shard(), ToShard::Seated(seated));
+                }
+                Output::Seated { seated, admission: Some(admission) } => {
+                    self.waiting_rooms.grants.push_back(Grant::Seated { admission, seated });
+                }
+                Output::Denied { asked, leave, denial } => self.deny_line(*asked, leave, denial),
+                Output::PlaceNews { shard, news } => self.answer_shard(shard, ToShard::PlaceNews(news)),
+                Output::Admitted { admission, shards } => {
+                    self.waiting_rooms.grants.push_back(Grant::Told { admission, shards });
+                }
+                Output::Operated { token, result } => {
+                    if let Some(ReplyTo::Operator(reply)) = self.waiting.remove(&token) {
+                        give(reply, result);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Hands passes to the signing thread, as far as it takes them; the others go with a later turn.
+    fn sign(&mut self) {
+        let Waiting { issuer, grants, signing, .. } = &mut self.waiting_rooms;
+        while !grants.is_empty() {
+            let count = grants.len().min(SIGN_BATCH_MAX);
+            let claims = grants.iter().take(count).map(|grant| {
+                let Admission { event_id, holder, place, admitted_at_ms, claim_until_ms } = grant.admission();
+                Claims::of(&pass::Admission {
+                    issuer,
+                    event_id,
+                    holder,
+                    place: *place,
+                    admitted_at_ms: *admitted_at_ms,
+                    claim_until_ms: *claim_until_ms,
+                })
+            });
+            let Ok(answer) = self.signer.sign(claims.collect()) else { return };
+            signing.push_back((answer, grants.drain(..count).collect()));
+        }
+    }
+
+    /// Tells passes.
+    pub(super) fn signed(&mut self, now: Now, Signed(passes): Signed) {
+        for (grant, pass) in passes {
+            let Admission { event_id, place, claim_until_ms, .. } = grant.admission();
+            let payload = json!({
+                "event_id": &**event_id,
+                "place": place,
+                "pass": pass,
+                "claim_until": claim_until_ms,
+            });
+            let payload = payload.to_string();
+            match grant {
+                Grant::Seated { mut seated, .. } => {
+                    seated.admitted = Some(payload.into());
+                    self.answer_shard(seated.asked.conn.shard(), ToShard::Seated(seated));
+                }
+                Grant::Told { admission, shards } => self.tell_pass(now, &admission, shards, payload),
+            }
+        }
+    }
+
+    fn tell_pass(&mut self, now: Now, admission: &Admission, shards: Vec<ShardId>, payload: String) {
+        let Admission { event_id, holder, place, .. } = admission;
+        let kind: Arc<str> = "queue:admitted".into();
+        if let Some(user) = holder.strip_prefix(USER_PREFIX) {
+            let event = Event {
+                target: Target::User(user.into()),
+                kind,
+                payload: payload.into(),
+                form: Form::Payload,
+                class: Class::Critical,
+                version: None,
+                position: None,
+                except: None,
+                accepted_at_ns: now.mono_ns,
+            };
+            // Whichever instance is first; of the others' the store knows the key.
+            let key = format!("queue:{event_id}:{place}").into();
+            return self.publish(now, event, Some(key), None);
+        }
+        let news = Arc::new(PlaceNews {
+            event_id: Arc::clone(event_id),
+            holder: Arc::clone(holder),
+            kind,
+            payload: payload.into(),
+            asked: None,
+            leaves: false,
+        });
+        for shard in shards {
+            self.answer_shard(shard, ToShard::PlaceNews(Arc::clone(&news)));
+        }
+    }
+}

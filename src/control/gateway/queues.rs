@@ -1,0 +1,51 @@
+//! What operators do with queues.
+
+use tokio::sync::oneshot;
+
+use super::{Call, Gateway, PublishError, check_length};
+use crate::{
+    event::Refusal,
+    limits::{EVENT_ID_BYTES_MAX, STORE_RETRY},
+    route::lines::io::{Denied, View},
+    sale::{command::Command, queue},
+    wire::room,
+};
+
+/// Why a queue was not changed, or not told of.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum QueueError {
+    /// As for any other call.
+    #[error(transparent)]
+    Call(#[from] PublishError),
+    /// The queue's rules.
+    #[error(transparent)]
+    Rules(#[from] queue::Refusal),
+}
+
+impl Gateway {
+    /// Does something with the queue of an event, or looks at it; the answer is the queue as it is afterwards.
+    ///
+    /// # Errors
+    /// A field that does not fit, the gateway's refusal, or the rules of the queue.
+    pub async fn operate(&self, event_id: &str, command: Option<Command>) -> Result<View, QueueError> {
+        check_length("event_id", event_id, 1..=EVENT_ID_BYTES_MAX)?;
+        if room::classify(event_id).is_none() {
+            return Err(PublishError::invalid("event_id", "must be of A-Z a-z 0-9 _ . : -").into());
+        }
+        if command.as_ref().is_some_and(|command| !command.is_bounded()) {
+            return Err(PublishError::invalid("request", "has a value that is out of range").into());
+        }
+        let (reply, answer) = oneshot::channel();
+        self.hand_over(Call::Operate { event_id: event_id.into(), command, reply })
+            .map_err(PublishError::from)?;
+        match answer.await {
+            Ok(Ok(view)) => Ok(*view),
+            Ok(Err(Denied::Refused(refusal))) => Err(refusal.into()),
+            Ok(Err(Denied::Unwritable)) => {
+                let retry_after_ms = STORE_RETRY.as_millis() as u32;
+                Err(PublishError::from(Refusal::NotStored { retry_after_ms }).into())
+            }
+            Err(_) => Err(PublishError::from(Refusal::Draining).into()),
+        }
+    }
+}

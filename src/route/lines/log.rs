@@ -1,0 +1,211 @@
+//! The log of one queue, as far as this instance knows it.
+//!
+//! Owns how far it was applied, what waits to be written, and the one entry that is being written. Invariants: entries are
+//! applied in order, each once; one entry is under way at a time, and is asked for again with the same key until the
+//! store says where it is.
+
+use std::{collections::VecDeque, sync::Arc};
+
+use bytes::Bytes;
+
+use super::Waiter;
+use crate::{
+    clock::Now,
+    event::{Class, Event, Form, Position, Target},
+    limits::{LINE_BATCH_MAX, LINE_WAITING_MAX},
+    sale::command::{Command, Entry},
+    stream::{
+        fnv::fnv1a,
+        store::{Append, Mark, Memory},
+    },
+};
+
+/// The log of one queue.
+#[derive(Debug, Default)]
+pub(super) struct Log {
+    /// The newest entry that was applied; `None`: nobody knows yet where the log stands.
+    pub(super) at: Option<Mark>,
+    /// The highest offset of that epoch that is known to be stored.
+    pub(super) known: u64,
+    /// The store is being asked where the log stands, or for what follows `at`.
+    pub(super) asking: bool,
+    /// There may be more than is known.
+    pub(super) look: bool,
+    /// The store did not answer: nothing is asked before the next tick.
+    pub(super) rests: bool,
+    /// The log cannot be read to its end: nothing is written, nobody is told anything any more.
+    pub(super) is_broken: bool,
+    /// What waits to be written.
+    pending: VecDeque<(Command, Option<Waiter>)>,
+    pub(super) flight: Option<Flight>,
+    /// Names the entries that this instance writes.
+    written: u64,
+}
+
+/// An entry that is being written.
+#[derive(Debug)]
+pub(super) struct Flight {
+    /// For each of its commands, who waits for what comes of it.
+    pub(super) waiters: Vec<Option<Waiter>>,
+    /// Where it is; `None`: the store did not say yet.
+    pub(super) offset: Option<u64>,
+    /// The store is being asked; else it could not be asked, and will be again.
+    pub(super) asked: bool,
+    payload: Bytes,
+    key: Arc<str>,
+}
+
+impl Log {
+    /// Everything that is known to be stored was applied.
+    pub(super) fn is_current(&self) -> bool {
+        self.at.as_ref().is_some_and(|at| at.offset >= self.known)
+    }
+
+    /// The store did not say yet where the entry under way is: nothing is applied that may be it.
+    pub(super) fn is_unsettled(&self) -> bool {
+        self.flight.as_ref().is_some_and(|flight| flight.offset.is_none())
+    }
+
+    /// Takes a command; gives it back where too many wait.
+    pub(super) fn push(&mut self, command: Command, waiter: Option<Waiter>) -> Result<(), Option<Waiter>> {
+        if self.pending.len() >= LINE_WAITING_MAX {
+            return Err(waiter);
+        }
+        self.pending.push_back((command, waiter));
+        Ok(())
+    }
+
+    /// Takes out what can do nothing where there is no queue: all before one begins.
+    pub(super) fn take_before_open(&mut self) -> Vec<Waiter> {
+        let opens = |(command, _): &(Command, _)| matches!(command, Command::Open(_));
+        let count = self.pending.iter().position(opens).unwrap_or(self.pending.len());
+        self.pending.drain(..count).filter_map(|(_, waiter)| waiter).collect()
+    }
+
+    /// Nothing waits and nothing is under way.
+    pub(super) fn is_idle(&self) -> bool {
+        self.pending.is_empty() && self.flight.is_none() && !self.asking
+    }
+
+    /// Whoever waits for what will not be written.
+    pub(super) fn take_waiters(&mut self) -> Vec<Waiter> {
+        self.pending.drain(..).filter_map(|(_, waiter)| waiter).collect()
+    }
+
+    /// What the store is to be asked to write, if it is time for anything; `instance` names this start of this instance.
+    pub(super) fn next_append(&mut self, now: Now, instance: &str, stream: &Arc<str>) -> Option<Append> {
+        let known = Some(self.at.clone().filter(|_| self.is_current() || self.is_unsettled())?);
+        if let Some(flight) = &mut self.flight {
+            if flight.asked || flight.offset.is_some() {
+                return None;
+            }
+            flight.asked = true;
+        } else {
+            let count = self.pending.len().min(LINE_BATCH_MAX);
+            let (commands, waiters): (Vec<_>, Vec<_>) = self.pending.drain(..count).unzip();
+            // Every command was checked, and the longest of them fit so often: what is empty has no bytes.
+            let payload = Entry::new(now.wall_ms, commands).encode().ok()?.into();
+            self.written += 1;
+            let key = format!("{instance}:{}", self.written).into();
+            self.flight = Some(Flight { waiters, offset: None, asked: true, payload, key });
+        }
+        let Flight { payload, key, .. } = self.flight.as_ref()?;
+        let memory = Some(Memory { key: key.clone(), body: fnv1a(&[payload]) });
+        let event = Event {
+            target: Target::Everyone,
+            kind: "queue:log".into(),
+            payload: payload.clone(),
+            form: Form::Payload,
+            class: Class::Critical,
+            version: None,
+            position: None,
+            except: None,
+            accepted_at_ns: now.mono_ns,
+        };
+        Some(Append { stream: stream.clone(), event, memory, known })
+    }
+
+    /// An entry is stored there. Whether it is the next to apply.
+    pub(super) fn note(&mut self, epoch: &str, offset: u64) -> bool {
+        let Some(at) = &mut self.at else { return false };
+        if *at.epoch != *epoch {
+            // An empty log has the name that it begins with; of another one, a page tells whether it goes on.
+            self.look = at.offset > 0;
+            if self.look {
+                return false;
+            }
+            at.epoch = epoch.into();
+        }
+        self.known = self.known.max(offset);
+        offset == at.offset + 1
+    }
+
+    /// The entry under way is stored there. Whether it is the next to apply.
+    pub(super) fn stored(&mut self, position: &Position) -> bool {
+        if let Some(flight) = &mut self.flight {
+            flight.offset = Some(position.offset);
+        }
+        self.note(&position.epoch, position.offset)
+    }
+
+    /// The next entry was applied: whose it was, if it is the one under way.
+    pub(super) fn applied(&mut self, offset: u64) -> Vec<Option<Waiter>> {
+        if let Some(at) = &mut self.at {
+            at.offset = offset;
+        }
+        self.known = self.known.max(offset);
+        let flight = self.flight.take_if(|flight| flight.offset == Some(offset));
+        flight.map(|flight| flight.waiters).unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: Now = Now { mono_ns: 1, wall_ms: 2 };
+
+    fn log(offset: u64) -> Log {
+        let at = Some(Mark { epoch: "e".into(), offset });
+        Log { at, known: offset, ..Log::default() }
+    }
+
+    #[test]
+    fn one_entry_is_under_way_and_is_repeated_with_its_key() {
+        let mut log = log(4);
+        let stream: Arc<str> = "queue:1".into();
+        assert!(log.next_append(NOW, "i", &stream).is_none() && log.flight.is_none(), "nothing to write");
+        log.push(Command::Tick, None).unwrap();
+        let first = log.next_append(NOW, "i", &stream).expect("a command waits");
+        log.push(Command::Resume, None).unwrap();
+        assert!(log.next_append(NOW, "i", &stream).is_none());
+        log.flight.as_mut().unwrap().asked = false;
+        assert_eq!(log.next_append(NOW, "i", &stream).as_ref(), Some(&first));
+        assert!(log.note("e", 5) && !log.is_current());
+        log.flight.as_mut().unwrap().offset = Some(5);
+        assert_eq!(log.applied(5).len(), 1);
+        let second = log.next_append(NOW, "i", &stream).expect("the other command");
+        assert_ne!(second.memory, first.memory);
+        assert_eq!(Entry::decode(&second.event.payload).unwrap().commands, [Command::Resume]);
+    }
+
+    #[test]
+    fn nothing_is_written_before_everything_known_was_applied() {
+        let mut log = log(4);
+        log.push(Command::Tick, None).unwrap();
+        assert!(!log.note("e", 7), "5 and 6 are missing");
+        assert!(log.next_append(NOW, "i", &"queue:1".into()).is_none());
+        assert!(!log.note("another", 5));
+        (5..=7).for_each(|offset| drop(log.applied(offset)));
+        assert!(log.next_append(NOW, "i", &"queue:1".into()).is_some());
+    }
+
+    #[test]
+    fn what_waits_is_bounded() {
+        let mut log = Log::default();
+        for _ in 0..LINE_WAITING_MAX {
+            assert!(log.push(Command::Tick, None).is_ok());
+        }
+        assert!(log.push(Command::Tick, None).is_err());
+    }
+}

@@ -1,0 +1,204 @@
+//! What came of an entry of a log, told to those of this instance.
+
+use std::sync::Arc;
+
+use serde_json::json;
+
+use super::{
+    Lines, Present, Room, Waiter,
+    io::{Admission, Denied, Output, View},
+};
+use crate::{
+    clock::Now,
+    event::Event,
+    ids::ShardId,
+    limits::SEAT_TIME_MAX,
+    line::{LineDenial, LineRequest, PlaceNews, Seated},
+    sale::{
+        command::{Command, Entry},
+        fair::commitment,
+        pass::USER_PREFIX,
+        place::Ending,
+        queue::{Effect, Queue, Refusal},
+    },
+};
+
+impl Lines {
+    /// Applies the entry that follows, and tells what came of it.
+    pub(super) fn apply(&mut self, now: Now, event_id: &Arc<str>, event: &Event, out: &mut Vec<Output>) {
+        let Some(room) = self.rooms.get_mut(event_id) else { return };
+        let Some(position) = &event.position else { return };
+        if room.log.at.as_ref().is_none_or(|at| at.offset + 1 != position.offset) {
+            return;
+        }
+        let waiters = room.log.applied(position.offset);
+        let entry = Entry::decode(&event.payload).inspect_err(|error| {
+            // Every instance skips it alike, but one of a version that understands it.
+            tracing::error!(event_id = &**event_id, offset = position.offset, %error, "no entry of a queue's log");
+        });
+        let Ok(entry) = entry else { return };
+        let mut effects = Vec::new();
+        self.queues.apply(event_id, &entry, |index, effect| effects.push((index, effect)));
+        room.ticking &= !(waiters.len() == entry.commands.len() && entry.commands.contains(&Command::Tick));
+        let Some(queue) = self.queues.get(event_id) else {
+            let refused = effects.first().and_then(|(_, effect)| refusal(effect));
+            for waiter in waiters.into_iter().flatten() {
+                refuse(waiter, refused.unwrap_or(Refusal::NoQueue), out);
+            }
+            return;
+        };
+        if effects.iter().any(|(_, effect)| *effect == Effect::Moved) {
+            let update = Arc::new(queue.line(room.told));
+            room.told = Some(queue.mark());
+            out.push(Output::Line { shard: None, update });
+        }
+        let mut telling = Telling { now, room, queue, is_writer: !waiters.is_empty(), out };
+        // Answers first: who asked hears that it has a place before it hears what became of it.
+        for (index, waiter) in waiters.into_iter().enumerate() {
+            let of_command =
+                |(at, effect): &(usize, Effect)| (*at == index).then(|| refusal(effect)).flatten();
+            let refused = effects.iter().find_map(of_command);
+            if let Some(waiter) = waiter {
+                telling.answer(waiter, refused, (&entry.commands[index], &effects));
+            }
+        }
+        for (_, effect) in &effects {
+            telling.tell(effect);
+        }
+    }
+}
+
+struct Telling<'a> {
+    now: Now,
+    room: &'a mut Room,
+    queue: &'a Queue,
+    /// This instance wrote the entry.
+    is_writer: bool,
+    out: &'a mut Vec<Output>,
+}
+
+impl Telling<'_> {
+    fn tell(&mut self, effect: &Effect) {
+        match effect {
+            Effect::Admitted { holder, number, claim_until_ms } => {
+                let shards = self.shards_of(holder);
+                // Who is nowhere, or has connections on several instances, is told by each: a pass is the same whoever makes it.
+                if self.is_writer || !shards.is_empty() {
+                    let admission = self.admission(holder, *number, *claim_until_ms);
+                    self.out.push(Output::Admitted { admission, shards });
+                }
+            }
+            Effect::Ended { holder, ending: Ending::Left | Ending::Abandoned | Ending::Expired, .. } => {
+                let news = Arc::new(self.left(holder));
+                for shard in self.shards_of(holder) {
+                    self.out.push(Output::PlaceNews { shard, news: Arc::clone(&news) });
+                }
+            }
+            // The line tells the rest.
+            _ => {}
+        }
+    }
+
+    fn answer(
+        &mut self,
+        waiter: Waiter,
+        refused: Option<Refusal>,
+        (command, effects): (&Command, &[(usize, Effect)]),
+    ) {
+        match (waiter, refused) {
+            (Waiter::Join { place_token, asked }, None) => {
+                let Command::Join { holder, .. } = command else { return };
+                // A user's pass comes by the user's stream.
+                let is_told = |(_, effect): &(usize, Effect)| matches!(effect, Effect::Admitted { holder: who, .. } if **who == **holder);
+                let is_told = holder.starts_with(USER_PREFIX) && effects.iter().any(is_told);
+                self.seat(&Arc::from(&**holder), (place_token, *asked), is_told);
+            }
+            (Waiter::Leave(asked), None) => {
+                let Command::Leave { holder } = command else { return };
+                let shard = asked.conn.shard();
+                let news = PlaceNews { asked: Some((asked.conn, asked.request)), ..self.left(holder) };
+                self.out.push(Output::PlaceNews { shard, news: Arc::new(news) });
+            }
+            (Waiter::Operator(token), None) => {
+                let line = self.queue.line(Some(self.queue.mark()));
+                let commitment = commitment(&self.queue.terms().seed);
+                let view = View { stats: self.queue.stats(), line, commitment };
+                self.out.push(Output::Operated { token, result: Ok(Box::new(view)) });
+            }
+            (waiter, Some(refusal)) => refuse(waiter, refusal, self.out),
+        }
+    }
+
+    fn seat(
+        &mut self,
+        holder: &Arc<str>,
+        (place_token, asked): (Option<Box<str>>, LineRequest),
+        is_told: bool,
+    ) {
+        // The last command of the entry may have ended it again.
+        let (Some(ticket), Some(seat)) = (self.queue.ticket(holder), self.queue.seat(holder)) else {
+            return refuse(Waiter::Join { place_token, asked: Box::new(asked) }, Refusal::NoPlace, self.out);
+        };
+        let admission = seat.number.zip(seat.claim_until_ms).filter(|_| !is_told);
+        let admission = admission.map(|(number, until_ms)| self.admission(holder, number, until_ms));
+        let present: &mut Present = self.room.present.entry(Arc::clone(holder)).or_default();
+        present.written = true;
+        let due_ns = self.now.after(SEAT_TIME_MAX).mono_ns;
+        self.room.seated.push_back((due_ns, Arc::clone(holder)));
+        let seated = Box::new(Seated {
+            asked,
+            holder: Arc::clone(holder),
+            ticket,
+            place_token,
+            receipt: None,
+            admitted: None,
+        });
+        self.out.push(Output::Seated { seated, admission });
+    }
+
+    fn left(&self, holder: &str) -> PlaceNews {
+        let event_id = Arc::clone(self.queue.event_id());
+        let payload = json!({ "event_id": &*event_id }).to_string().into();
+        PlaceNews {
+            event_id,
+            holder: holder.into(),
+            kind: "queue:left".into(),
+            payload,
+            asked: None,
+            leaves: true,
+        }
+    }
+
+    fn admission(&self, holder: &Arc<str>, place: u32, claim_until_ms: u64) -> Admission {
+        let admitted_at_ms = claim_until_ms.saturating_sub(self.queue.terms().claim_ms);
+        let (event_id, holder) = (Arc::clone(self.queue.event_id()), Arc::clone(holder));
+        Admission { event_id, holder, place, admitted_at_ms, claim_until_ms }
+    }
+
+    fn shards_of(&self, holder: &str) -> Vec<ShardId> {
+        let counts = self.room.present.get(holder).map_or(&[][..], |present| &present.by_shard);
+        let has_some = |(index, count): (usize, &u32)| (*count > 0).then_some(ShardId(index as u16));
+        counts.iter().enumerate().filter_map(has_some).collect()
+    }
+}
+
+fn refusal(effect: &Effect) -> Option<Refusal> {
+    match effect {
+        Effect::Refused { refusal, .. } => Some(*refusal),
+        _ => None,
+    }
+}
+
+/// The rules say no.
+pub(super) fn refuse(waiter: Waiter, refusal: Refusal, out: &mut Vec<Output>) {
+    let denial = match refusal {
+        Refusal::NoQueue | Refusal::TooManyQueues => LineDenial::Unknown,
+        Refusal::NoPlace | Refusal::NotAdmitted | Refusal::Expired => LineDenial::NotIn,
+        _ => LineDenial::Over,
+    };
+    out.push(match waiter {
+        Waiter::Join { asked, .. } => Output::Denied { asked, leave: false, denial },
+        Waiter::Leave(asked) => Output::Denied { asked, leave: true, denial },
+        Waiter::Operator(token) => Output::Operated { token, result: Err(Denied::Refused(refusal)) },
+    });
+}

@@ -1,0 +1,304 @@
+//! Waiting rooms end to end: a queue opened by gRPC, people who join and are let in, on one instance and on two.
+
+use std::{fs, process::Command};
+
+use rcgen::{KeyPair, PKCS_ED25519};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tonic::Code;
+use usher::{
+    clock::Now,
+    generated::realtime::{
+        AdmitNextRequest, AdvanceQueueRequest, CloseQueueRequest, GetQueueRequest, HolderRequest,
+        OpenQueueRequest, PauseQueueRequest, QueueResponse, open_queue_request::Inlet,
+    },
+    sale::fair,
+};
+
+use crate::support::{
+    grpc::Backend,
+    holds_soon,
+    redis::Redis,
+    server::{Server, command, text},
+    ws::Client,
+};
+
+/// The queue of `e1`, open to everybody at once.
+fn open(backend: &Backend) {
+    let opened = open_with(backend, OpenQueueRequest::default());
+    assert_eq!((&*opened.state, opened.commitment.len()), ("open", 32));
+}
+
+fn open_with(backend: &Backend, terms: OpenQueueRequest) -> QueueResponse {
+    backend.open_queue(OpenQueueRequest { event_id: "e1".into(), ..terms }).expect("it opens")
+}
+
+fn advance(backend: &Backend, to: u32) -> QueueResponse {
+    backend.advance_queue(AdvanceQueueRequest { event_id: "e1".into(), to }).expect("it moves")
+}
+
+fn look(backend: &Backend) -> QueueResponse {
+    backend.get_queue(GetQueueRequest { event_id: "e1".into() }).expect("the queue")
+}
+
+fn join(client: &mut Client) -> Value {
+    let (kind, joined) = client.request("queue:join", &json!({"event_id": "e1"}));
+    assert_eq!(kind, "queue:joined", "{joined}");
+    joined
+}
+
+/// The payload of the next message of the kind, whatever comes before.
+fn until(client: &mut Client, kind: &str) -> Value {
+    loop {
+        let message = client.message();
+        if message["type"] == kind {
+            return message["payload"].clone();
+        }
+    }
+}
+
+#[test]
+fn people_join_wait_and_are_let_in_with_passes_that_anybody_can_check() {
+    let server = Server::with(&[("SHARDS", "2")]);
+    let backend = Backend::of(&server);
+    let (mut ann, mut tab, mut nobody) =
+        (server.connect_as("ann"), server.connect_as("ann"), server.connect());
+    assert_eq!(ann.request("queue:join", &json!({"event_id": "e1"})).1["code"], "no_queue");
+    let get = || backend.get_queue(GetQueueRequest { event_id: "e1".into() });
+    assert_eq!(get().expect_err("there is none").code(), Code::NotFound);
+    open(&backend);
+
+    assert_eq!((join(&mut ann)["place"].as_u64(), join(&mut tab)["place"].as_u64()), (Some(1), Some(1)));
+    let joined = join(&mut nobody);
+    let token = joined["place_token"].as_str().expect("a token").to_owned();
+    assert_eq!(joined["place"], 2);
+    assert_eq!(until(&mut nobody, "booking:queue_position")["ahead"], 1);
+    assert_eq!(get().expect("the queue").waiting, 2);
+
+    assert_eq!(advance(&backend, 1).admitted, 1);
+    let admitted = [until(&mut ann, "queue:admitted"), until(&mut tab, "queue:admitted")];
+    assert_eq!(admitted[0]["pass"], admitted[1]["pass"]);
+    assert_good(&server, &admitted[0], "user ann, place 1");
+    let holder = HolderRequest { event_id: "e1".into(), holder: "ann".into(), anonymous: false };
+    assert_eq!(backend.claim(holder).expect("she claims").inside, 1);
+
+    let next = backend.admit_next(AdmitNextRequest { event_id: "e1".into(), count: 1 });
+    assert_eq!(next.expect("one more").admitted, 2);
+    let first = until(&mut nobody, "queue:admitted");
+    assert_eq!(first["place"], 2);
+    // Another device shows the token.
+    let mut device = server.connect();
+    device.send("queue:join", &json!({"event_id": "e1", "place_token": token}));
+    assert_eq!(until(&mut device, "queue:admitted")["place"], 2);
+}
+
+/// Has the pass checked by the command, with the keys that the gateway publishes.
+fn assert_good(server: &Server, admitted: &Value, holder: &str) {
+    let directory = TempDir::new().expect("a directory");
+    let jwks = directory.path().join("jwks.json");
+    fs::write(&jwks, server.get("/.well-known/jwks.json").text()).expect("a file");
+    let pass = server.remember(admitted["pass"].as_str().expect("a pass").to_owned());
+    let mut verify: Command = command();
+    let output = verify.args(["pass", "verify", &pass, "--event", "e1", "--jwks", text(&jwks)]).output();
+    let said = String::from_utf8_lossy(&output.expect("the binary was built").stdout).into_owned();
+    assert!(said.contains(&format!("good: {holder}, event e1")), "{said}");
+}
+
+#[test]
+fn a_pause_and_an_end_are_told_to_who_waits_and_to_who_comes() {
+    let server = Server::start();
+    let backend = Backend::of(&server);
+    open(&backend);
+    let mut ann = server.connect_as("ann");
+    join(&mut ann);
+    let pause = |resume| PauseQueueRequest { event_id: "e1".into(), reason: "a rest".into(), resume };
+    assert_eq!(backend.pause_queue(pause(false)).expect("it pauses").state, "paused");
+    assert_eq!(until(&mut ann, "queue:paused")["reason"], "a rest");
+    let mut bob = server.connect_as("bob");
+    join(&mut bob);
+    assert_eq!(until(&mut bob, "queue:paused")["reason"], "a rest");
+    backend.pause_queue(pause(true)).expect("it goes on");
+    until(&mut ann, "queue:resumed");
+    bob.send("queue:leave", &json!({"event_id": "e1"}));
+    assert_eq!(until(&mut bob, "queue:left")["event_id"], "e1");
+    let close = CloseQueueRequest { event_id: "e1".into(), sold_out: true };
+    assert_eq!(backend.close_queue(close).expect("it ends").state, "sold_out");
+    until(&mut ann, "queue:sold_out");
+    let late = server.connect_as("cid").request("queue:join", &json!({"event_id": "e1"})).1;
+    assert_eq!(late["code"], "queue_over");
+    let next = backend.admit_next(AdmitNextRequest { event_id: "e1".into(), count: 1 });
+    assert_eq!(next.expect_err("nobody is let in").code(), Code::FailedPrecondition);
+}
+
+/// The next message about a position that says so, whatever comes before.
+fn until_ahead(client: &mut Client, ahead: u64) {
+    while until(client, "booking:queue_position")["ahead"] != ahead {}
+}
+
+fn place(joined: &Value) -> Option<u64> {
+    joined["place"].as_u64()
+}
+
+#[test]
+fn who_came_before_the_opening_is_shuffled_by_the_seed_and_who_comes_later_stands_behind() {
+    let server = Server::with(&[("SHARDS", "2"), ("QUEUE_UPDATE_INTERVAL", "0s")]);
+    let backend = Backend::of(&server);
+    let seed = [9; 32];
+    let opens_at_ms = Now::read().wall_ms + 1_500;
+    let terms = OpenQueueRequest { opens_at_ms, seed: seed.to_vec(), ..OpenQueueRequest::default() };
+    let early = open_with(&backend, terms);
+    assert_eq!((&*early.state, early.commitment), ("early", fair::commitment(&seed).to_vec()));
+    let names: Vec<String> = (0..12).map(|n| format!("user{n}")).collect();
+    let mut clients: Vec<Client> = names.iter().map(|name| server.connect_as(name)).collect();
+    for client in &mut clients {
+        let joined = join(client);
+        assert_eq!((place(&joined), joined["opens_at"].as_u64()), (None, Some(opens_at_ms)), "{joined}");
+    }
+    assert!(backend.admit_next(AdmitNextRequest { event_id: "e1".into(), count: 1 }).is_err(), "not yet");
+
+    let mut holders: Vec<String> = names.iter().map(|name| format!("u:{name}")).collect();
+    fair::order(&seed, &mut holders);
+    let place_of = |name: &str| 1 + holders.iter().position(|holder| holder[2..] == *name).unwrap() as u64;
+    for (client, name) in clients.iter_mut().zip(&names) {
+        assert_eq!(until(client, "booking:queue_position")["ahead"], place_of(name) - 1, "{name}");
+    }
+    assert_eq!(look(&backend).state, "open");
+    assert_eq!(place(&join(&mut server.connect_as("late"))), Some(13));
+    // Another device has the place that was drawn.
+    assert_eq!(place(&join(&mut server.connect_as("user5"))), Some(place_of("user5")));
+
+    assert_eq!(advance(&backend, 4).admitted, 4);
+    for (client, name) in clients.iter_mut().zip(&names) {
+        match place_of(name) {
+            place @ 1..=4 => assert_eq!(until(client, "queue:admitted")["place"], place),
+            place => until_ahead(client, place - 5),
+        }
+    }
+}
+
+#[test]
+fn a_pass_that_nobody_uses_expires_and_lets_the_next_in() {
+    let server = Server::start();
+    let backend = Backend::of(&server);
+    let inlet = Some(Inlet::Inside(1));
+    open_with(&backend, OpenQueueRequest { inlet, claim_seconds: 1, ..OpenQueueRequest::default() });
+    let (mut ann, mut bob, mut cid) =
+        (server.connect_as("ann"), server.connect_as("bob"), server.connect_as("cid"));
+    [&mut ann, &mut bob, &mut cid].into_iter().for_each(|client| drop(join(client)));
+    let pass = until(&mut ann, "queue:admitted");
+    assert!(pass["claim_until"].as_u64() > Some(0), "{pass}");
+    until(&mut ann, "queue:left");
+    until(&mut bob, "queue:admitted");
+    let bob_is =
+        |holder: &str| HolderRequest { event_id: "e1".into(), holder: holder.into(), anonymous: false };
+    assert_eq!(backend.claim(bob_is("ann")).expect_err("too late").code(), Code::FailedPrecondition);
+    assert_eq!(backend.claim(bob_is("bob")).expect("in time").inside, 1);
+    let stats = backend.complete(bob_is("bob")).expect("he bought");
+    assert_eq!((stats.expired, stats.completed, stats.inside), (1, 1, 0));
+    until(&mut cid, "queue:admitted");
+    assert_eq!(backend.abandon(bob_is("cid")).expect("he gave up").abandoned, 1);
+    until(&mut cid, "queue:left");
+    let stats = look(&backend);
+    assert_eq!(
+        stats.admitted,
+        stats.holding + stats.inside + stats.expired + stats.completed + stats.abandoned
+    );
+}
+
+#[test]
+fn who_is_away_for_the_grace_counts_for_nobody_and_keeps_the_place() {
+    let server = Server::with(&[("SHARDS", "2"), ("QUEUE_UPDATE_INTERVAL", "0s")]);
+    let backend = Backend::of(&server);
+    open_with(&backend, OpenQueueRequest { grace_seconds: 1, ..OpenQueueRequest::default() });
+    let (mut ann, mut tab, mut bob) =
+        (server.connect_as("ann"), server.connect_as("ann"), server.connect_as("bob"));
+    [&mut ann, &mut tab, &mut bob].into_iter().for_each(|client| drop(join(client)));
+    until_ahead(&mut bob, 1);
+    drop(ann);
+    drop(tab);
+    until_ahead(&mut bob, 0);
+    let stats = look(&backend);
+    assert_eq!((stats.waiting, stats.departed), (1, 1));
+    assert_eq!(advance(&backend, 2).admitted, 1);
+    assert_eq!(until(&mut bob, "queue:admitted")["place"], 2);
+    // She comes back, and her number was served.
+    let mut ann = server.connect_as("ann");
+    ann.send("queue:join", &json!({"event_id": "e1"}));
+    assert_eq!(until(&mut ann, "queue:admitted")["place"], 1);
+}
+
+/// Two instances with one Redis, and one key for passes and place tokens.
+struct Pair {
+    servers: [Server; 2],
+    backends: [Backend; 2],
+    _redis: Redis,
+    _keys: TempDir,
+}
+
+fn pair(environment: &[(&str, &str)]) -> Pair {
+    let redis = Redis::start();
+    let keys = TempDir::new().expect("a directory");
+    let key = keys.path().join("pass.pem");
+    fs::write(&key, KeyPair::generate_for(&PKCS_ED25519).expect("a key pair").serialize_pem())
+        .expect("a file");
+    let url = redis.url();
+    let mut all = vec![
+        ("REDIS_URL", url.as_str()),
+        ("PASS_KEY_FILE", text(&key)),
+        ("QUEUE_UPDATE_INTERVAL", "0s"),
+        ("PRESENCE_INTERVAL", "500ms"),
+        ("PRESENCE_TIMEOUT", "5s"),
+    ];
+    all.extend(environment);
+    let servers = [(); 2].map(|()| Server::with(&all));
+    for server in &servers {
+        assert!(holds_soon(|| server.metric("usher_instances") == 2.0), "both know each other");
+    }
+    let backends = servers.each_ref().map(Backend::of);
+    Pair { servers, backends, _redis: redis, _keys: keys }
+}
+
+#[test]
+fn a_queue_is_the_same_on_two_instances() {
+    let Pair { servers, backends: [one, other], .. } = &pair(&[]);
+    open(one);
+    let (mut ann, mut bob) = (servers[0].connect_as("ann"), servers[1].connect_as("bob"));
+    assert_eq!((place(&join(&mut ann)), place(&join(&mut bob))), (Some(1), Some(2)));
+    let joined = join(&mut servers[0].connect());
+    let (token, third) = (&joined["place_token"], &joined["place"]);
+    let mut device = servers[1].connect();
+    let (_, again) = device.request("queue:join", &json!({"event_id": "e1", "place_token": token}));
+    assert_eq!((&again["place"], third), (&json!(3), &json!(3)), "a token is good on every instance");
+
+    assert_eq!(advance(other, 1).serving, 1);
+    assert_eq!(until(&mut ann, "queue:admitted")["place"], 1);
+    until_ahead(&mut bob, 0);
+    let next = one.admit_next(AdmitNextRequest { event_id: "e1".into(), count: 1 });
+    assert_eq!(next.expect("one").admitted, 2);
+    assert_eq!(until(&mut bob, "queue:admitted")["place"], 2);
+    let [mut books, same] = [one, other].map(look);
+    assert_eq!(books, same);
+    let claim = HolderRequest { event_id: "e1".into(), holder: "bob".into(), anonymous: false };
+    books = other.claim(claim).expect("he claims");
+    assert_eq!((books.inside, look(one)), (1, books.clone()), "what was answered is known everywhere");
+}
+
+#[test]
+fn a_place_departs_when_its_holder_is_on_neither_instance() {
+    let Pair { servers, backends: [one, _], .. } = &pair(&[]);
+    open_with(one, OpenQueueRequest { grace_seconds: 1, ..OpenQueueRequest::default() });
+    let (mut here, mut there) = (servers[0].connect_as("ann"), servers[1].connect_as("ann"));
+    assert_eq!([&mut here, &mut there].map(|tab| place(&join(tab))), [Some(1); 2]);
+    let mut bob = servers[1].connect_as("bob");
+    join(&mut bob);
+    until_ahead(&mut bob, 1);
+    drop(here);
+    // Time enough to depart in, if one of two were nobody.
+    let mut cid = servers[0].connect_as("cid");
+    join(&mut cid);
+    drop(cid);
+    assert!(holds_soon(|| look(one).departed == 1), "cid is away");
+    assert_eq!(look(one).waiting, 2, "ann is not");
+    drop(there);
+    until_ahead(&mut bob, 0);
+}
