@@ -20,6 +20,9 @@ pub(crate) struct Options {
     /// Control addresses of a floor's threads, with commas; --url is a floor then, without rooms, tokens and gRPC
     #[arg(long, global = true, value_delimiter = ',')]
     pub(crate) floor: Vec<SocketAddr>,
+    /// What the result calls the server [default: gateway, or floor]
+    #[arg(long, global = true)]
+    pub(crate) target: Option<String>,
     /// Publish there instead, as backends do through Redis; a bare subscriber reads along for comparison
     #[arg(long, global = true, conflicts_with = "floor")]
     pub(crate) redis: Option<SocketAddr>,
@@ -231,6 +234,12 @@ impl Options {
     /// [`Options::timeout`] as a duration.
     pub(crate) fn time_max(&self) -> Duration {
         Duration::from_secs_f64(self.timeout)
+    }
+
+    /// What the result calls the server.
+    pub(crate) fn target_name(&self) -> String {
+        let usual = if self.floor.is_empty() { "gateway" } else { "floor" };
+        self.target.clone().unwrap_or_else(|| usual.to_owned())
     }
 
     /// Distinct users.

@@ -13,8 +13,8 @@ use crate::{latency::Summary, order::Tls, server::Usage};
 #[derive(Clone, Debug, Default, Serialize)]
 pub(crate) struct Outcome {
     pub(crate) scenario: &'static str,
-    /// `gateway` or `floor`.
-    pub(crate) target: &'static str,
+    /// `gateway`, `floor`, or what [`crate::options::Options::target`] says.
+    pub(crate) target: String,
     pub(crate) url: String,
     pub(crate) connections: u32,
     pub(crate) users: u32,

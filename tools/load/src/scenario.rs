@@ -65,7 +65,7 @@ impl<'a> Run<'a> {
         let workers = crew::worker_count(options.connections, options.workers);
         let outcome = Outcome {
             scenario: name(scenario),
-            target: if options.floor.is_empty() { "gateway" } else { "floor" },
+            target: options.target_name(),
             url: options.url.clone(),
             connections: options.connections,
             users: plan.users,
