@@ -48,7 +48,7 @@ class Failed(Exception):
 
 
 class Server:
-    """A running gateway or floor, and the addresses that it printed."""
+    """A running gateway, floor or axum, and the addresses that it printed."""
 
     def __init__(self, name, process, banner):
         self.name, self.process, self.pid, self.banner = name, process, process.pid, banner
@@ -74,6 +74,8 @@ class Server:
         if self.name == "floor":
             return ["--url", self.address("ws"), "--server-pid", str(self.pid), "--floor", self.address("floor")]
         options = ["--url", self.address(scheme), "--server-pid", str(self.pid)]
+        if self.name == "axum":
+            return [*options, "--target", self.name]
         return options + ["--grpc", self.address("grpc").removeprefix("http://")]
 
     def footprint(self):
@@ -137,6 +139,13 @@ class Bench:
         """The bare send loop."""
         command = [self.options.load, "floor", "--core", str(SERVER_CORE), *map(str, arguments)]
         with self._serve("floor", command, "floor", {}) as server:
+            yield server
+
+    @contextlib.contextmanager
+    def axum(self):
+        """The greeting of a newcomer by axum, tokio and rustls, over ws and wss."""
+        command = [self.options.axum, "--core", str(SERVER_CORE)]
+        with self._serve("axum", command, "wss", {"JWT_SECRET": SECRET}) as server:
             yield server
 
     @contextlib.contextmanager
@@ -303,16 +312,18 @@ def shard_seconds(usage):
 PARTS = {"process": process_us, "shard_thread": shard_us}
 
 
-def beside_floor(bench, workload, unit="delivery", parts=PARTS, alone=None):
+def beside_floor(bench, workload, unit="delivery", parts=PARTS, alone=None, axum=False):
     """Interleaved rounds: gateway, floor, and the gateway again as the A/A pair; the summary and the rounds.
 
     `parts`: what is summed up, name → CPU µs per unit of a result. `alone`: run in each round as well, for what it returns.
+    `axum`: it plays too.
     """
     rounds = bench.rounds(5)
     with contextlib.ExitStack() as stack:
         servers = {
             "gateway": stack.enter_context(bench.gateway(**workload.env)),
             "floor": stack.enter_context(bench.floor(*workload.floor)),
+            **({"axum": stack.enter_context(bench.axum())} if axum else {}),
             "again": stack.enter_context(bench.gateway(**workload.env)),
         }
         runs = []
@@ -330,6 +341,8 @@ def beside_floor(bench, workload, unit="delivery", parts=PARTS, alone=None):
             "ratio_to_floor": ratios(series("gateway", figure), series("floor", figure)),
             "a_a_ratio": ratios(series("again", figure), series("gateway", figure)),
         }
+        if axum:
+            summary[title]["ratio_to_axum"] = ratios(series("gateway", figure), series("axum", figure))
     return summary, runs
 
 

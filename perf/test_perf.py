@@ -129,6 +129,16 @@ class Report(unittest.TestCase):
         self.report()
         self.assertIn(": a tie.", (self.perf / "report.md").read_text())
 
+    def test_a_ratio_to_axum_has_a_sentence_and_a_panel_of_its_own(self):
+        line = result("aaaa", 2.0)
+        line["summary"]["process"]["ratio_to_axum"] = spread(0.5)
+        self.keep(line)
+        self.report()
+        self.assertIn("process: 0.5 (0.45–0.55) × axum, A/A 1 (0.9–1.1): below axum.", (self.perf / "report.md").read_text())
+        drawing = ElementTree.parse(self.perf / "plots" / "made-up.svg")
+        texts = [element.text for element in drawing.iter("{http://www.w3.org/2000/svg}text")]
+        self.assertEqual([texts.count(f"process: ratio to {other}") for other in ("floor", "axum")], [1, 1])
+
     def test_a_plot_is_xml_with_a_point_for_each_run(self):
         self.report()
         drawing = ElementTree.parse(self.perf / "plots" / "made-up.svg")
@@ -170,6 +180,11 @@ class Scenarios(unittest.TestCase):
     def test_the_floor_is_reached_without_tls(self):
         floor = bench.Server("floor", types.SimpleNamespace(pid=7), "ws    ws://a/ws\nfloor b,c\n")
         self.assertEqual(floor.target("wss"), ["--url", "ws://a/ws", "--server-pid", "7", "--floor", "b,c"])
+
+    def test_axum_is_reached_with_and_without_tls_and_knows_no_grpc(self):
+        axum = bench.Server("axum", types.SimpleNamespace(pid=7), "ws    ws://a/ws\nwss   wss://b/ws\n")
+        for scheme, address in (("ws", "ws://a/ws"), ("wss", "wss://b/ws")):
+            self.assertEqual(axum.target(scheme), ["--url", address, "--server-pid", "7", "--target", "axum"])
 
     def test_what_a_gateway_costs_above_the_floor_is_counted_in_seals(self):
         fanout_wss = bench.scenario("fanout-wss")
@@ -223,6 +238,34 @@ class Scenarios(unittest.TestCase):
         handshake = bench.scenario("handshake")
         result = ran(64.0, connections=1_000, tls={"full": 100, "resumed": 900})
         self.assertAlmostEqual(handshake.resumed_us(result, 100.0), 60.0)
+
+    def test_an_axum_that_resumes_other_than_it_is_asked_voids_a_run(self):
+        handshake = bench.scenario("handshake")
+
+        def play(full, resumed, offered, *options):
+            result = {"connections": 10, "tls": {"full": full, "resumed": resumed, "tickets_offered": offered}}
+            asked = types.SimpleNamespace(name="a", options=options, run=lambda _bench, _axum: result)
+            return handshake.axum_run(None, None, asked)
+
+        play(10, 0, 0)
+        play(3, 7, 7, "--resume")
+        for case in ((9, 0, 0), (3, 7, 7), (10, 0, 0, "--resume"), (4, 6, 7, "--resume")):
+            self.assertRaises(bench.Failed, play, *case)
+
+    def test_a_wss_handshake_may_cost_what_axums_does(self):
+        handshake = bench.scenario("handshake")
+
+        def judged(full, resumed):
+            def tls(us, resumed=0):
+                return ran(us, tls={"full": 1_000 - resumed, "resumed": resumed})
+            played = {"full": tls(full), "again": tls(full), "axum_full": tls(100.0),
+                      "resumed": tls(resumed, 1_000), "axum_resumed": tls(80.0, 1_000)}
+            return handshake.judge_axum([played], handshake.shard_us)
+
+        met, missed = judged(99.0, 79.0), judged(110.0, 88.0)
+        self.assertEqual([met[name]["goal"] for name in ("full", "resumed")], ["met", "met"])
+        self.assertEqual([missed[name]["goal"] for name in ("full", "resumed")], ["missed", "missed"])
+        self.assertEqual([missed[name]["ratio_to_axum"]["median"] for name in ("full", "resumed")], [1.1, 1.1])
 
     def test_growth_is_told_apart_from_the_floors_own(self):
         scale = bench.scenario("scale")

@@ -1,14 +1,15 @@
-"""Handshakes: ws beside the floor's and the check of a token, wss in full and with tickets beside the bare key operations.
+"""Handshakes beside axum's: ws beside the floor's and a token's check too, wss in full and with tickets beside bare key operations.
 
 A handshake is everything from accept to close: TLS, request, token, 101, `system:connected` (the floor sends none), and the
 client's end. All clients of a run come 64 at a time, are greeted, and go together. `full_tls` is what wss takes more than ws.
+axum's (`usher-axum`) is the same by axum, tokio and rustls on one thread: same TLS rules, check of tokens and welcome.
 """
 
 from bench import Failed, Workload, beside_floor, ratios, shard_seconds, spread, verdict
 
 CONNECTIONS, SHORT_CONNECTIONS = 10_000, 500
 WSS_CONNECTIONS, SHORT_WSS_CONNECTIONS = 5_000, 300
-FLOORS_ALLOWED, FULLS_ALLOWED = 1.3, 0.5
+FLOORS_ALLOWED, FULLS_ALLOWED, AXUMS_ALLOWED = 1.3, 0.5, 1.0
 UNDER_WAY = 64
 TLS = {"TLS_SELF_SIGNED": "true", "HTTPS_PORT": "0"}
 
@@ -23,6 +24,8 @@ def shard_us(result):
     return round(shard_seconds(result["afterwards"]) * 1e6 / result["connections"], 3)
 
 
+# The runs of a TLS round whose CPU is shown as it is.
+SERIES = ("ws", "full", "axum_full", "resumed", "axum_resumed", "again")
 HANDSHAKE = {"process": process_us, "shard_thread": shard_us}
 FIGURES = {"process_cpu_us_per_handshake": process_us, "shard_cpu_us_per_handshake": shard_us}
 
@@ -45,16 +48,18 @@ def workloads(bench):
 def run(bench):
     ws, full, resumed = workloads(bench)
     summary = {"ws": {"connections": bench.pick(CONNECTIONS, SHORT_CONNECTIONS)}}
-    measured, plain = beside_floor(bench, ws, unit="handshake", parts=HANDSHAKE, alone=lambda: bench.alone("keyop"))
+    measured, plain = beside_floor(bench, ws, unit="handshake", parts=HANDSHAKE, alone=lambda: bench.alone("keyop"), axum=True)
     summary["ws"].update(measured)
     judge_plain(summary["ws"], plain)
     rounds = []
-    with bench.gateway(**TLS) as gateway, bench.gateway(SHARD_CORES="0,0", **TLS) as two_shards:
+    with bench.gateway(**TLS) as gateway, bench.gateway(SHARD_CORES="0,0", **TLS) as two_shards, bench.axum() as axum:
         for _ in range(bench.rounds(5)):
             rounds.append({
                 "ws": ws.run(bench, gateway),
                 "full": tls_run(bench, gateway, full),
+                "axum_full": axum_run(bench, axum, full),
                 "resumed": tls_run(bench, gateway, resumed),
+                "axum_resumed": axum_run(bench, axum, resumed),
                 "again": tls_run(bench, gateway, full),
                 "two_shards": tls_run(bench, two_shards, resumed),
                 "alone": bench.alone("keyop"),
@@ -87,6 +92,16 @@ def tls_run(bench, gateway, asked):
     return result
 
 
+def axum_run(bench, axum, asked):
+    """A run of axum, which counts nothing: void unless its clients resumed whenever they could, and could if they should."""
+    result = asked.run(bench, axum)
+    seen, resuming = result["tls"], "--resume" in asked.options
+    counted = seen["full"] + seen["resumed"] == result["connections"]
+    if not counted or seen["resumed"] != seen["tickets_offered"] or resuming != (seen["resumed"] > 0):
+        raise Failed(f"axum, {asked.name}: the clients counted {seen}")
+    return result
+
+
 def judge_tls(rounds):
     """Figures of full and of resumed handshakes, beside each other and beside what they cannot do without."""
     def series(name, figure=process_us):
@@ -98,7 +113,7 @@ def judge_tls(rounds):
     summary = {"bare_us": {name: spread(values) for name, values in bare.items()}}
     for title, figure in HANDSHAKE.items():
         summary[title] = {
-            "cpu_us_per_handshake": {name: spread(series(name, figure)) for name in ("ws", "full", "resumed", "again")},
+            "cpu_us_per_handshake": {name: spread(series(name, figure)) for name in SERIES},
         }
     full, again = series("full"), series("again")
     resumed = [resumed_us(played["resumed"], us) for played, us in zip(rounds, full)]
@@ -117,14 +132,32 @@ def judge_tls(rounds):
         "resumed_to_full": ratios(resumed, full),
         "bare_rustls_resumed_to_full": ratios(bare["rustls_resumed"], bare["rustls_full"]),
         "resumed_goal": goal,
+        "beside_axum": {title: judge_axum(rounds, figure) for title, figure in HANDSHAKE.items()},
         "two_shards": any_shard(rounds),
     }
 
 
-def resumed_us(result, full_us):
+def judge_axum(rounds, figure):
+    """What the gateway takes of what axum takes, and whether that is no more."""
+    def series(name):
+        return [figure(played[name]) for played in rounds]
+
+    def resumed(name, fulls):
+        return [resumed_us(played[name], us, figure) for played, us in zip(rounds, fulls)]
+
+    full, of_axum, a_a_ratio = series("full"), series("axum_full"), ratios(series("again"), series("full"))
+    pairs = {"full": (full, of_axum), "resumed": (resumed("resumed", full), resumed("axum_resumed", of_axum))}
+    judged = {}
+    for name, (ours, theirs) in pairs.items():
+        goal = verdict(ratios(ours, [AXUMS_ALLOWED * us for us in theirs]), a_a_ratio)
+        judged[name] = {"axum_us": spread(theirs), "ratio_to_axum": ratios(ours, theirs), "a_a_ratio": a_a_ratio, "goal": goal}
+    return judged
+
+
+def resumed_us(result, full_us, figure=process_us):
     """CPU µs of a resumed handshake in a run whose first clients had no ticket yet."""
     counts = result["tls"]
-    return round((process_us(result) * result["connections"] - full_us * counts["full"]) / max(counts["resumed"], 1), 3)
+    return round((figure(result) * result["connections"] - full_us * counts["full"]) / max(counts["resumed"], 1), 3)
 
 
 def any_shard(rounds):
