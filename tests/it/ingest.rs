@@ -8,7 +8,7 @@ use tokio_stream::{StreamExt, iter};
 use tonic::{Code, Status};
 use usher::generated::realtime::{
     NotifyQueuePositionRequest, PositionUpdates, PublishBatchRequest, PublishRequest, PublishResponse,
-    publish_request::Notification, publish_response,
+    PushQueuePositionsResponse, publish_request::Notification, publish_response,
 };
 
 use crate::support::{
@@ -113,14 +113,19 @@ fn a_long_stream_of_positions_is_accepted_whole_and_each_user_sees_the_newest_la
     }
 }
 
+/// A client that reads nothing, with a socket that takes little.
+fn silent(server: &Server, user: &str) -> Client {
+    let stream = Stream::plain(server.ws);
+    sockopt::set_socket_recv_buffer_size(stream.socket(), 4_096).expect("a socket option");
+    let ask = Ask::to("/ws").bearer(&server.token(user));
+    Client::open(stream, &ask).unwrap_or_else(|answer| panic!("{answer:?}")).greeted()
+}
+
 #[test]
 fn a_client_that_stopped_reading_gets_the_newest_position_after_what_was_on_its_way() {
     const LAST: u64 = 4_000;
     let server = Server::with(&[("QUEUE_UPDATE_INTERVAL", "100ms")]);
-    let stream = Stream::plain(server.ws);
-    sockopt::set_socket_recv_buffer_size(stream.socket(), 4_096).expect("a socket option");
-    let ask = Ask::to("/ws").bearer(&server.token("ann"));
-    let mut slow = Client::open(stream, &ask).unwrap_or_else(|answer| panic!("{answer:?}")).greeted();
+    let mut slow = silent(&server, "ann");
     let mut other = server.connect_as("bob");
     let backend = Backend::of(&server);
     // Its socket takes nothing more: messages wait in the gateway.
@@ -145,6 +150,107 @@ fn a_client_that_stopped_reading_gets_the_newest_position_after_what_was_on_its_
         }
     }
     assert!(places.len() <= 2, "the newest alone, and the one before if it waited still: {places:?}");
+}
+
+/// So many queues that the user is in, each with a position of its own.
+const QUEUES: u64 = 64;
+/// Some hundred bytes, so that sockets are full after some thousand positions.
+const QUEUE_NAME_BYTES: usize = 200;
+
+/// A position in every queue, of one version.
+fn wave(user: &str, version: u64) -> PositionUpdates {
+    let position = |queue| NotifyQueuePositionRequest {
+        event_id: format!("{queue:0QUEUE_NAME_BYTES$}"),
+        ..position(user, 1_000_000 - version, version)
+    };
+    updates((0..QUEUES).map(position).collect())
+}
+
+fn push(backend: &Backend, waves: Vec<PositionUpdates>) -> PushQueuePositionsResponse {
+    let mut client = backend.client();
+    backend.wait(client.push_queue_positions(iter(waves))).expect("accepted").into_inner()
+}
+
+/// Pushes positions to a client that reads nothing until its socket takes no more; how many waves that took.
+fn fill(server: &Server, backend: &Backend, user: &str) -> u64 {
+    for version in 1..=FILLED_MAX {
+        assert_eq!(push(backend, vec![wave(user, version)]).accepted, QUEUES);
+        if server.metric(r#"usher_blocked_connections{core="0"}"#) > 0.0 {
+            return version;
+        }
+    }
+    panic!("a socket took {FILLED_MAX} waves");
+}
+
+/// Far more than the kernel keeps for a socket.
+const FILLED_MAX: u64 = 4_000;
+
+/// The versions that are still to come, by queue, once so many positions are read.
+fn beyond(client: &mut Client, read: u64, newest: u64) -> HashMap<String, Vec<u64>> {
+    let mut next = || {
+        let payload = client.expect("booking:queue_position");
+        (payload["event_id"].to_string(), payload["version"].as_u64().expect("a version"))
+    };
+    for _ in 0..read {
+        next();
+    }
+    let mut rest: HashMap<String, Vec<u64>> = HashMap::new();
+    while rest.values().flatten().filter(|version| **version == newest).count() < QUEUES as usize {
+        let (queue, version) = next();
+        rest.entry(queue).or_default().push(version);
+    }
+    client.expect_silence();
+    rest
+}
+
+#[test]
+fn a_client_that_reads_nothing_while_its_socket_fills_gets_the_newest_position_alone_after_that() {
+    const FURTHER: u64 = 60;
+    let server = Server::with(&[("QUEUE_UPDATE_INTERVAL", "0s")]);
+    let (mut slow, mut other) = (silent(&server, "ann"), server.connect_as("bob"));
+    let backend = Backend::of(&server);
+    let filled = fill(&server, &backend, "ann");
+    let newest = filled + FURTHER;
+    for version in filled + 1..=newest {
+        assert_eq!(push(&backend, vec![wave("ann", version)]).accepted, QUEUES);
+    }
+    // Behind them in the mailbox: when it is here, they were all looked at.
+    push(&backend, vec![updates(vec![position("bob", 1, 1)])]);
+    other.expect("booking:queue_position");
+    let sent = server.metric(r#"realtime_messages_sent_total{type="booking:queue_position"}"#) as u64;
+    let in_socket = sent - 1;
+    let conflated = server.metric(r#"usher_conflated_total{core="0"}"#) as u64;
+    assert!(in_socket <= filled * QUEUES, "its socket takes no more: {in_socket} of {filled} waves");
+    // The frame that the kernel took a part of, if there is one, is too late to be replaced.
+    let begun = newest * QUEUES - (in_socket + QUEUES + conflated);
+    assert!(begun <= 1, "{in_socket} sent, {conflated} conflated of {newest} waves");
+    let rest = beyond(&mut slow, in_socket + begun, newest);
+    assert_eq!(rest.len() as u64, QUEUES);
+    assert!(rest.values().all(|versions| *versions == [newest]), "the newest alone: {rest:?}");
+}
+
+#[test]
+fn what_a_client_that_reads_nothing_gets_in_the_end_is_decided_by_version_not_by_arrival() {
+    let server = Server::with(&[("QUEUE_UPDATE_INTERVAL", "0s")]);
+    let mut slow = silent(&server, "ann");
+    let backend = Backend::of(&server);
+    let filled = fill(&server, &backend, "ann");
+    let newest = filled + 100;
+    let (mut accepted, mut stale) = (0, 0);
+    for late in [50, 40, 100, 99, 60, 1, 100] {
+        let summary = push(&backend, vec![wave("ann", filled + late)]);
+        (accepted, stale) = (accepted + summary.accepted, stale + summary.stale);
+    }
+    assert_eq!((accepted, stale), (2 * QUEUES, 5 * QUEUES));
+    let mut last = HashMap::new();
+    while last.len() < QUEUES as usize || last.values().any(|version| *version != newest) {
+        let payload = slow.expect("booking:queue_position");
+        let (queue, version) = (payload["event_id"].to_string(), payload["version"].as_u64());
+        let version = version.expect("a version");
+        let before = last.insert(queue, version);
+        assert!(before < Some(version), "{version} after {before:?}");
+    }
+    slow.expect_silence();
 }
 
 #[test]
