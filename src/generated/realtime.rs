@@ -957,9 +957,9 @@ pub mod realtime_service_client {
                 );
             self.inner.client_streaming(req, path, codec).await
         }
-        /// Notifications of any kind, routed in the order in which they come and each answered as soon as it is decided. With
-        /// 1 024 unanswered ones, or answers that the caller does not read, the gateway reads on later. What was not
-        /// answered when the stream broke may have happened or not.
+        /// Notifications of any kind, routed and answered in the order in which they come. With 1 024 unanswered ones, or
+        /// answers that the caller does not read, the gateway reads on later. What was not answered when the stream broke may
+        /// have happened or not.
         pub async fn publish(
             &mut self,
             request: impl tonic::IntoStreamingRequest<Message = super::PublishRequest>,
@@ -1303,9 +1303,9 @@ pub mod realtime_service_server {
             >
             + std::marker::Send
             + 'static;
-        /// Notifications of any kind, routed in the order in which they come and each answered as soon as it is decided. With
-        /// 1 024 unanswered ones, or answers that the caller does not read, the gateway reads on later. What was not
-        /// answered when the stream broke may have happened or not.
+        /// Notifications of any kind, routed and answered in the order in which they come. With 1 024 unanswered ones, or
+        /// answers that the caller does not read, the gateway reads on later. What was not answered when the stream broke may
+        /// have happened or not.
         async fn publish(
             &self,
             request: tonic::Request<tonic::Streaming<super::PublishRequest>>,

@@ -1,19 +1,27 @@
 //! Positions and notifications by the thousand: what callers of the three methods are told, and what clients see.
 
-use std::collections::HashMap;
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
 
 use rustix::net::sockopt;
 use serde_json::json;
 use tokio_stream::{StreamExt, iter};
-use tonic::{Code, Status};
+use tonic::{Code, Status, transport::Endpoint};
 use usher::generated::realtime::{
-    NotifyQueuePositionRequest, PositionUpdates, PublishBatchRequest, PublishRequest, PublishResponse,
-    PushQueuePositionsResponse, publish_request::Notification, publish_response,
+    GetConnectionStatsRequest, NotifyQueuePositionRequest, PositionUpdates, PublishBatchRequest,
+    PublishRequest, PublishResponse, PushQueuePositionsResponse, publish_request::Notification,
+    publish_response, realtime_service_client::RealtimeServiceClient,
 };
 
 use crate::support::{
     grpc::{Backend, to_room, to_user},
     http::Stream,
+    look_until,
     server::Server,
     ws::{Ask, Client},
 };
@@ -259,9 +267,8 @@ fn a_stream_of_notifications_is_answered_one_by_one() {
     let mut ann = server.connect_as("ann");
     ann.join("event:1");
     let backend = Backend::of(&server);
-    let mut answers: Vec<_> = publish(&backend, iter(mixed())).into_iter().map(told).collect();
-    answers.sort_by_key(|(sequence, result)| (*sequence, result.ok()));
-    assert_eq!(answers, [MIXED[0], MIXED[4], MIXED[1], MIXED[2], MIXED[3]]);
+    let answers: Vec<_> = publish(&backend, iter(mixed())).into_iter().map(told).collect();
+    assert_eq!(answers, MIXED);
     for n in [1, 2, 3] {
         assert_eq!(ann.message()["payload"]["n"], n, "in the order of the stream");
     }
@@ -296,16 +303,63 @@ fn ten_thousand_notifications_on_a_stream_are_all_answered_and_keep_their_order(
     let backend = Backend::of(&server);
     let all = (1..=COUNT)
         .map(|n| request(n, Notification::ToUser(to_user("ann", "booking:created", &n.to_string()))));
-    let answers = publish(&backend, iter(all));
-    // Answers say whose they are: where many are ready at once, they may overtake one another.
-    let mut answers: Vec<_> = answers.into_iter().map(told).collect();
-    answers.sort_by_key(|(sequence, _)| *sequence);
+    let answers: Vec<_> = publish(&backend, iter(all)).into_iter().map(told).collect();
     let unlike = answers.iter().zip(1..).find(|((sequence, offset), n)| (sequence, offset) != (n, &Ok(*n)));
     assert_eq!(unlike, None);
     assert_eq!(answers.len() as u64, COUNT);
     for n in 1..=COUNT {
         assert_eq!(ann.expect("booking:created"), n);
     }
+}
+
+/// The caller sends as fast as it can and reads no answer: then the gateway reads no further, and goes on where it
+/// stopped when answers are read.
+#[test]
+fn a_caller_that_reads_no_answers_is_heard_no_further() {
+    const ALL: u64 = 20_000;
+    // What stands between the two, in messages of 1 KiB and answers of some hundred bytes: HTTP/2's windows and the
+    // buffers behind them, 2 MiB on the way in and 0.5 MiB on the way out, and 1 024 unanswered ones.
+    const UNDER_WAY_MAX: u64 = 10_000;
+    const STILL: u32 = 300;
+    let server = Server::start();
+    let endpoint = Endpoint::from_shared(format!("http://{}", server.grpc)).expect("an address");
+    let backend = Backend::connect(&endpoint.clone().initial_stream_window_size(65_535));
+    let (user, payload) = ("u".repeat(100), format!("\"{}\"", "x".repeat(1_000)));
+    let sent = Arc::new(AtomicU64::new(0));
+    let counted = Arc::clone(&sent);
+    let flood = iter(1..=ALL).map(move |n| {
+        counted.store(n, Ordering::Relaxed);
+        request(n, Notification::ToUser(to_user(&user, "booking:created", &payload)))
+    });
+    let mut client = backend.client();
+    let mut other =
+        backend.wait(RealtimeServiceClient::connect(endpoint)).expect("the gRPC listener accepts");
+    let mut answers = backend.wait(client.publish(flood)).expect("a stream").into_inner();
+    // Other callers are served meanwhile; each of their calls is a chance for the flood to get on.
+    let stopped_at = backend.wait(async {
+        let (mut before, mut still) = (0, 0);
+        while still < STILL && before < ALL {
+            other.get_connection_stats(GetConnectionStatsRequest {}).await.expect("an answer");
+            let now = sent.load(Ordering::Relaxed);
+            still = if now == before { still + 1 } else { 0 };
+            before = now;
+        }
+        before
+    });
+    assert!(stopped_at < UNDER_WAY_MAX, "{stopped_at} of {ALL} were taken");
+    // Counts are written down ten times a second.
+    let accepted = || server.metric(r#"usher_events_accepted_total{class="critical"}"#) as u64;
+    let accepted = look_until(|| Some(accepted()).filter(|count| *count > 0)).unwrap_or(0);
+    assert!(0 < accepted && accepted < stopped_at, "{accepted} accepted of {stopped_at}");
+    let answers = backend.wait(async {
+        let mut told_in_order = 0;
+        while let Some(answer) = answers.message().await.expect("answers to the end") {
+            told_in_order += 1;
+            assert_eq!(told(answer), (told_in_order, Ok(told_in_order)));
+        }
+        told_in_order
+    });
+    assert_eq!(answers, ALL);
 }
 
 #[test]

@@ -1,13 +1,14 @@
 //! `Publish` and `PublishBatch`: notifications of any kind, each with the result that its own method would have given.
 //!
-//! Owns how many of a stream wait for their answer. Never drops one that was read: it is answered, or the stream ends.
+//! Owns how many of a stream wait for their answer. Never drops one that was read: it is answered in its turn, or the
+//! stream ends.
 
 use std::{
+    collections::VecDeque,
     pin::Pin,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
 };
 
-use futures_util::{FutureExt, future::Map, stream::FuturesUnordered};
 use tokio_stream::Stream;
 use tonic::{Status, Streaming};
 
@@ -88,44 +89,58 @@ pub(super) async fn batch(
     Ok(PublishBatchResponse { results })
 }
 
-/// The answers of a `Publish` stream. Whoever reads them drives it: an answer that the caller does not take keeps the
-/// next notifications from being read, and HTTP/2 tells the caller so.
+/// The answers of a `Publish` stream, in the order of its notifications. Whoever reads them drives it: an answer that the
+/// caller does not take keeps the next notifications from being read, and HTTP/2 tells the caller so.
 #[derive(Debug)]
 pub struct Publishing {
     gateway: Gateway,
     /// `None`: the caller has sent everything.
     requests: Option<Streaming<PublishRequest>>,
-    unanswered: FuturesUnordered<Numbered>,
+    /// At most [`PUBLISH_UNANSWERED_MAX`], oldest first.
+    unanswered: VecDeque<Unanswered>,
     /// Why the caller's side broke; told after what was read is answered.
     broken: Option<Status>,
     running: Running,
 }
 
-type Numbered = Map<Submitted, Box<dyn FnOnce(Outcome) -> PublishResponse + Send>>;
+#[derive(Debug)]
+struct Unanswered {
+    /// The caller's.
+    sequence: u64,
+    /// An error: it was refused before it was submitted.
+    submitted: Result<Submitted, PublishError>,
+}
 
 impl Publishing {
     pub(super) fn new(gateway: Gateway, requests: Streaming<PublishRequest>, running: Running) -> Self {
-        Self { gateway, requests: Some(requests), unanswered: FuturesUnordered::new(), broken: None, running }
+        Self { gateway, requests: Some(requests), unanswered: VecDeque::new(), broken: None, running }
     }
 
-    /// Reads the next notification: the answer where it is decided at once.
-    fn read(&mut self, request: Option<Result<PublishRequest, Status>>) -> Option<PublishResponse> {
+    /// The answer to the oldest, if it is decided.
+    fn poll_answer(&mut self, cx: &mut Context<'_>) -> Poll<PublishResponse> {
+        let Some(Unanswered { sequence, submitted }) = self.unanswered.front_mut() else {
+            return Poll::Pending;
+        };
+        let sequence = *sequence;
+        let outcome = match submitted {
+            Ok(submitted) => ready!(Pin::new(submitted).poll(cx)),
+            Err(error) => Err(error.clone()),
+        };
+        self.unanswered.pop_front();
+        Poll::Ready(response(sequence, outcome))
+    }
+
+    /// Takes the next notification, or the end of the caller's side.
+    fn take(&mut self, request: Option<Result<PublishRequest, Status>>) {
         match request {
             Some(Ok(PublishRequest { sequence, notification })) => {
-                match submit(&self.gateway, notification) {
-                    Ok(submitted) => {
-                        let number = Box::new(move |outcome| response(sequence, outcome));
-                        self.unanswered.push(submitted.map(number));
-                        return None;
-                    }
-                    Err(error) => return Some(response(sequence, Err(error))),
-                }
+                let submitted = submit(&self.gateway, notification);
+                return self.unanswered.push_back(Unanswered { sequence, submitted });
             }
             Some(Err(status)) => self.broken = Some(status),
             None => {}
         }
         self.requests = None;
-        None
     }
 }
 
@@ -135,23 +150,21 @@ impl Stream for Publishing {
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let this = self.get_mut();
         loop {
-            if let Poll::Ready(Some(answer)) = Pin::new(&mut this.unanswered).poll_next(cx) {
+            if let Poll::Ready(answer) = this.poll_answer(cx) {
                 return Poll::Ready(Some(Ok(answer)));
             }
             let room = this.unanswered.len() < PUBLISH_UNANSWERED_MAX;
-            let request = match &mut this.requests {
-                Some(requests) if room => Pin::new(requests).poll_next(cx),
-                Some(_) => Poll::Pending,
-                None if !this.unanswered.is_empty() => Poll::Pending,
-                None => {
+            match &mut this.requests {
+                Some(requests) if room => {
+                    let request = ready!(Pin::new(requests).poll_next(cx));
+                    this.take(request);
+                }
+                None if this.unanswered.is_empty() => {
                     let broken = this.broken.take();
                     this.running.note(broken.as_ref());
                     return Poll::Ready(broken.map(Err));
                 }
-            };
-            let Poll::Ready(request) = request else { return Poll::Pending };
-            if let Some(answer) = this.read(request) {
-                return Poll::Ready(Some(Ok(answer)));
+                _ => return Poll::Pending,
             }
         }
     }

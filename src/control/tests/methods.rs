@@ -9,7 +9,8 @@ use crate::{
     generated::realtime::{
         BroadcastEventRequest, DisconnectUserRequest, GetConnectionStatsRequest, NotifyBookingResultRequest,
         NotifyPaymentStatusRequest, NotifyQueuePositionRequest, NotifyResponse, PositionUpdates,
-        SendToUserRequest, broadcast_event_request, send_to_user_request,
+        PublishRequest, SendToUserRequest, broadcast_event_request, publish_request::Notification,
+        publish_response, send_to_user_request,
     },
 };
 
@@ -232,4 +233,54 @@ async fn pushed_positions_that_find_no_room_for_long_are_refused_and_counted() {
     assert_eq!((summary.accepted, summary.refused), (0, 5), "the admission fills the mailbox");
     assert_eq!(summary.refused_by_code["RESOURCE_EXHAUSTED"], 5);
     assert!(summary.first_problem.starts_with("overloaded"), "{}", summary.first_problem);
+}
+
+/// A shard that takes one message for every third answer.
+#[tokio::test]
+async fn a_flood_is_answered_in_order_and_what_is_refused_is_not_delivered() {
+    const ALL: u64 = 600;
+    let mut world = World::with_mailboxes(8, |_| ());
+    world.shards[0].joined("r", 1);
+    let mut client = world.client().await;
+    let request = |n: u64| {
+        let body = Some(broadcast_event_request::Body::PayloadJson(n.to_string().into_bytes()));
+        // Some are refused at once.
+        let room = if n.is_multiple_of(50) { "" } else { "r" };
+        let broadcast = BroadcastEventRequest {
+            room: room.into(),
+            event_type: "ticket:sold".into(),
+            body,
+            ..Default::default()
+        };
+        PublishRequest { sequence: n, notification: Some(Notification::Broadcast(broadcast)) }
+    };
+    let flood = tokio_stream::iter((1..=ALL).map(request));
+    let mut answers = client.publish(flood).await.unwrap().into_inner();
+    let number = |event: &Event| std::str::from_utf8(&event.payload).unwrap().parse::<u64>().unwrap();
+    let (mut accepted, mut delivered, mut overloaded) = (Vec::new(), Vec::new(), 0);
+    for n in 1..=ALL {
+        let answer = answers.message().await.unwrap().expect("an answer for each");
+        assert_eq!(answer.sequence, n);
+        match answer.result.unwrap() {
+            publish_response::Result::Accepted(_) => accepted.push(n),
+            publish_response::Result::Refused(refused) if n.is_multiple_of(50) => {
+                assert_eq!((refused.code, refused.retry_after_ms), (Code::InvalidArgument.into(), 0));
+            }
+            publish_response::Result::Refused(refused) => {
+                assert_eq!((refused.code, refused.retry_after_ms), (Code::ResourceExhausted.into(), 100));
+                overloaded += 1;
+            }
+        }
+        if n.is_multiple_of(3)
+            && let Some(ToShard::Deliver(event)) = world.shards[0].inbox.try_recv()
+        {
+            delivered.push(number(&event));
+        }
+    }
+    assert!(answers.message().await.unwrap().is_none());
+    while let Some(ToShard::Deliver(event)) = world.shards[0].inbox.try_recv() {
+        delivered.push(number(&event));
+    }
+    assert!(accepted.len() >= 8 && overloaded > 0, "{accepted:?}");
+    assert_eq!(delivered, accepted, "those that were accepted, in their order, and no others");
 }
