@@ -9,6 +9,9 @@ use bytes::Bytes;
 
 use crate::ids::ConnId;
 
+/// The type of a position in a queue.
+pub const QUEUE_POSITION: &str = "booking:queue_position";
+
 /// A message from a backend, a client or the gateway itself, on its way to connections.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Event {

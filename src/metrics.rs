@@ -165,6 +165,8 @@ pub struct ShardCells {
     pub bytes_out: Cell,
     /// Latest values replaced before they were sent.
     pub conflated: Cell,
+    /// Positions in a queue sent at once, since as many as are paced at once were.
+    pub unpaced: Cell,
     /// Ephemeral messages dropped for want of room in an outbox.
     pub dropped_ephemeral: Cell,
     /// Connections closed by the gateway, by code: 1000, 1001, 1002, 1003, 1007, 1008, 1009, 1011, 1013, 4400,

@@ -158,7 +158,7 @@ fn errors(text: &mut Text, status: &Status) {
 type OfShard = (&'static str, Kind, &'static str, fn(&ShardCells) -> &Cell);
 
 /// What every core tells for itself.
-const OF_SHARDS: [OfShard; 9] = [
+const OF_SHARDS: [OfShard; 10] = [
     ("usher_connections", Gauge, "Open connections.", |shard| &shard.connections),
     ("usher_handshakes_under_way", Gauge, "Sockets that are not upgraded yet.", |shard| &shard.handshaking),
     ("usher_blocked_connections", Gauge, "Sockets that take no more.", |shard| &shard.blocked),
@@ -167,6 +167,9 @@ const OF_SHARDS: [OfShard; 9] = [
     ("usher_sent_bytes_total", Counter, "Bytes written to sockets.", |shard| &shard.bytes_out),
     ("usher_conflated_total", Counter, "Latest values replaced before they were sent.", |shard| {
         &shard.conflated
+    }),
+    ("usher_unpaced_total", Counter, "Positions sent at once, for want of room to pace them.", |shard| {
+        &shard.unpaced
     }),
     ("usher_dropped_ephemeral_total", Counter, "Ephemeral messages dropped for want of room.", |shard| {
         &shard.dropped_ephemeral

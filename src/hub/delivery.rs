@@ -322,6 +322,7 @@ impl<'a> FanOut<'a> {
         if let Some((pacing, tick, key)) = &mut self.pace {
             match pacing.offer(*tick, record.id, *key, event) {
                 Pace::Now => {}
+                Pace::Unpaced => self.receivers.cells.unpaced.add(1),
                 Pace::Held => return,
                 Pace::Conflated => return self.receivers.cells.conflated.add(1),
             }

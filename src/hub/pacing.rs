@@ -15,18 +15,17 @@ use foldhash::fast::FixedState;
 
 use super::deadlines::{Span, Tick};
 use crate::{
-    event::{Class, Event, LatestKey, Target},
+    event::{Class, Event, LatestKey, QUEUE_POSITION, Target},
     ids::ConnId,
     limits::PACED_MAX,
 };
-
-/// What is paced.
-const KIND: &str = "booking:queue_position";
 
 #[derive(Debug)]
 pub(super) struct Pacing {
     /// `None`: every value goes at once.
     interval: Option<Span>,
+    /// Intervals under way at once.
+    bound: usize,
     /// By interval under way: the newest value that came in it.
     held: HashMap<Paced, Option<Arc<Event>>, FixedState>,
     ends: VecDeque<(Tick, Paced)>,
@@ -48,19 +47,30 @@ pub(super) enum Pace {
     Held,
     /// It waits, in place of an older one; or a newer one waits already.
     Conflated,
+    /// It goes out now, and the next one may too: there is no room for its interval.
+    Unpaced,
 }
 
 impl Pacing {
     pub(super) fn new(interval: Duration, seed: u64) -> Self {
         // One more, since the tick of the last value was under way when it went.
         let interval = (!interval.is_zero()).then(|| Span(Span::of(interval).0.saturating_add(1)));
-        Self { interval, held: HashMap::with_hasher(FixedState::with_seed(seed)), ends: VecDeque::new() }
+        let held = HashMap::with_hasher(FixedState::with_seed(seed));
+        Self { interval, bound: PACED_MAX, held, ends: VecDeque::new() }
+    }
+
+    /// With room for so many intervals.
+    #[cfg(test)]
+    pub(super) fn with_bound(self, bound: usize) -> Self {
+        Self { bound, ..self }
     }
 
     /// The value's key, if values like it are paced.
     pub(super) fn key_of(&self, event: &Event) -> Option<LatestKey> {
         match (&event.class, &event.target) {
-            (Class::Latest(key), Target::User(_)) if *event.kind == *KIND => self.interval.map(|_| *key),
+            (Class::Latest(key), Target::User(_)) if *event.kind == *QUEUE_POSITION => {
+                self.interval.map(|_| *key)
+            }
             _ => None,
         }
     }
@@ -69,13 +79,12 @@ impl Pacing {
     pub(super) fn offer(&mut self, now: Tick, conn: ConnId, key: LatestKey, event: &Arc<Event>) -> Pace {
         let Some(interval) = self.interval else { return Pace::Now };
         let paced = Paced { conn, key };
-        let room = self.held.len() < PACED_MAX;
+        let room = self.held.len() < self.bound;
         match self.held.entry(paced) {
+            Entry::Vacant(_) if !room => Pace::Unpaced,
             Entry::Vacant(entry) => {
-                if room {
-                    entry.insert(None);
-                    self.ends.push_back((now.plus(interval), paced));
-                }
+                entry.insert(None);
+                self.ends.push_back((now.plus(interval), paced));
                 Pace::Now
             }
             Entry::Occupied(mut entry) => match entry.get() {
@@ -116,7 +125,7 @@ impl Pacing {
     #[cfg(debug_assertions)]
     pub(super) fn check_invariants(&self) {
         assert!(self.ends.iter().is_sorted_by_key(|(end, _)| *end), "ends are out of order");
-        assert!(self.ends.len() == self.held.len() && self.held.len() <= PACED_MAX);
+        assert!(self.ends.len() == self.held.len() && self.held.len() <= self.bound);
         assert!(
             self.ends.iter().all(|(_, paced)| self.held.contains_key(paced)),
             "an end without an interval"

@@ -4,7 +4,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use crate::{
-    event::{Class, LatestKey, Target},
+    event::{Class, LatestKey, QUEUE_POSITION, Target},
     stream::{fnv::fnv1a, names},
 };
 
@@ -22,7 +22,7 @@ pub fn resolve(target: Target) -> Target {
 /// The class of a type where the caller named none. The target is resolved, the payload valid JSON.
 pub fn class_of(kind: &str, target: &Target, payload: &[u8]) -> Class {
     match kind {
-        "booking:queue_position" | "ticket:availability" | "availability-update" => {
+        QUEUE_POSITION | "ticket:availability" | "availability-update" => {
             Class::Latest(latest_key(kind, target, payload))
         }
         "queue:admitted" => Class::Critical,

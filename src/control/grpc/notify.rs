@@ -5,7 +5,7 @@ use serde::Serialize;
 
 use crate::{
     control::gateway::{Origin, Publication, PublishError},
-    event::{Class, Target},
+    event::{Class, QUEUE_POSITION, Target},
     generated::realtime::{
         NotifyBookingResultRequest, NotifyPaymentStatusRequest, NotifyQueuePositionRequest,
     },
@@ -49,7 +49,6 @@ pub(super) fn booking_result(request: NotifyBookingResultRequest) -> Result<Publ
 /// `booking:queue_position`. Written by hand: positions come by the hundred thousand, and the JSON of the event is what
 /// names the value.
 pub(super) fn queue_position(request: NotifyQueuePositionRequest) -> Result<Publication, PublishError> {
-    const KIND: &str = "booking:queue_position";
     required("user_id", &request.user_id)?;
     required("event_id", &request.event_id)?;
     let NotifyQueuePositionRequest { position, total, estimated_wait_seconds, version, .. } = request;
@@ -57,7 +56,7 @@ pub(super) fn queue_position(request: NotifyQueuePositionRequest) -> Result<Publ
     payload.extend_from_slice(br#"{"event_id":"#);
     let event_at = payload.len();
     append(&mut payload, &request.event_id);
-    let class = Class::Latest(classify::event_key(KIND, &payload[event_at..]));
+    let class = Class::Latest(classify::event_key(QUEUE_POSITION, &payload[event_at..]));
     // Sent even when it is 0: it is what the message is about.
     payload.extend_from_slice(br#","position":"#);
     append(&mut payload, &position);
@@ -77,7 +76,7 @@ pub(super) fn queue_position(request: NotifyQueuePositionRequest) -> Result<Publ
         version: (version > 0).then_some(version),
         idempotency_key: (!request.idempotency_key.is_empty()).then_some(request.idempotency_key),
         origin: Origin::Fields,
-        ..Publication::new(Target::User(request.user_id.into()), KIND, payload.into_boxed_slice())
+        ..Publication::new(Target::User(request.user_id.into()), QUEUE_POSITION, payload.into_boxed_slice())
     })
 }
 

@@ -1,4 +1,5 @@
 use super::*;
+use crate::hub::pacing::Pacing;
 
 const INTERVAL: Duration = Duration::from_secs(1);
 /// An interval, and the ticks that it may be late by.
@@ -177,4 +178,29 @@ fn a_client_that_does_not_read_gets_the_newest_position_alone() {
     let text = String::from_utf8_lossy(&rest);
     assert_eq!(text.matches("payload").count(), 2, "what was begun, and the newest: {text}");
     assert!(text.ends_with("\"payload\":1}"), "{text}");
+}
+
+#[test]
+fn positions_beyond_those_that_can_be_paced_go_at_once_and_are_counted() {
+    let mut scene = paced();
+    scene.hub.pacing = Pacing::new(INTERVAL, 42).with_bound(2);
+    let conns = [scene.user(0, "ann"), scene.user(1, "bob"), scene.user(2, "eve")];
+    let deliver = |scene: &mut Scene, place| {
+        for user in ["ann", "bob", "eve"] {
+            scene.deliver(&position(user, 1, place));
+        }
+        (conns.map(|conn| scene.read(conn).len()), scene.cells.unpaced.get())
+    };
+    assert_eq!(deliver(&mut scene, 9), ([1, 1, 1], 1));
+    assert_eq!(deliver(&mut scene, 8), ([0, 0, 1], 2), "there is no room for the third");
+    scene.pass(OVER);
+    assert_eq!(conns.map(|conn| scene.read(conn).len()), [1, 1, 0], "the others lose nothing");
+    scene.pass(2 * OVER);
+    assert_eq!(deliver(&mut scene, 7), ([1, 1, 1], 3));
+    scene.pass(OVER);
+    scene.handle(Input::Gone { conn: conns[0] });
+    scene.pass(OVER);
+    scene.deliver(&position("eve", 1, 6));
+    scene.deliver(&position("eve", 1, 5));
+    assert_eq!((scene.read(conns[2]).len(), scene.cells.unpaced.get()), (1, 3), "now there is");
 }
