@@ -10,7 +10,7 @@ use serde::Deserialize;
 
 use crate::{
     clock::Now,
-    event::{Address, Class, Event, Form, Target},
+    event::{Address, Class, Event, Form, QUEUE_POSITION, Target},
     identity::is_user_id,
     limits::{EVENT_BYTES_MAX, KIND_BYTES_MAX},
     metrics::REDIS_PATTERNS,
@@ -88,7 +88,7 @@ pub fn read(now: Now, channel: &str, payload: &[u8]) -> Result<Foreign, Malforme
             payload: Bytes::copy_from_slice(payload),
             form,
             class: Class::Ordered,
-            version: None,
+            version: body.version().filter(|_| kind == QUEUE_POSITION),
             position: None,
             except: None,
             accepted_at_ns: now.mono_ns,
@@ -160,6 +160,8 @@ struct Named<'a> {
     event_camel: Option<Word<'a>>,
     #[serde(borrow, rename = "event_id")]
     event: Option<Word<'a>>,
+    #[serde(borrow)]
+    version: Option<Word<'a>>,
 }
 
 /// Ids are texts or numbers, as services write them; anything else names nobody.
@@ -207,6 +209,14 @@ impl<'a> Body<'a> {
     fn user(&self) -> Result<Option<Arc<str>>, Malformed> {
         let Some(word) = self.named.user_camel.as_ref().or(self.named.user.as_ref()) else { return Ok(None) };
         word.text().ok_or(Malformed::User).and_then(|text| user(&text)).map(Some)
+    }
+
+    /// A whole number above 0, as in a call.
+    fn version(&self) -> Option<u64> {
+        match self.named.version {
+            Some(Word::Number(version)) if version > 0 => Some(version),
+            _ => None,
+        }
     }
 
     fn event(&self) -> Option<Cow<'_, str>> {

@@ -20,8 +20,10 @@ use usher::generated::realtime::{
 
 use crate::support::{
     grpc::{Backend, to_room, to_user},
+    holds_soon,
     http::Stream,
     look_until,
+    redis::Redis,
     server::Server,
     ws::{Ask, Client},
 };
@@ -309,6 +311,47 @@ fn ten_thousand_notifications_on_a_stream_are_all_answered_and_keep_their_order(
     assert_eq!(answers.len() as u64, COUNT);
     for n in 1..=COUNT {
         assert_eq!(ann.expect("booking:created"), n);
+    }
+}
+
+/// The same queue as a call names, so calls and messages are conflated together.
+#[test]
+fn positions_from_redis_go_the_way_of_those_that_callers_push() {
+    const LAST: u64 = 60;
+    let redis = Redis::start();
+    let url = redis.url();
+    let settings = [("REDIS_URL", &*url), ("STORE", "embedded"), ("QUEUE_UPDATE_INTERVAL", "300ms")];
+    let server = Server::with(&settings);
+    assert!(holds_soon(|| server.get("/ready").json()["redis"] == "connected"));
+    let (mut ann, mut bob) = (server.connect_as("ann"), server.connect_as("bob"));
+    let publish = |version: u64| {
+        let body =
+            json!({"userId": "ann", "eventId": "e-1", "position": 1_000 - version, "version": version});
+        redis.publish("booking:queue_position", &body.to_string());
+    };
+    // Every second one comes late.
+    for version in (2..=LAST).step_by(2) {
+        publish(version);
+        publish(version - 1);
+    }
+    let mut versions = Vec::new();
+    while versions.last() != Some(&LAST) {
+        versions.push(ann.expect("booking:queue_position")["version"].as_u64().expect("a version"));
+    }
+    assert!(versions.is_sorted_by(|before, after| before < after && after % 2 == 0), "{versions:?}");
+    assert!(server.metric(r#"usher_conflated_total{core="0"}"#) > 0.0, "{versions:?}");
+    let by_call = position("ann", 1, LAST - 1);
+    let answer = Backend::of(&server).notify_queue_position(by_call).expect("accepted");
+    assert_eq!(answer.delivered_connections, 0, "it is stale by what came through Redis: {answer:?}");
+    ann.expect_silence();
+    assert!(holds_soon(|| server.metric("usher_events_stale_total") == (LAST / 2 + 1) as f64));
+    // Without versions the newest arrival wins.
+    for position in [9, 12] {
+        let body = json!({"userId": "bob", "eventId": "e-1", "position": position});
+        redis.publish("booking:queue_position", &body.to_string());
+    }
+    for position in [9, 12] {
+        assert_eq!(bob.expect("booking:queue_position")["position"], position);
     }
 }
 

@@ -55,6 +55,33 @@ fn each_channel_has_its_receivers_and_type() {
 }
 
 #[test]
+fn a_position_has_the_version_that_its_body_names() {
+    let version = |channel: &str, payload: &str| match read(NOW, channel, payload.as_bytes()) {
+        Ok(Foreign::Event(event)) => event.version,
+        other => panic!("{channel} {payload}: {other:?}"),
+    };
+    let body = |version: &str| format!(r#"{{"userId":"u1","eventId":"e","position":4,"version":{version}}}"#);
+    for (text, expected) in [
+        ("7", Some(7)),
+        ("18446744073709551615", Some(u64::MAX)),
+        // None, as in a call, and whatever else is no version.
+        ("0", None),
+        ("-1", None),
+        ("1.5", None),
+        ("18446744073709551616", None),
+        (r#""7""#, None),
+        ("null", None),
+        ("{}", None),
+    ] {
+        assert_eq!(version("booking:queue_position", &body(text)), expected, "{text}");
+    }
+    assert_eq!(version("booking:queue_position", r#"{"userId":"u1"}"#), None);
+    assert_eq!(version("booking:updated", &body("7")), None, "a version of something else");
+    let typed = r#"{"type":"booking:queue_position","event_id":"e","version":7}"#;
+    assert_eq!(version("user_noti:u1", typed), Some(7));
+}
+
+#[test]
 fn presence_and_revocation_are_about_the_user_in_the_body() {
     for channel in ["user:online", "user:offline", "user:status_change"] {
         match read(NOW, channel, br#"{"userId":"u1"}"#) {
