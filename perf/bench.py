@@ -170,16 +170,16 @@ class Bench:
             raise Failed(f"{' '.join(command)}: ended with {done.returncode}")
         return json.loads(done.stdout)
 
-    def load(self, server, scenario, *options, scheme="ws"):
-        """Runs usher-load; its result, which is void unless everything that it checked held."""
-        with self.loading(server, scenario, *options, scheme=scheme) as result:
+    def load(self, server, scenario, *options, **how):
+        """Runs usher-load as `loading` does; its result, which is void unless everything that it checked held."""
+        with self.loading(server, scenario, *options, **how) as result:
             return result()
 
     @contextlib.contextmanager
-    def loading(self, server, scenario, *options, scheme="ws", anonymous=False, turn=()):
+    def loading(self, server, scenario, *options, scheme="ws", anonymous=False, turn=(), core=LOAD_CORE):
         """usher-load while something else happens; yields what waits for its result. `turn`: FIRST or LAST."""
         command = ["chrt", *turn] if turn else []
-        command += [self.options.load, scenario, "--json", "--core", str(LOAD_CORE)]
+        command += [self.options.load, scenario, "--json", "--core", str(core)]
         command += [*server.target(scheme), *map(str, options)]
         if self.options.quiet:
             command.append("--quiet")

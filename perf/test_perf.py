@@ -283,6 +283,22 @@ class Scenarios(unittest.TestCase):
         # 100 000 × 1 000 less 1 000 × 2 000, for 99 000.
         self.assertEqual(grown["rss_bytes_per_further_connection"]["gateway"]["median"], 989.9)
 
+    def test_positions_are_judged_by_the_control_thread_and_void_if_refused(self):
+        positions = bench.scenario("positions")
+        result = {"connections": 100, "seconds": 2.0,
+                  "measured": {"thread_cpu_seconds": [["usher-shard-0-0", 0.5], ["usher-control", 1.5]]},
+                  "figures": {"positions_accepted": 1e6, "positions_accepted_per_second": 5e5, "positions_refused": 0.0,
+                              "control_us_per_position": 1.5, "shard_us_per_position": 0.5, "positions_received": 300.0}}
+        figures = positions.figures(result)
+        self.assertEqual((figures["control_busy"], figures["accepted_per_second_of_a_control_core"]), (0.75, 666_667))
+        self.assertEqual(figures["received_per_client_and_second"], 1.5)
+        self.assertEqual(positions.summed([figures] * 2)["accepted_per_second"], bench.spread([500_000]))
+        result["figures"]["positions_refused"] = 1.0
+        self.assertRaises(bench.Failed, positions.figures, result)
+        result["figures"]["positions_refused"] = 0.0
+        result["measured"]["thread_cpu_seconds"].pop()
+        self.assertRaises(bench.Failed, positions.figures, result)
+
     def test_as_many_connections_as_the_host_holds_and_deliveries_alike(self):
         scale = bench.scenario("scale")
         run = bench.Bench("scale", types.SimpleNamespace(short=False))

@@ -256,6 +256,7 @@ fn merge(parts: Vec<Done>) -> Done {
         sum.deliveries += part.deliveries;
         sum.pings += part.pings;
         sum.pongs += part.pongs;
+        sum.positions += part.positions;
         sum.others += part.others;
         sum.tls += part.tls;
         sum.reordered = sum.reordered.max(part.reordered);

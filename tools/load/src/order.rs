@@ -40,6 +40,8 @@ pub(crate) struct Plan {
     pub(crate) payload_bytes: usize,
     /// Every so many-th connection will stop reading (`Order::Stall`); 0: none.
     pub(crate) stall_every: u32,
+    /// Names the queue whose positions are pushed: who comes in is shown the last ones of earlier runs.
+    pub(crate) queue: u64,
     /// Connections are opened by storms, not at the start.
     pub(crate) storms: bool,
 }
@@ -186,6 +188,8 @@ pub(crate) struct Done {
     pub(crate) deliveries: u64,
     pub(crate) pings: u64,
     pub(crate) pongs: u64,
+    /// Positions in a queue.
+    pub(crate) positions: u64,
     /// Messages other than those that the run is about.
     pub(crate) others: u64,
     /// Messages that did not come in the order of their numbers; the order was the same for all receivers.

@@ -87,6 +87,25 @@ impl Finder {
     }
 }
 
+/// Of the position that a run ends with.
+pub(crate) const LAST_VERSION: u64 = (1 << 53) - 1;
+
+/// The event of a queue; none is the beginning of another's.
+pub(crate) fn queue(number: u64) -> String {
+    format!("load-{number:020}")
+}
+
+/// The version of a position in that queue; `None`: it is none.
+pub(crate) fn version(message: &[u8], queue: &str) -> Option<u64> {
+    const VERSION: &[u8] = br#""version":"#;
+    let head = &message[..message.len().min(64)];
+    position(head, b"booking:queue_position")?;
+    position(message, queue.as_bytes())?;
+    let digits = &message[position(message, VERSION)? + VERSION.len()..];
+    let count = digits.iter().take_while(|byte| byte.is_ascii_digit()).count();
+    number(&digits[..count]).filter(|_| count > 0)
+}
+
 /// Where `needle` begins in `hay`.
 pub(crate) fn position(hay: &[u8], needle: &[u8]) -> Option<usize> {
     hay.windows(needle.len()).position(|window| window == needle)

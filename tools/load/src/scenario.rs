@@ -283,7 +283,10 @@ impl<'a> Run<'a> {
         if let (Some(before), Some(now)) = (&self.before, sample(self.options)?) {
             self.outcome.afterwards = Some(now.since(before));
         }
-        let Done { others, reordered, tls, fault_count, faults, ends, stalled_ends, .. } = done;
+        let Done { positions, others, reordered, tls, fault_count, faults, ends, stalled_ends, .. } = done;
+        if positions > 0 {
+            self.outcome.figures.insert("positions_received", positions as f64);
+        }
         self.outcome.fault_count = fault_count + self.publish_faults.len() as u64;
         self.outcome.faults = faults;
         self.outcome.faults.append(&mut self.publish_faults);
@@ -448,6 +451,7 @@ fn plan(options: &Options, scenario: &Scenario) -> io::Result<Plan> {
             Scenario::Stall { percent, .. } if *percent > 0 => 100 / percent,
             _ => 0,
         },
+        queue: clock::mono_ns(),
         storms: matches!(scenario, Scenario::Storm { .. }),
     })
 }

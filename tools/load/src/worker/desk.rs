@@ -34,7 +34,7 @@ impl Desk {
         Ok(Self {
             connector: plan.tls.then(|| Connector::new(&plan.host, plan.resume)).transpose()?,
             mint: plan.secret.as_deref().map(Mint::new),
-            tally: Tally::new(),
+            tally: Tally::new(plan.queue),
             now_ns: clock::mono_ns(),
             join,
             plan,

@@ -340,7 +340,7 @@ impl Worker {
 
     fn finish(&mut self, published: Messages) -> io::Result<()> {
         let plan = &self.desk.plan;
-        let mut tally = std::mem::replace(&mut self.desk.tally, Tally::new());
+        let mut tally = std::mem::replace(&mut self.desk.tally, Tally::new(plan.queue));
         tally.tls.tickets_offered = self.desk.connector.as_ref().map_or(0, Connector::tickets_offered);
         let mut stalled_ends = std::mem::take(&mut self.stalled_ends);
         for (slot, connection) in (0u32..).zip(&self.connections) {

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use crate::{
     latency::Latency,
     order::{Done, Messages, Tls},
-    payload::{Finder, Mark, Stamp},
+    payload::{self, Finder, Mark, Stamp},
 };
 
 /// Faults told in words; the rest is counted.
@@ -23,6 +23,8 @@ pub(crate) struct Received {
     pub(crate) pings: u32,
     /// Pongs that came.
     pub(crate) pongs: u32,
+    /// Of the last position that came; 0: none did.
+    pub(crate) version: u64,
     /// Whether it will stop reading, so that what it gets counts neither as delivered nor for latency.
     pub(crate) stalls: bool,
 }
@@ -30,6 +32,8 @@ pub(crate) struct Received {
 /// A worker's counts.
 #[derive(Debug)]
 pub(crate) struct Tally {
+    /// What messages about it contain.
+    queue: String,
     /// Numbers of the room's messages in the order of their arrival.
     order: Vec<u32>,
     stamps: Finder,
@@ -42,6 +46,7 @@ pub(crate) struct Tally {
     pub(crate) deliveries: u64,
     pub(crate) pings: u64,
     pub(crate) pongs: u64,
+    pub(crate) positions: u64,
     pub(crate) others: u64,
     pub(crate) tls: Tls,
     ends: BTreeMap<String, u32>,
@@ -50,9 +55,10 @@ pub(crate) struct Tally {
 }
 
 impl Tally {
-    /// Nothing received yet.
-    pub(crate) fn new() -> Self {
+    /// Nothing received yet; positions are of this queue.
+    pub(crate) fn new(queue: u64) -> Self {
         Self {
+            queue: payload::queue(queue),
             order: Vec::new(),
             stamps: Finder::default(),
             room_latency: Latency::new(),
@@ -61,6 +67,7 @@ impl Tally {
             deliveries: 0,
             pings: 0,
             pongs: 0,
+            positions: 0,
             others: 0,
             tls: Tls::default(),
             ends: BTreeMap::new(),
@@ -72,7 +79,7 @@ impl Tally {
     /// Takes one text message of an open connection.
     #[inline]
     pub(crate) fn message(&mut self, text: &[u8], received: &mut Received, now_ns: u64) {
-        let Some((mark, stamp)) = self.stamps.find(text) else { return self.other(text) };
+        let Some((mark, stamp)) = self.stamps.find(text) else { return self.unstamped(text, received) };
         let latency = match mark {
             Mark::Room => &mut self.room_latency,
             Mark::User => &mut self.user_latency,
@@ -115,9 +122,29 @@ impl Tally {
         self.pongs += 1;
     }
 
+    fn unstamped(&mut self, text: &[u8], received: &mut Received) {
+        match payload::version(text, &self.queue) {
+            Some(version) => self.position(version, received),
+            None => self.other(text),
+        }
+    }
+
+    /// Most positions are left out; those that come are newer each time, and the last of all counts as the user's message.
+    fn position(&mut self, version: u64, received: &mut Received) {
+        self.positions += 1;
+        if version <= received.version {
+            self.fault(format!("position {version} came after {}", received.version));
+        }
+        received.version = version;
+        if version == payload::LAST_VERSION {
+            received.messages.users += 1;
+            self.deliveries += 1;
+        }
+    }
+
     fn other(&mut self, text: &[u8]) {
         self.others += 1;
-        if crate::payload::position(&text[..text.len().min(256)], b"system:error").is_some() {
+        if payload::position(&text[..text.len().min(256)], b"system:error").is_some() {
             self.fault(String::from_utf8_lossy(text).into_owned());
         }
     }
@@ -156,6 +183,7 @@ impl Tally {
             deliveries: self.deliveries,
             pings: self.pings,
             pongs: self.pongs,
+            positions: self.positions,
             others: self.others,
             reordered,
             order_hash: hash(&self.order),
@@ -178,7 +206,6 @@ fn hash(order: &[u32]) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::payload;
 
     fn deliver(tally: &mut Tally, received: &mut Received, mark: Mark, numbers: &[u32]) {
         for sequence in numbers {
@@ -188,7 +215,7 @@ mod tests {
     }
 
     fn faults(mark: Mark, each: &[&[u32]], due: &[u32]) -> u64 {
-        let mut tally = Tally::new();
+        let mut tally = Tally::new(7);
         for ((number, numbers), due) in (0..).zip(each).zip(due) {
             let mut received = Received::default();
             deliver(&mut tally, &mut received, mark, numbers);
@@ -224,7 +251,7 @@ mod tests {
 
     #[test]
     fn messages_to_the_room_and_to_a_user_are_counted_apart() {
-        let mut tally = Tally::new();
+        let mut tally = Tally::new(7);
         let mut received = Received::default();
         for (mark, number) in [(Mark::Room, 0), (Mark::User, 0), (Mark::User, 1), (Mark::Room, 1)] {
             deliver(&mut tally, &mut received, mark, &[number]);
@@ -236,8 +263,32 @@ mod tests {
     }
 
     #[test]
+    fn positions_grow_newer_and_the_last_one_is_due() {
+        let told = |versions: &[u64]| {
+            let (mut tally, mut received) = (Tally::new(7), Received::default());
+            for version in versions {
+                // Who comes in is shown the last ones of other queues.
+                for queue in [8, 7].map(payload::queue) {
+                    let payload = format!(r#"{{"event_id":"{queue}","version":{version}}}"#);
+                    let text = format!(r#"{{"type":"booking:queue_position","payload":{payload}}}"#);
+                    tally.message(text.as_bytes(), &mut received, 0);
+                }
+            }
+            tally.check(0, Messages { users: 1, room: 0 }, received);
+            (tally.positions, tally.fault_count)
+        };
+        let last = payload::LAST_VERSION;
+        assert_eq!(told(&[1, 5, last]), (3, 0));
+        assert_eq!(told(&[last]), (1, 0));
+        assert_eq!(told(&[5, 1, last]), (3, 1));
+        assert_eq!(told(&[1, 1, last]), (3, 1));
+        assert_eq!(told(&[1, 5]), (2, 1), "the newest never came");
+        assert_eq!(told(&[1, last, last]), (3, 2), "twice");
+    }
+
+    #[test]
     fn an_error_message_is_a_fault_and_other_messages_are_not() {
-        let mut tally = Tally::new();
+        let mut tally = Tally::new(7);
         tally.message(br#"{"type":"system:announcement"}"#, &mut Received::default(), 0);
         assert_eq!((tally.others, tally.fault_count), (1, 0));
         tally.message(br#"{"type":"system:error","payload":{}}"#, &mut Received::default(), 0);
