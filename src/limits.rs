@@ -234,6 +234,11 @@ pub const HISTORY_BYTES_MAX: usize = 2 * 1024 * 1024;
 pub const HEADS_INTERVAL: Duration = Duration::from_secs(6 * 3_600);
 /// Streams whose head is asked for at once; the others wait.
 pub const HEADS_MAX: usize = 1_024;
+/// Streams that an instance remembers to have appended to, so that it can ask after an outage whether the store still has
+/// that: some 200 B each. Those in doubt, which wait to be asked for, are as many again.
+pub const APPENDED_MAX: usize = 1 << 16;
+/// For how long. Whoever was further behind when the store broke off is not told of what it lost.
+pub const APPENDED_AGE_MAX: Duration = Duration::from_secs(60);
 /// Streams with an acknowledgement under way; one of another stream is dropped then, and made up for by the next.
 pub const ACKNOWLEDGEMENTS_MAX: usize = 16_384;
 /// Stored events of one stream that came before their turn and are kept; the rest is read again.

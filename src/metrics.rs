@@ -377,6 +377,8 @@ pub struct ControlCells {
     pub gap_events: Cell,
     /// Times that a stream's connections were told that they missed something for good.
     pub resyncs: Cell,
+    /// Appends of the last minute that were forgotten: whether an outage lost them will not be asked.
+    pub appends_forgotten: Cell,
     /// Events of other instances, not stored, that were delivered here.
     pub heard: Cell,
     /// Deliveries of such events that found no room in a mailbox.

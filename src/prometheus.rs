@@ -348,6 +348,8 @@ fn streams(text: &mut Text, control: &ControlCells) {
     text.one("usher_stream_gap_events_total", Counter, "Events that they brought.", control.gap_events.get());
     let help = "Times that a stream's connections were told that they missed something for good.";
     text.one("usher_stream_resyncs_total", Counter, help, control.resyncs.get());
+    let help = "Appends of the last minute that were forgotten for want of room.";
+    text.one("usher_stream_appends_forgotten_total", Counter, help, control.appends_forgotten.get());
     let heard = [("heard", control.heard.get()), ("lost", control.heard_lost.get())];
     text.by("usher_heard_events_total", "Events of other instances that are not stored.", "result", &heard);
     text.one("usher_streams", Gauge, "Streams with a head.", control.streams.get());

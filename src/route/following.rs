@@ -11,6 +11,7 @@ use std::{
 
 use super::{
     Output, Route,
+    appended::Appended,
     cursor::{Cursor, Moved},
     elsewhere::Elsewhere,
     questions::{Question, Read, Reader},
@@ -37,6 +38,8 @@ pub(super) struct Following {
     /// Who was let in before they told.
     pub(super) unproven: Unproven,
     pub(super) cursors: HashMap<Arc<str>, Cursor>,
+    /// What this instance appended.
+    pub(super) appended: Appended,
     /// Until when somebody waits for a stream's head, in order.
     pub(super) deadlines: VecDeque<(u64, Arc<str>)>,
     /// Shards that a stream's resync is still to be told.
@@ -45,7 +48,8 @@ pub(super) struct Following {
     heads_waiting: VecDeque<Arc<str>>,
     /// When all heads are asked for again, monotonic nanoseconds.
     heads_due_ns: u64,
-    heads: usize,
+    /// Heads that are asked for.
+    pub(super) heads: usize,
     /// Streams that the store could not be asked about; tried again each second.
     failed: BTreeSet<Arc<str>>,
 }
@@ -58,6 +62,7 @@ impl Following {
             elsewhere: Elsewhere::new(times),
             unproven: Unproven::default(),
             cursors: HashMap::new(),
+            appended: Appended::new(),
             deadlines: VecDeque::new(),
             owed: BTreeMap::new(),
             heads_waiting: VecDeque::new(),
@@ -71,6 +76,7 @@ impl Following {
         self.cursors.values().for_each(Cursor::check_invariants);
         self.elsewhere.check_invariants();
         self.unproven.check_invariants();
+        self.appended.check_invariants();
         assert!(self.heads <= HEADS_MAX, "heads that are asked for");
     }
 }
@@ -246,7 +252,7 @@ impl Route {
         self.ask_heads(turn);
     }
 
-    fn ask_heads(&mut self, turn: &mut Turn<'_>) {
+    pub(super) fn ask_heads(&mut self, turn: &mut Turn<'_>) {
         let Some(following) = &mut self.following else { return };
         while following.heads < HEADS_MAX {
             let Some(stream) = following.heads_waiting.pop_front() else { break };
@@ -258,6 +264,7 @@ impl Route {
             let ask = Ask::Head { stream: stream.clone(), known: cursor.known() };
             self.questions.ask(Question::Head(stream), ask, turn.out);
         }
+        self.ask_doubted(turn);
     }
 
     /// The store said where a stream stands, or could not. Whoever waits for one that does not answer waits on, for it is

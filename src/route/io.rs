@@ -155,6 +155,11 @@ pub enum Input<'a> {
         /// Which user or room.
         address: Address,
     },
+    /// The store lost something of a stream, which goes on there under another name.
+    Renamed {
+        /// Where it stands.
+        position: Position,
+    },
     /// Something that an instance published: with a position what is stored, this instance's own too.
     Heard {
         /// What.

@@ -5,6 +5,7 @@
 //! told so far, a shard that is behind with telling gets everything, and the store's answers are inputs. Talks to the
 //! control loop through [`Input`] and [`Output`].
 
+mod appended;
 pub mod classify;
 mod counts;
 mod cursor;
@@ -184,9 +185,11 @@ impl Route {
                     following.elsewhere.up(turn.now);
                     turn.out.push(Output::Tell { word: Word::Alive });
                 }
+                self.doubt_appended(turn);
             }
             Input::Down => self.down(turn),
             Input::Subscribed { address } => self.subscribed(turn, &address),
+            Input::Renamed { position } => self.renamed(turn, &position),
             Input::Heard { event, .. } => self.heard(turn, event),
             Input::Foreign { event, ingests, .. } => self.foreign(turn, event, ingests),
             Input::ForeignPresence { event, .. } => self.foreign_presence(turn, &event),
@@ -281,6 +284,7 @@ impl Route {
             turn.out.push(Output::RoomCount { shard, room, others });
         });
         self.ask_again(turn);
+        self.look_after_appended(turn);
         self.keep_heads(turn);
         self.read_again(turn);
         self.save_latest(turn);

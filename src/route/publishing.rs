@@ -6,7 +6,9 @@
 use std::sync::Arc;
 
 use super::{
-    Output, Route, Token, classify,
+    Output, Route, Token,
+    appended::Session,
+    classify,
     following::target_of,
     questions::Question,
     sequencer::{Accepted, Verdict},
@@ -95,7 +97,8 @@ impl Route {
         }
         let cursor = self.following.as_ref().and_then(|following| following.cursors.get(&append.stream));
         append.known = cursor.and_then(|cursor| cursor.known());
-        self.questions.ask(Question::Append { token, bytes }, Ask::Append(append), turn.out);
+        let session = self.following.as_ref().map_or(0, |following| following.appended.session());
+        self.questions.ask(Question::Append { token, bytes, session }, Ask::Append(append), turn.out);
         Ok(())
     }
 
@@ -128,8 +131,9 @@ impl Route {
     /// The store answered a question.
     pub(super) fn answered(&mut self, turn: &mut Turn<'_>, question: Question, answer: Answer) {
         match question {
-            Question::Append { token, .. } => self.append_told(turn, token, answer),
+            Question::Append { token, session, .. } => self.append_told(turn, (token, session), answer),
             Question::Entry(entry) => self.entered(turn, entry, head_in(&answer)),
+            Question::Doubt { stream, mark } => self.doubt_told(turn, stream, mark, answer),
             Question::Head(stream) => self.head_told(turn, &stream, &answer),
             Question::Read(read) => self.read_told(turn, read, answer),
             Question::Inquiry(looking) => self.inquiry_told(turn, looking, answer),
@@ -139,7 +143,15 @@ impl Route {
         }
     }
 
-    fn append_told(&mut self, turn: &mut Turn<'_>, token: Option<Token>, answer: Answer) {
+    fn append_told(
+        &mut self,
+        turn: &mut Turn<'_>,
+        (token, session): (Option<Token>, Session),
+        answer: Answer,
+    ) {
+        if let Some(following) = &mut self.following {
+            following.appended.note(turn.now, &answer, session);
+        }
         let result = match answer {
             Answer::Appended(event) => {
                 self.counts.accepted[event.class.index()] += 1;

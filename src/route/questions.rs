@@ -8,23 +8,25 @@ use std::{
     sync::Arc,
 };
 
-use super::{Output, Ticket, Token, entries::Entry, inquiries::Looking};
+use super::{Output, Ticket, Token, appended::Session, entries::Entry, inquiries::Looking};
 use crate::{
     event::LatestKey,
     ids::ConnId,
     limits::{APPENDS_BYTES_MAX, APPENDS_MAX, READS_MAX, READS_WAITING_MAX, REPLAY_PAGE_EVENTS_MAX},
-    stream::store::Ask,
+    stream::store::{Ask, Mark},
 };
 
 /// Why something was asked.
 #[derive(Debug)]
 pub(super) enum Question {
     /// To store an event with a payload of so many bytes; `None`: nobody waits for the outcome.
-    Append { token: Option<Token>, bytes: usize },
+    Append { token: Option<Token>, bytes: usize, session: Session },
     /// To tell one who comes in where the stream stands.
     Entry(Entry),
     /// To know where a stream that is followed stands.
     Head(Arc<str>),
+    /// Whether the store still has what this instance appended.
+    Doubt { stream: Arc<str>, mark: Mark },
     /// For what was stored.
     Read(Read),
     /// For an operator.
@@ -111,6 +113,7 @@ impl Questions {
             Question::Inquiry(_) => self.inquiries -= 1,
             Question::Entry(_)
             | Question::Head(_)
+            | Question::Doubt { .. }
             | Question::Acknowledge(_)
             | Question::Remember { .. }
             | Question::Recall(_) => {}

@@ -1,11 +1,9 @@
 -- Stores an event as the next entry of its stream, and publishes it.
 --
 -- KEYS[3]  the idempotency key, where the caller has one: a string "<body> <epoch> <offset>"
--- ARGV[3], ARGV[4]   epoch and offset that the caller saw last; '' and 0: none
--- ARGV[5] .. ARGV[8] bounds of the log: entries, bytes, ms of an entry, ms of one that is not acknowledged
--- ARGV[9]  the envelope
--- ARGV[10], ARGV[11] PUBLISH or SPUBLISH, and the channel
--- ARGV[12], ARGV[13] hash of the body, and ms that the key is honoured
+-- ARGV[8] .. ARGV[11] bounds of the log: entries, bytes, ms of an entry, ms of one that is not acknowledged
+-- ARGV[12] the envelope
+-- ARGV[13], ARGV[14] hash of the body, and ms that the key is honoured
 --
 -- Answers {'appended', epoch, offset, whether it was published}, {'repeated', epoch, offset} or {'reused'}.
 
@@ -15,7 +13,7 @@ if key then
   local first = redis.call('GET', key)
   if first then
     local body, epoch, offset = string.match(first, '^(%S+) (%S+) (%S+)$')
-    if body ~= ARGV[12] then
+    if body ~= ARGV[13] then
       return { 'reused' }
     end
     if tonumber(offset) <= (reach(stream, epoch) or -1) then
@@ -26,7 +24,7 @@ if key then
 end
 
 local now = milliseconds()
-local envelope = ARGV[9]
+local envelope = ARGV[12]
 if redis.call('XLEN', log) == 0 then
   -- The last entries went by the age of the whole log.
   stream.bytes, stream.oldest = 0, now
@@ -36,19 +34,19 @@ local offset = text(stream.offset)
 redis.call('XADD', log, offset .. '-0', 't', text(now), 'e', envelope)
 stream.bytes = stream.bytes + #envelope
 trim(stream, now, {
-  count = tonumber(ARGV[5]),
-  bytes = tonumber(ARGV[6]),
-  age = tonumber(ARGV[7]),
-  unacknowledged_age = tonumber(ARGV[8]),
+  count = tonumber(ARGV[8]),
+  bytes = tonumber(ARGV[9]),
+  age = tonumber(ARGV[10]),
+  unacknowledged_age = tonumber(ARGV[11]),
 })
 redis.call('HSET', meta, 'offset', offset, 'bytes', text(stream.bytes), 'oldest', text(stream.oldest))
 touch()
-redis.call('PEXPIRE', log, ARGV[8])
+redis.call('PEXPIRE', log, ARGV[11])
 if key then
-  redis.call('SET', key, ARGV[12] .. ' ' .. stream.epoch .. ' ' .. offset, 'PX', ARGV[13])
+  redis.call('SET', key, ARGV[13] .. ' ' .. stream.epoch .. ' ' .. offset, 'PX', ARGV[14])
 end
 
 -- It is stored, whatever becomes of this: a user without permission for the channel must not make it look refused.
-local sent = redis.pcall(ARGV[10], ARGV[11], 'S ' .. stream.epoch .. ' ' .. offset .. ' ' .. envelope)
+local sent = redis.pcall(ARGV[5], ARGV[6], 'S ' .. stream.epoch .. ' ' .. offset .. ' ' .. envelope)
 local published = type(sent) == 'number' and '1' or '0'
 return { 'appended', stream.epoch, offset, published }

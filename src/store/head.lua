@@ -1,7 +1,5 @@
 -- Where a stream stands; one that does not exist begins, so that its epoch is the one of its first entry.
 --
--- ARGV[3], ARGV[4]  epoch and offset that the caller saw last; '' and 0: none
---
 -- Answers {epoch, offset, acknowledged}.
 
 local stream = open(ARGV[3], ARGV[4])

@@ -105,7 +105,7 @@ impl Scripts {
             Ask::Append(append) => self.append(by, append),
             Ask::Head { stream, known } => {
                 let mut command = self.call(by, &self.head, stream, None);
-                mark(&mut command, known.as_ref());
+                self.opening(&mut command, stream, known.as_ref());
                 command
             }
             Ask::Read { stream, epoch, after, count_max } => {
@@ -132,10 +132,9 @@ impl Scripts {
         let Append { stream, event, memory, known } = append;
         let key = memory.as_ref().map(|memory| Part::Key(&memory.key));
         let mut command = self.call(by, &self.append, stream, key);
-        mark(&mut command, known.as_ref());
+        self.opening(&mut command, stream, known.as_ref());
         self.bound(&mut command, stream);
         command.arg(encode(event));
-        command.arg(if self.cluster { "SPUBLISH" } else { "PUBLISH" }).arg(self.name(stream, Part::Live));
         if let Some(memory) = memory {
             command.arg(format!("{:016x}", memory.body)).arg(milliseconds(self.bounds.key_age_max));
         }
@@ -173,6 +172,16 @@ impl Scripts {
         Name { prefix: &self.prefix, stream, part }.to_string()
     }
 
+    /// What the caller saw of the stream, and how those who follow it are told.
+    fn opening(&self, command: &mut Cmd, stream: &str, known: Option<&Mark>) {
+        match known {
+            Some(known) => command.arg(&*known.epoch).arg(known.offset),
+            None => command.arg("").arg(0),
+        };
+        command.arg(if self.cluster { "SPUBLISH" } else { "PUBLISH" });
+        command.arg(self.name(stream, Part::Live)).arg(stream);
+    }
+
     fn bound(&self, command: &mut Cmd, stream: &str) {
         let bounds = &self.bounds;
         if names::is_log(stream) {
@@ -194,13 +203,6 @@ impl Scripts {
         x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         format!("{:016x}", x ^ (x >> 31))
     }
-}
-
-fn mark(command: &mut Cmd, known: Option<&Mark>) {
-    match known {
-        Some(known) => command.arg(&*known.epoch).arg(known.offset),
-        None => command.arg("").arg(0),
-    };
 }
 
 fn milliseconds(time: Duration) -> u64 {

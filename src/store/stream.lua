@@ -6,6 +6,9 @@
 -- KEYS[2]  log, a stream: an entry's id is <offset>-0, its fields are t (when it was stored, ms) and e (its envelope)
 -- ARGV[1]  a random name, for an epoch that begins
 -- ARGV[2]  ms that meta outlives its last use
+-- ARGV[3], ARGV[4] epoch and offset that the caller saw last; '' and 0: none. Of head and append alone, as all of these
+-- ARGV[5], ARGV[6] PUBLISH or SPUBLISH, and the channel
+-- ARGV[7]  the stream
 -- Times are the server's own. Numbers stay below 2^53, so that they are exact here.
 --
 -- Redis refuses a script at its first write or not at all (memory, a replica, a full disk): so whatever fails has
@@ -72,9 +75,9 @@ local function reach(stream, epoch)
   end
 end
 
--- Begins a history of the stream; what an earlier one left is dropped.
-local function begin(epoch_before, epoch_known)
-  local epoch = later(epoch_before, epoch_known)
+-- Begins a history of the stream. Entries without meta are of nobody.
+local function begin(epoch_known)
+  local epoch = later('', epoch_known)
   local stream = { epoch = epoch, offset = 0, acknowledged = 0, bytes = 0, oldest = 0, run = run(), past = '' }
   redis.call('HSET', meta, 'epoch', epoch, 'offset', '0', 'acknowledged', '0', 'bytes', '0', 'oldest', '0')
   redis.call('HSET', meta, 'run', stream.run, 'past', '')
@@ -83,39 +86,50 @@ local function begin(epoch_before, epoch_known)
   return stream
 end
 
--- The stream goes on from here under another name: what an earlier run of the server stored after this offset is lost, if
--- there was anything, and will not be mistaken for what comes now.
-local function go_on(stream, epoch_known, this_run)
+-- The epochs that the stream came by and the one that ends now, each with the offset at which it ended.
+local function ends(stream)
   local past = { stream.epoch .. ' ' .. text(stream.offset) }
   for epoch, last in string.gmatch(stream.past, '(%S+) (%d+)') do
     if #past < 8 then
       past[#past + 1] = epoch .. ' ' .. last
     end
   end
-  stream.epoch, stream.run, stream.past = later(stream.epoch, epoch_known), this_run, table.concat(past, ' ')
-  redis.call('HSET', meta, 'epoch', stream.epoch, 'run', stream.run, 'past', stream.past)
-  return stream
+  return table.concat(past, ' ')
 end
 
--- Where the stream stands. One that does not exist begins; one that is of another run of the server goes on; one that is behind what the caller saw has lost something and
--- begins anew.
+-- The stream goes on from here under another name, so that what was stored after this offset and lost, if there was
+-- anything, will not be mistaken for what comes now. Its entries stay.
+local function go_on(stream, epoch_known, this_run, past)
+  stream.epoch, stream.run, stream.past = later(stream.epoch, epoch_known), this_run, past
+  redis.call('HSET', meta, 'epoch', stream.epoch, 'run', stream.run, 'past', stream.past)
+end
+
+-- Whether there was something at this place that is not here any more: of an epoch that ended before it, or of one that is
+-- not here and later than the first of those that are. Of earlier ones nobody can tell.
+local function lost(stream, epoch, offset)
+  local last = reach(stream, epoch)
+  if last then
+    return offset > last
+  end
+  local oldest = string.match(stream.past, '(%S+) %d+$') or stream.epoch
+  return generation(epoch) > generation(oldest)
+end
+
+-- Where the stream stands. One that does not exist begins; one that is of another run of the server goes on, and earlier
+-- epochs join it. Where something is lost that the caller saw none does, since whoever came by them may have missed just
+-- that: so whoever follows is told to look.
 local function open(known_epoch, known_offset)
   local stream = look()
   if not stream then
-    return begin('', known_epoch)
+    return begin(known_epoch)
   end
   local this_run = run()
-  if stream.run ~= this_run then
-    return go_on(stream, known_epoch, this_run)
-  end
-  local behind
-  if known_epoch == stream.epoch then
-    behind = tonumber(known_offset) > stream.offset
-  else
-    behind = generation(known_epoch) > generation(stream.epoch)
-  end
-  if behind then
-    return begin(stream.epoch, known_epoch)
+  if lost(stream, known_epoch, tonumber(known_offset)) then
+    go_on(stream, known_epoch, this_run, '')
+    -- It is done, whatever becomes of this: a user without permission for the channel must not make it look refused.
+    redis.pcall(ARGV[5], ARGV[6], 'H ' .. stream.epoch .. ' ' .. text(stream.offset) .. ' ' .. ARGV[7])
+  elseif stream.run ~= this_run then
+    go_on(stream, known_epoch, this_run, ends(stream))
   end
   return stream
 end

@@ -132,6 +132,8 @@ pub fn decode(bytes: &[u8]) -> Result<Event, Malformed> {
 pub enum Publication {
     /// `S <epoch> <offset> ` and the envelope: it is stored, and carries its position.
     Stored(Event),
+    /// `H <epoch> <offset> ` and the stream: something of it was lost, and it goes on there in an epoch that no other joins.
+    Renamed(Position),
     /// `E <origin> ` and the envelope: sent once, by the instance of that id.
     Passing {
         /// Who said it: an instance hears itself too.
@@ -165,17 +167,21 @@ pub fn word(origin: InstanceId, word: &Word) -> Vec<u8> {
 /// Reads what came on a channel of ours.
 ///
 /// # Errors
-/// What neither [`passing`] nor [`word`] nor the script `append.lua` writes.
+/// What neither [`passing`] nor [`word`] nor a script of the store writes.
 pub fn publication(bytes: &[u8]) -> Result<Publication, Malformed> {
     let mut rest = Reader(bytes);
     match rest.word()? {
         "S" => {
-            let epoch = rest.word()?.into();
-            let offset = rest.word()?.parse().map_err(|_| Malformed::Field)?;
+            let (epoch, offset) = rest.place()?;
             let mut event = decode(rest.0)?;
             let stream = names::stream_of(&event.target).ok_or(Malformed::Field)?;
             event.position = Some(Position { stream, epoch, offset });
             Ok(Publication::Stored(event))
+        }
+        "H" => {
+            let (epoch, offset) = rest.place()?;
+            let stream = str::from_utf8(rest.0).map_err(|_| Malformed::Text)?.into();
+            Ok(Publication::Renamed(Position { stream, epoch, offset }))
         }
         "E" => Ok(Publication::Passing { origin: rest.origin()?, event: decode(rest.0)? }),
         "C" => Ok(Publication::Word { origin: rest.origin()?, word: Word::decode(rest)? }),
@@ -221,6 +227,12 @@ impl<'a> Reader<'a> {
     /// Who says it.
     fn origin(&mut self) -> Result<InstanceId, Malformed> {
         u64::from_str_radix(self.word()?, 16).map_err(|_| Malformed::Field)
+    }
+
+    /// Epoch and offset.
+    fn place(&mut self) -> Result<(Arc<str>, u64), Malformed> {
+        let epoch = self.word()?.into();
+        Ok((epoch, self.word()?.parse().map_err(|_| Malformed::Field)?))
     }
 
     /// The text before the next space.
@@ -322,9 +334,25 @@ mod tests {
         let position = Position { stream: stream.clone(), epoch: "3.a9".into(), offset: 41 };
         let expected = Publication::Stored(Event { position: Some(position), ..event() });
         assert_eq!(publication(&stored), Ok(expected));
+        let position = Position { stream: "room:a b".into(), epoch: "4.b0".into(), offset: 7 };
+        assert_eq!(publication(b"H 4.b0 7 room:a b"), Ok(Publication::Renamed(position)));
         let expected = Publication::Passing { origin: 0xabc, event: event() };
         assert_eq!(publication(&passing(0xabc, &event())), Ok(expected));
-        for bytes in ["", "S", "S ", "S e", "S e x ", "E g ", "E -1 ", "X 1 ", " ", &"S".repeat(200)] {
+        for bytes in [
+            "",
+            "S",
+            "S ",
+            "S e",
+            "S e x ",
+            "H",
+            "H e ",
+            "H e x s",
+            "E g ",
+            "E -1 ",
+            "X 1 ",
+            " ",
+            &"S".repeat(200),
+        ] {
             assert!(publication(bytes.as_bytes()).is_err(), "{bytes:?}");
         }
     }

@@ -3,7 +3,7 @@
 //! Owns every stored event, and the answers to calls with a key. Never loses the end of a stream before its beginning,
 //! and of a queue's log nothing: it goes as a whole, a day after its last entry, and is refused more than its bound.
 //! Invariants: entries of a stream have consecutive offsets that end at its last one; entry and byte counts equal what
-//! is held; a stream that starts anew, its head given up or behind what an instance saw, has another epoch.
+//! is held; a stream that starts anew, its head given up, or that is behind what an instance saw, has another epoch.
 
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
@@ -66,8 +66,8 @@ pub struct History {
     /// Of them, those of queues' logs.
     log_bytes: usize,
     seed: u64,
-    /// Grows when a head is given up.
-    generation: u32,
+    /// Grows when a head is given up, and when something was lost; from 1.
+    generation: u64,
     /// Of streams that begin now.
     epoch: Arc<str>,
 }
@@ -124,8 +124,8 @@ impl History {
             bytes: 0,
             log_bytes: 0,
             seed,
-            generation: 0,
-            epoch: epoch(seed, 0),
+            generation: 1,
+            epoch: epoch(seed, 1),
             bounds,
         }
     }
@@ -202,17 +202,17 @@ impl History {
         }
     }
 
-    /// Begins the stream anew if an instance saw more of this very history than is here.
+    /// Parts with the earlier epochs of the stream if an instance saw something of it that is not here.
     fn roll_on(&mut self, now: Now, stream: &Arc<str>, known: Option<&Mark>) {
-        let head = self.head(stream);
-        if known.is_none_or(|known| *known.epoch != *head.epoch || known.offset <= head.offset) {
-            return;
+        let Some(known) = known else { return };
+        match self.streams.peek(&**stream) {
+            Some(held) if held.has_lost(known) => self.part(stream, known),
+            None if known.epoch == self.epoch && known.offset > 0 => {
+                self.renew();
+                self.begin(now, stream.clone());
+            }
+            Some(_) | None => {}
         }
-        let behind = self.streams.peek_mut(&**stream);
-        let behind = behind.map(|held| std::mem::replace(held, Stream::new(Arc::clone(&head.epoch))));
-        self.forget(behind);
-        self.renew();
-        self.begin(now, stream.clone());
     }
 
     /// Stores the event as the next of its stream; what comes back carries its position.
@@ -395,8 +395,8 @@ fn bytes_of(event: &Event) -> usize {
     event.payload.len() + event.kind.len() + size_of::<Event>() + size_of::<Record>()
 }
 
-fn epoch(seed: u64, generation: u32) -> Arc<str> {
-    format!("{seed:x}.{generation}").into()
+fn epoch(seed: u64, generation: u64) -> Arc<str> {
+    format!("{generation}.{seed:x}").into()
 }
 
 mod restart;

@@ -214,6 +214,45 @@ fn a_redis_that_is_rolled_back_is_told_to_whoever_has_more() {
     }
 }
 
+/// F6, E6: an append that was answered and lost before anybody else heard of it. Whoever made it has nobody of the stream,
+/// and says so when it is back: before who follows the stream, or after that one went on without it.
+#[test]
+fn an_append_that_nobody_heard_of_before_it_was_lost_is_told_as_a_gap() {
+    for comes_last in [false, true] {
+        let mut redis = Redis::start();
+        let proxy = Proxy::before(redis.port);
+        let caller = Instance::on(&redis.url());
+        let follower = Instance::on(&format!("redis://{}", proxy.address));
+        let mut reader = follower.reader();
+        caller.call(1);
+        reader.gets(1..=1);
+        assert_eq!(redis.cli(&["SAVE"]), "OK");
+        proxy.set(Link::Held);
+        assert_eq!(caller.call(2).offset, 2, "the publication is held back");
+        let pid = caller.server.pid();
+        if comes_last {
+            signal(pid, rustix::process::Signal::STOP);
+        }
+        redis.kill();
+        proxy.set(Link::Cut);
+        redis.restart();
+        proxy.set(Link::Open);
+        follower.until_connected();
+        let mut number = 2;
+        if comes_last {
+            number += 1;
+            assert_eq!(follower.call(number).offset, 2, "the offset is given again");
+            assert_eq!((reader.until(number), reader.gaps), (vec![number], 0));
+            signal(pid, rustix::process::Signal::CONT);
+        }
+        reader.is_told_of_a_gap();
+        caller.until_connected();
+        number += 1;
+        caller.call(number);
+        assert_eq!(reader.until(number), [number]);
+    }
+}
+
 fn signal(pid: u32, signal: rustix::process::Signal) {
     let pid = rustix::process::Pid::from_raw(pid as i32).expect("a process id");
     rustix::process::kill_process(pid, signal).expect("the gateway runs");

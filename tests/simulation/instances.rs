@@ -2,7 +2,8 @@
 //!
 //! What a connection gets of its stream follows the position that it was told, one by one, until it is told of another,
 //! and each event is the one that was stored after the one that it got before. That holds in every seed, also where the
-//! store comes back with less than it had and gives offsets again. Where nothing was lost for good, nobody who has a
+//! store comes back with less than it had and gives offsets again: whatever a caller was told is stored, each connection
+//! that was there got, or was told of a gap. Where nothing was lost for good, nobody who has a
 //! position is told that something was. In the end everybody has everything.
 
 use std::{
@@ -18,7 +19,7 @@ use usher::{
     route::{Input, Instances, Output, Route, ShardView, Ticket},
     stream::{
         history::{Bounds, History},
-        store::{Answer, Append, Ask, Failure},
+        store::{Answer, Append, Ask, Failure, Head, Page},
     },
 };
 
@@ -34,6 +35,7 @@ const SHARDS: usize = 2;
 enum FromBus {
     Subscribed(Address),
     Shared(Arc<Event>),
+    Renamed(Position),
 }
 
 struct Instance {
@@ -66,6 +68,8 @@ pub struct Cluster {
     instances: Vec<Instance>,
     /// What stood before each event in the store, by their payloads; absent: nobody knows.
     before: HashMap<u64, u64>,
+    /// Events that a caller knows to be stored.
+    answered: BTreeSet<u64>,
     token: u64,
     seen: Seen,
 }
@@ -101,6 +105,7 @@ impl Cluster {
             down: false,
             quiet: false,
             before: HashMap::new(),
+            answered: BTreeSet::new(),
             token: 0,
             seen: Seen::default(),
         };
@@ -215,9 +220,11 @@ impl Cluster {
         (!conns.is_empty()).then(|| *self.rng.pick(&conns))
     }
 
-    /// The store comes back empty, and everybody lost the connection to it.
+    /// The store comes back empty, and everybody lost the connection to it. No older copy comes back then: which of both
+    /// was later, its epochs would not tell.
     fn forget(&mut self) {
         self.store = History::new(Bounds::from(&self.settings.streams), self.rng.next());
+        self.kept = self.store.clone();
         self.seen.renewed += 1;
         for at in 0..self.instances.len() {
             self.set_up(at, false);
@@ -289,7 +296,8 @@ impl Cluster {
         match instance.bus.remove(place) {
             None => return false,
             Some(FromBus::Subscribed(address)) => self.tell(at, Input::Subscribed { address }),
-            Some(FromBus::Shared(_)) if lost => instance.lost = true,
+            Some(FromBus::Shared(_) | FromBus::Renamed(_)) if lost => instance.lost = true,
+            Some(FromBus::Renamed(position)) => self.tell(at, Input::Renamed { position }),
             Some(FromBus::Shared(event)) => self.tell_viewed(at, |shards| Input::Heard { event, shards }),
         }
         true
@@ -301,7 +309,7 @@ impl Cluster {
         let mut answer = Answer::Failed(Failure::Unavailable);
         // What is not known to be done may be done.
         if !fails || self.rng.one_in(3) {
-            let said = self.store.answer(self.now, ask);
+            let said = self.answer_of_store(ask);
             if let Answer::Appended(event) = &said {
                 self.published(event.clone());
             }
@@ -314,13 +322,44 @@ impl Cluster {
         true
     }
 
+    /// What the store says, and what follows from it for all who listen.
+    fn answer_of_store(&mut self, ask: Ask) -> Answer {
+        let (Ask::Append(Append { stream, known, .. }) | Ask::Head { stream, known }) = &ask else {
+            return self.store.answer(self.now, ask);
+        };
+        let (stream, saw) = (stream.clone(), known.is_some());
+        let before = self.page(&stream, "", 0).head;
+        let said = self.store.answer(self.now, ask);
+        let Head { epoch, .. } = self.page(&stream, "", 0).head;
+        if saw && epoch != before.epoch {
+            self.seen.parted += 1;
+            let position = Position { stream: stream.clone(), epoch, offset: before.offset };
+            let address = Address::User(stream.split_once(':').expect("it is of a user").1.into());
+            for instance in self.instances.iter_mut().filter(|one| one.subscribed.contains(&address)) {
+                instance.bus.push_back(FromBus::Renamed(position.clone()));
+            }
+        }
+        said
+    }
+
+    /// One entry after a place.
+    fn page(&mut self, stream: &Arc<str>, epoch: &str, after: u64) -> Page {
+        let ask = Ask::Read { stream: stream.clone(), epoch: epoch.into(), after, count_max: 1 };
+        let Answer::Page(page) = self.store.answer(self.now, ask) else { panic!("no page") };
+        page
+    }
+
     fn published(&mut self, event: Arc<Event>) {
         let Position { stream, epoch, offset } = event.position.clone().expect("it was stored");
         if offset > 1 {
-            let ask = Ask::Read { stream, epoch, after: offset - 2, count_max: 1 };
-            let Answer::Page(page) = self.store.answer(self.now, ask) else { panic!("no page") };
-            let before = page.events.and_then(|events| events.first().map(|event| token(event)));
+            let before = self
+                .page(&stream, &epoch, offset - 2)
+                .events
+                .and_then(|events| events.first().map(|event| token(event)));
             self.before.extend(before.map(|before| (token(&event), before)));
+        }
+        for conn in self.instances.iter_mut().flat_map(|instance| instance.conns.values_mut()) {
+            conn.is_due(&stream, &event);
         }
         for at in 0..self.instances.len() {
             self.share(at, &event);
@@ -347,53 +386,8 @@ impl Cluster {
         let Some(message) = self.instances[at].mailboxes[shard].pop_front() else { return false };
         let (shard, mut more) = (ShardId(shard as u16), None);
         for (id, conn) in &mut self.instances[at].conns {
-            let stream = format!("user:{}", conn.user);
-            match &message {
-                Output::Admitted { conn: of, position } if of == id => {
-                    conn.admitted = true;
-                    conn.mark = position.clone().map(|position| (position.epoch, position.offset));
-                    conn.got.clear();
-                    self.seen.nameless += u64::from(conn.mark.is_none());
-                }
-                Output::Deliver { event, .. } if id.shard() == shard && conn.admitted => {
-                    let Some(position) = event.position.as_ref().filter(|place| *place.stream == *stream)
-                    else {
-                        continue;
-                    };
-                    let (epoch, offset) = conn.mark.clone().expect("nothing comes before a position");
-                    assert_eq!(position.offset, offset + 1, "{stream} at {id:?}, which has {epoch}:{offset}");
-                    conn.take(&self.before, event);
-                    conn.mark = Some((position.epoch.clone(), offset + 1));
-                    self.seen.delivered += 1;
-                }
-                Output::Resync { position, .. } if id.shard() == shard && *position.stream == *stream => {
-                    assert!(!self.calm || conn.mark.is_none() || !conn.admitted, "nothing was lost for good");
-                    if conn.admitted {
-                        conn.mark = Some((position.epoch.clone(), position.offset));
-                        conn.got.clear();
-                        self.seen.resyncs += 1;
-                    }
-                }
-                Output::Replay { conn: of, page } if of == id => {
-                    let (epoch, mut offset) = conn.replay.take().expect("it was asked for");
-                    assert_eq!(epoch, page.follows);
-                    for event in &page.events {
-                        let position = event.position.as_ref().expect("it was stored");
-                        assert_eq!((&position.epoch, position.offset), (&page.epoch, offset + 1));
-                        conn.take_replayed(&self.before, event);
-                        offset += 1;
-                        self.seen.replayed += 1;
-                    }
-                    if let Some(end) = page.end {
-                        assert!(!end.recovered || end.to == offset, "a page ends where it says");
-                    } else {
-                        let epoch = page.epoch.clone();
-                        conn.replay = Some((epoch.clone(), offset));
-                        more = Some((*id, Position { stream: page.stream.clone(), epoch, offset }));
-                    }
-                }
-                _ => {}
-            }
+            let of = (*id, shard, self.calm);
+            more = conn.read(of, &message, &self.before, &mut self.seen).map(|place| (*id, place)).or(more);
         }
         if let Some((conn, position)) = more {
             self.tell(at, Input::ReplayMore { conn, position });
@@ -439,6 +433,7 @@ impl Cluster {
                 Output::Admitted { conn, .. } | Output::Replay { conn, .. } => {
                     instance.mailboxes[conn.shard().index()].push_back(output);
                 }
+                Output::Answer { token, result: Ok(_) } => _ = self.answered.insert(token),
                 // What instances say of themselves is judged in `crowd`.
                 Output::Answer { .. } | Output::Tell { .. } => {}
                 other => panic!("{other:?}"),
@@ -464,8 +459,7 @@ impl Cluster {
     }
 
     fn check(&mut self) {
-        for at in 0..self.instances.len() {
-            let instance = &self.instances[at];
+        for (at, instance) in self.instances.iter().enumerate() {
             assert_eq!(instance.route.asked(), (0, 0), "every question was answered");
             let counts = instance.route.counts();
             self.seen.filled += counts.filled;
@@ -473,6 +467,8 @@ impl Cluster {
             for (id, conn) in &instance.conns {
                 assert!(conn.admitted && conn.replay.is_none(), "{id:?} was answered");
                 let (epoch, after) = conn.mark.clone().expect("it was told where the stream stands");
+                let lost: Vec<_> = conn.due.intersection(&self.answered).collect();
+                assert!(lost.is_empty(), "{} at {id:?} of {at} was not told of {lost:?}", conn.user);
                 let stream: Arc<str> = format!("user:{}", conn.user).into();
                 let ask = Ask::Read { stream, epoch, after, count_max: 1 };
                 let Answer::Page(page) = self.store.answer(self.now, ask) else { panic!("no page") };

@@ -13,6 +13,7 @@ pub struct Seen {
     pub renewed: u64,
     pub rolled_back: u64,
     pub restarted: u64,
+    pub parted: u64,
 }
 
 impl Seen {
@@ -26,9 +27,21 @@ impl Seen {
         assert!(self.fields().iter().all(|count| **count > 0), "something never happened");
     }
 
-    fn fields(&mut self) -> [&mut u64; 10] {
+    fn fields(&mut self) -> [&mut u64; 11] {
         let Self { delivered, resyncs, filled, failed, nameless, heard, replayed, .. } = self;
-        let Self { renewed, rolled_back, restarted, .. } = self;
-        [delivered, resyncs, filled, failed, nameless, heard, replayed, renewed, rolled_back, restarted]
+        let Self { renewed, rolled_back, restarted, parted, .. } = self;
+        [
+            delivered,
+            resyncs,
+            filled,
+            failed,
+            nameless,
+            heard,
+            replayed,
+            renewed,
+            rolled_back,
+            restarted,
+            parted,
+        ]
     }
 }

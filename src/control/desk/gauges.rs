@@ -73,6 +73,7 @@ impl Desk {
         cells.gaps.set(counts.gaps);
         cells.gap_events.set(counts.filled);
         cells.resyncs.set(counts.resyncs);
+        cells.appends_forgotten.set(self.route.appends_forgotten());
         cells.heard.set(counts.heard);
         cells.heard_lost.set(counts.lost);
         let latest = self.route.latest();

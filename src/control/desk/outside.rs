@@ -64,6 +64,7 @@ impl Desk {
                 }
                 self.route_viewed(now, |shards| Input::Heard { event, shards });
             }
+            Publication::Renamed(position) => self.route_input(now, Input::Renamed { position }),
             Publication::Word { origin, word } => {
                 self.route_input(now, Input::Word { from: origin, word });
                 self.announce(now);

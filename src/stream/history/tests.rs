@@ -244,9 +244,10 @@ fn a_key_leads_to_the_first_append() {
 }
 
 #[test]
-fn a_stream_behind_what_an_instance_saw_begins_anew() {
+fn a_stream_behind_what_an_instance_saw_goes_on_under_another_name() {
     let mut history = History::new(bounds(), 7);
     let first = append(&mut history, START, "s", "1");
+    append(&mut history, START, "other", "1");
     let mark = |epoch: &Arc<str>, offset| Some(Mark { epoch: epoch.clone(), offset });
     let mut head = |known| match history.answer(START, Ask::Head { stream: "s".into(), known }) {
         Answer::Head(head) => head,
@@ -257,12 +258,18 @@ fn a_stream_behind_what_an_instance_saw_begins_anew() {
     }
     let renewed = head(mark(&first.epoch, 2));
     assert_ne!(renewed.epoch, first.epoch);
-    assert_eq!((renewed.offset, history.entry_count(), history.bytes()), (0, 0, 0));
+    assert_eq!((renewed.offset, history.entry_count()), (1, 2), "what is there stays");
+    assert_eq!(after(&mut history, "s", &first.epoch, 1), None);
+    assert_eq!(after(&mut history, "s", &renewed.epoch, 0), Some(vec!["1".into()]));
+    assert_eq!(history.head("other").epoch, first.epoch);
+    check(&history);
     let known = mark(&renewed.epoch, 4);
     let appended = history.answer(START, Ask::Append(Append { known, ..ask_append("s", "2") }));
     let Answer::Appended(event) = appended else { panic!("{appended:?}") };
     let position = event.position.clone().unwrap();
-    assert_eq!(position.offset, 1);
+    assert_eq!(position.offset, 2);
     assert!(position.epoch != renewed.epoch && position.epoch != first.epoch);
     check(&history);
+    history.expire(seconds(600));
+    assert_eq!((history.entry_count(), history.bytes()), (0, 0), "under whatever name");
 }

@@ -37,7 +37,10 @@ contract! {
     what_a_user_did_not_acknowledge_is_kept_for_longer
     epoch_and_offset_outlive_the_entries
     a_stream_that_was_forgotten_has_another_epoch
-    a_store_that_is_behind_begins_a_new_epoch
+    a_store_that_is_behind_goes_on_in_an_epoch_that_no_other_joins
+    whoever_went_on_before_a_loss_was_known_is_told
+    an_epoch_that_was_lost_parts_with_those_that_it_came_from
+    what_was_stored_after_an_empty_restart_stays
     who_is_behind_the_store_changes_nothing
     an_empty_restart_begins_a_new_epoch
     a_stream_goes_on_after_a_restart_that_lost_nothing

@@ -214,6 +214,6 @@ fn the_permissions_that_readme_names_are_enough() {
     let epoch = position(redis.ask(Ask::Append(with_key(ALICE, "a", "k", 1)))).epoch;
     assert_eq!(acknowledge(&mut redis, (ALICE, &epoch, 1)), 1);
     assert_eq!(offsets(&mut redis, (ALICE, &epoch, 0)), Some(vec![1]));
-    assert_eq!(head(&mut redis, ALICE, mark(&epoch, 2)).offset, 0);
+    assert_eq!(head(&mut redis, ALICE, mark(&epoch, 2)).offset, 1);
     assert_eq!(count(&redis, |counts| counts.unpublished.get()), 0);
 }

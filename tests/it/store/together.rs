@@ -12,6 +12,7 @@ use tokio::{
     time::timeout,
 };
 use usher::{
+    event::Position,
     limits::STORE_ASKS_MAX,
     store::{self, StoreParts},
     stream::{
@@ -117,6 +118,16 @@ fn what_is_stored_is_published_with_its_position() {
     expected.position = Some(first.clone());
     assert_eq!(publication(&bytes), Ok(Publication::Stored(expected)));
     assert!(bytes.starts_with(format!("S {} 1 ", first.epoch).as_bytes()));
+
+    head(&mut redis, "user:alice", mark(&first.epoch, 1));
+    let now = head(&mut redis, "user:alice", mark(&first.epoch, 2));
+    let bytes = heard(&redis.runtime);
+    let position = Position { stream: "user:alice".into(), epoch: now.epoch, offset: 1 };
+    assert_eq!(
+        publication(&bytes),
+        Ok(Publication::Renamed(position)),
+        "where something is lost, and only there"
+    );
 }
 
 #[test]
@@ -186,7 +197,7 @@ fn an_epoch_that_was_over_does_not_come_back() {
     let new = head(&mut redis, "user:alice", mark(&old, 9)).epoch;
     redis.redis.cli(&["HSET", meta, "epoch", &old, "offset", "2"]);
     let later = head(&mut redis, "user:alice", mark(&new, 1));
-    assert!(later.epoch != old && later.epoch != new && later.offset == 0);
+    assert!(later.epoch != old && later.epoch != new && later.offset == 2);
     assert_eq!(
         head(&mut redis, "user:alice", mark(&old, 2)),
         later,
