@@ -43,6 +43,9 @@ pub(crate) enum Seen {
     Message { number: u64, epoch: Rc<str>, offset: u64 },
     /// It was told that something is missing, and where the stream stands.
     Gap { epoch: Rc<str>, offset: u64 },
+    /// As a gap, for one that had been let in without being told where the stream stands: what came before may be
+    /// missing.
+    Start { epoch: Rc<str>, offset: u64 },
 }
 
 #[derive(Deserialize)]
@@ -183,11 +186,12 @@ impl Client {
 
     fn gap(&mut self, place: Place) {
         let epoch: Rc<str> = place.epoch.into();
-        // Who was never told where the stream stands has missed nothing: it begins here.
-        if self.at.is_some() {
-            self.log.borrow_mut().seen.push(Seen::Gap { epoch: Rc::clone(&epoch), offset: place.offset });
-        }
-        self.at = Some((epoch, place.offset));
+        let (place, offset) = (Rc::clone(&epoch), place.offset);
+        self.log.borrow_mut().seen.push(match self.at {
+            Some(_) => Seen::Gap { epoch: place, offset },
+            None => Seen::Start { epoch: place, offset },
+        });
+        self.at = Some((epoch, offset));
     }
 
     fn is_own(&self, stream: &str) -> bool {

@@ -83,6 +83,7 @@ pub(crate) fn judge(calls: &Calls, logs: &[&Log], gaps_allowed: bool) -> Verdict
         ("connections", sum(|log| log.connected.into())),
         ("resumes with nothing missing", sum(|log| log.recovered.into())),
         ("gaps told", gaps),
+        ("told only later where they were", sum(started)),
     ];
     verdict
 }
@@ -94,8 +95,8 @@ fn check_order(name: &str, log: &Log, verdict: &mut Verdict) -> u64 {
     let mut numbers: HashSet<(u64, Rc<str>)> = HashSet::new();
     for seen in &log.seen {
         match seen {
-            Seen::Gap { epoch, offset } => {
-                gaps += 1;
+            Seen::Gap { epoch, offset } | Seen::Start { epoch, offset } => {
+                gaps += u64::from(matches!(seen, Seen::Gap { .. }));
                 at = Some((Rc::clone(epoch), *offset));
             }
             Seen::Message { number, epoch, offset } => {
@@ -126,20 +127,27 @@ fn check_complete(name: &str, log: &Log, accepted: &[&Accepted], verdict: &mut V
     }
 }
 
+/// How often it came in without being told where its stream stands.
+fn started(log: &Log) -> u64 {
+    log.seen.iter().filter(|seen| matches!(seen, Seen::Start { .. })).count() as u64
+}
+
 fn number_of(seen: &Seen) -> Option<u64> {
     match seen {
         Seen::Message { number, .. } => Some(*number),
-        Seen::Gap { .. } => None,
+        Seen::Gap { .. } | Seen::Start { .. } => None,
     }
 }
 
 fn lies_in_a_gap(log: &Log, call: &Accepted) -> bool {
     let place = |seen: &Seen| match seen {
-        Seen::Message { epoch, offset, .. } | Seen::Gap { epoch, offset } => (Rc::clone(epoch), *offset),
+        Seen::Message { epoch, offset, .. } | Seen::Gap { epoch, offset } | Seen::Start { epoch, offset } => {
+            (Rc::clone(epoch), *offset)
+        }
     };
     let mut before: Option<(Rc<str>, u64)> = None;
     for seen in &log.seen {
-        if let Seen::Gap { epoch, offset } = seen {
+        if let Seen::Gap { epoch, offset } | Seen::Start { epoch, offset } = seen {
             let from_before = before.as_ref().is_some_and(|(epoch, _)| **epoch == *call.epoch);
             let after_start = before.as_ref().is_none_or(|(_, last)| !from_before || call.offset > *last);
             let until_end = **epoch != *call.epoch || call.offset <= *offset;
@@ -193,6 +201,13 @@ mod tests {
         assert_eq!(kinds(excused, false), ["gaps told where nothing was lost"]);
         let anew = vec![message(1, "a", 1), gap("b", 0), message(9, "b", 1)];
         assert_eq!(kinds(anew, true), [""; 0]);
+        let start = |offset| Seen::Start { epoch: "a".into(), offset };
+        assert_eq!(
+            kinds(vec![start(2), message(3, "a", 3)], false),
+            [""; 0],
+            "no gap, for it knew of nothing"
+        );
+        assert_eq!(kinds(vec![start(1), message(3, "a", 3)], true), ["out of order, or a hole", "lost"]);
         let after = vec![message(1, "a", 1), gap("a", 2)];
         assert_eq!(kinds(after, true), ["lost"]);
     }
