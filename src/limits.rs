@@ -186,12 +186,23 @@ pub const STORE_ASKS_MAX: usize = 4_096;
 pub const STORE_BATCH_MAX: usize = 64;
 /// Bytes of payloads after which a batch takes no more.
 pub const STORE_BATCH_BYTES_MAX: usize = 1024 * 1024;
-/// How long a lease outlives its last renewal: as long nobody takes in foreign events when an instance dies.
+/// How long a lease outlives its last renewal: as long foreign events are late when an instance dies.
 pub const LEASE_TIME: Duration = Duration::from_secs(3);
 /// Between two renewals of a lease, and between two tries to get it.
 pub const LEASE_RENEWAL: Duration = Duration::from_secs(1);
 /// A holder believes in its lease for so much less than Redis does: clocks do not run at one speed.
 pub const LEASE_MARGIN: Duration = Duration::from_millis(500);
+/// Between two tries to get a lease that its holder is giving up, for [`LEASE_RENEWAL`].
+pub const LEASE_HURRY: Duration = Duration::from_millis(50);
+/// How long Critical events of foreign channels are kept here after they were heard, for whoever takes the lease over: as
+/// long as a holder may be dead and nobody notices, and two seconds that it may have been behind.
+pub const FOREIGN_TIME: Duration = Duration::from_secs(6);
+/// By how much two instances may differ in when they hear one foreign event, with what it takes to store it.
+pub const FOREIGN_OVERLAP: Duration = Duration::from_secs(2);
+/// Events kept so; the oldest goes first.
+pub const FOREIGN_KEPT_MAX: usize = 1 << 17;
+/// Bytes of their payloads.
+pub const FOREIGN_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// How long the version of a Latest value is remembered after its last update.
 pub const VERSION_AGE_MAX: Duration = Duration::from_secs(3600);
 /// Versions remembered at once; the one not updated for longest goes first.
@@ -375,6 +386,12 @@ const _: () =
 const _: () = assert!(APPENDS_BYTES_MAX < TO_SHARD_BYTES_MAX && EVENT_BYTES_MAX < APPENDS_BYTES_MAX);
 const _: () = assert!(EVENT_BYTES_MAX < STREAM_LOG_BYTES_MAX, "every event fits its stream");
 const _: () = assert!(LEASE_RENEWAL.as_millis() * 2 < LEASE_TIME.as_millis() - LEASE_MARGIN.as_millis());
+const _: () = assert!(
+    LEASE_TIME.as_millis() + LEASE_RENEWAL.as_millis() + FOREIGN_OVERLAP.as_millis()
+        <= FOREIGN_TIME.as_millis(),
+    "what a dead holder had not stored is still there when another takes over"
+);
+const _: () = assert!(EVENT_BYTES_MAX < FOREIGN_BYTES_MAX);
 const _: () = assert!(DELIVERIES_RESERVE < TO_SHARD_MESSAGES_MAX, "what may wait gets its turn");
 const _: () =
     assert!(EVENT_BYTES_MAX < GRPC_MESSAGE_BYTES_MAX, "too big a payload is told from too big a call");

@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 pub use self::kinds::{KINDS, kind_index};
 pub use latest::LatestCells;
-pub use redis::{REDIS_MALFORMED, REDIS_PATTERNS, RedisCells, StoreCells};
+pub use redis::{ForeignCells, REDIS_MALFORMED, REDIS_PATTERNS, RedisCells, StoreCells};
 
 use crate::event::Class;
 
@@ -389,6 +389,8 @@ pub struct ControlCells {
     pub latest: LatestCells,
     /// The store in Redis.
     pub store: StoreCells,
+    /// Critical events of other services.
+    pub foreign: ForeignCells,
     /// Streams with a head (gauge).
     pub streams: Cell,
     /// Entries of all streams (gauge).

@@ -16,8 +16,8 @@ use std::{
 use crate::{
     event::Class,
     metrics::{
-        CLOSE_CODES, Cell, ControlCells, DeflateCells, GRPC_CODES, GRPC_METHODS, Histogram, KINDS,
-        LATENCY_BOUNDS_US, MailboxCells, RESUMES, ShardCells,
+        CLOSE_CODES, Cell, ControlCells, DeflateCells, ForeignCells, GRPC_CODES, GRPC_METHODS, Histogram,
+        KINDS, LATENCY_BOUNDS_US, MailboxCells, RESUMES, ShardCells,
     },
     status::{Phase, Status},
 };
@@ -317,6 +317,19 @@ fn routing(text: &mut Text, control: &ControlCells) {
     text.one("usher_versions", Gauge, "Versions of Latest values remembered.", control.versions.get());
 }
 
+/// Critical events of other services, which one instance stores.
+fn foreign(text: &mut Text, foreign: &ForeignCells) {
+    let help = "Critical events of foreign channels that are kept until a holder of the lease must have stored them.";
+    text.one("usher_foreign_kept", Gauge, help, foreign.kept.get());
+    text.one("usher_foreign_kept_bytes", Gauge, "Bytes of their payloads.", foreign.bytes.get());
+    let looked = [("stored", foreign.rescued.get()), ("found", foreign.found.get())];
+    let help = "Those that were looked for in their streams since another instance may have stored them.";
+    text.by("usher_foreign_checked_total", help, "result", &looked);
+    let dropped = [("full", foreign.overflowed.get()), ("no_lease", foreign.lapsed.get())];
+    let help = "Those given up, not stored here.";
+    text.by("usher_foreign_dropped_total", help, "reason", &dropped);
+}
+
 /// What is stored, and what other instances stored.
 fn streams(text: &mut Text, control: &ControlCells) {
     let stored = [("stored", control.appends.get()), ("failed", control.appends_failed.get())];
@@ -336,6 +349,7 @@ fn streams(text: &mut Text, control: &ControlCells) {
     text.one("usher_store_unpublished_total", Counter, help, store.unpublished.get());
     let help = "1 while this instance stores what every instance hears.";
     text.one("usher_store_ingests", Gauge, help, store.ingests.get());
+    foreign(text, &control.foreign);
     let help = "Instances that live and share a store, this one included.";
     text.one("usher_instances", Gauge, help, control.instances.get());
     let help =

@@ -91,6 +91,12 @@ pub struct Bus {
     commands: watch::Receiver<Option<Commands>>,
 }
 
+/// While somebody has it, [`Task::run`] goes on.
+#[derive(Debug)]
+pub struct KeptUp {
+    _shares: queue::Sender<Share>,
+}
+
 /// The control loop's ear.
 #[derive(Debug)]
 pub struct Ear(queue::Receiver<Heard>);
@@ -136,6 +142,11 @@ impl Bus {
             return Err(Full);
         }
         Ok(())
+    }
+
+    /// Keeps the session with Redis up after the handle is gone, until it is dropped.
+    pub fn session(&self) -> KeptUp {
+        KeptUp { _shares: self.shares.clone() }
     }
 
     /// The connection for commands, for whoever keeps streams there; `None` while Redis cannot be reached.

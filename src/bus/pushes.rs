@@ -128,7 +128,8 @@ impl Inner {
         if matches!(heard, Heard::Shared(_)) {
             self.status.control.redis.shared_heard.add(1);
         }
-        if self.heard.try_send(heard).is_err() {
+        // Who does not listen any more has the session for what he still says.
+        if self.heard.try_send(heard).is_err() && !self.heard.is_over() {
             self.status.control.redis.overflows.add(1);
             self.lost.notify_one();
         }
@@ -146,6 +147,9 @@ impl Inner {
         }
         if let Some(pattern) = channels::pattern_of(channel) {
             cells.heard[pattern].add(1);
+        }
+        if self.heard.is_over() {
+            return;
         }
         if self.heard.free() <= HEARD_RESERVE {
             return self.dropped(now, channel);

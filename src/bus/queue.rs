@@ -66,6 +66,11 @@ impl<T: Weighed> Sender<T> {
         self.to.send(item).await.is_ok()
     }
 
+    /// Whether nobody is there any more.
+    pub(super) fn is_over(&self) -> bool {
+        self.to.is_closed()
+    }
+
     /// Messages that fit now; none once the bytes are used up.
     pub(super) fn free(&self) -> usize {
         if self.bytes.load(Ordering::Relaxed) >= self.bytes_max { 0 } else { self.to.capacity() }

@@ -4,11 +4,15 @@
 //! what both say back. In memory the store answers at once; in Redis later, as [`News`]. Instances share events only where
 //! they share the store, since an event that is stored reaches the others through its stream.
 
-use std::task::{Context, Poll};
+use std::{
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use tokio::{
-    sync::{mpsc, watch},
+    sync::{Notify, mpsc, watch},
     task::JoinSet,
 };
 
@@ -28,6 +32,7 @@ use crate::{
     stream::{
         envelope::{self, Publication},
         history::{Bounds, History},
+        lease::Lease,
         store::{Answer, Ask},
         word::Word,
     },
@@ -61,8 +66,10 @@ enum Streams {
     Redis {
         store: Store,
         answers: mpsc::Receiver<Answered>,
-        /// Whether this instance stores what every instance hears.
-        ingests: watch::Receiver<bool>,
+        /// Who stores what every instance hears.
+        lease: watch::Receiver<Lease>,
+        /// Tells that it may be free soon.
+        hurry: Arc<Notify>,
     },
 }
 
@@ -84,20 +91,32 @@ impl Backend {
                     bounds: store::Bounds::from(&settings.streams),
                     seed,
                 });
-                let (ingests, lease) = lease::keep(LeaseParts {
+                let hurry = Arc::new(Notify::new());
+                let (last_answer, answered) = watch::channel(false);
+                let (lease, lease_keeper) = lease::keep(LeaseParts {
                     connection: bus.commands(),
                     key: format!("{}ingest", redis.prefix),
                     holder: format!("{seed:016x}"),
-                    drain: stopped.clone(),
+                    hurry: hurry.clone(),
+                    drain: answered,
                 });
-                servers.spawn(until(keeper, stopped.clone()));
-                servers.spawn(lease);
-                Streams::Redis { store, answers, ingests }
+                // What is under way is stored before another takes over, and the session outlives both.
+                let (stopped, session) = (stopped.clone(), bus.session());
+                servers.spawn(async move {
+                    until_done(keeper, stopped, REDIS_COMMAND_TIME_MAX).await;
+                    drop(last_answer);
+                });
+                servers.spawn(async move {
+                    lease_keeper.await;
+                    drop(session);
+                });
+                Streams::Redis { store, answers, lease, hurry }
             }
             _ => memory(),
         };
         let bus = bus.map(|(bus, ear, task)| {
-            servers.spawn(until_told(task.run(), stopped.clone()));
+            // The last words, the last answers, the lease.
+            servers.spawn(until_done(task.run(), stopped.clone(), 3 * REDIS_COMMAND_TIME_MAX));
             (bus, ear)
         });
         Self { streams, bus, origin: seed, store_first: false }
@@ -124,11 +143,28 @@ impl Backend {
         }
     }
 
-    /// Whether this instance stores what every instance hears.
-    pub(super) fn ingests(&self) -> bool {
+    /// What is new of who stores what every instance hears.
+    pub(super) fn take_lease(&mut self) -> Option<Lease> {
+        match &mut self.streams {
+            Streams::Redis { lease, .. } if lease.has_changed().unwrap_or(false) => {
+                Some(*lease.borrow_and_update())
+            }
+            Streams::Redis { .. } | Streams::Memory(_) => None,
+        }
+    }
+
+    /// Whether this instance does what one of all does.
+    pub(super) fn leads(&self, now: Now) -> bool {
         match &self.streams {
+            Streams::Redis { lease, .. } => lease.borrow().holds(now.mono_ns),
             Streams::Memory(_) => true,
-            Streams::Redis { ingests, .. } => *ingests.borrow(),
+        }
+    }
+
+    /// An instance leaves, which may hold the lease.
+    pub(super) fn hurry(&self) {
+        if let Streams::Redis { hurry, .. } = &self.streams {
+            hurry.notify_one();
         }
     }
 
@@ -233,9 +269,9 @@ impl Backend {
                 cells.stream_entries.set(history.entry_count() as u64);
                 cells.stream_bytes.set(history.bytes() as u64);
             }
-            Streams::Redis { store, ingests, .. } => {
+            Streams::Redis { store, lease, .. } => {
                 let (cells, counts) = (&cells.store, store.counts());
-                cells.ingests.set(u64::from(*ingests.borrow()));
+                cells.ingests.set(u64::from(lease.borrow().until_ns > 0));
                 for (cell, count) in [
                     (&cells.full, &counts.full),
                     (&cells.timed_out, &counts.timed_out),
@@ -251,23 +287,14 @@ impl Backend {
     }
 }
 
-/// Runs until the last words are out.
-async fn until_told(task: impl Future<Output = ()>, mut stopped: watch::Receiver<bool>) {
+/// Runs to its end, or until so long after the stop.
+async fn until_done(task: impl Future<Output = ()>, mut stopped: watch::Receiver<bool>, time_max: Duration) {
     tokio::select! {
         () = task => {}
         () = async {
             // An error says that nobody is left to stop it.
             let _stop = stopped.wait_for(|stop| *stop).await.is_ok();
-            tokio::time::sleep(REDIS_COMMAND_TIME_MAX).await;
+            tokio::time::sleep(time_max).await;
         } => {}
-    }
-}
-
-/// Runs until there is nobody left to do it for.
-async fn until(task: impl Future<Output = ()>, mut stopped: watch::Receiver<bool>) {
-    tokio::select! {
-        () = task => {}
-        // An error says that nobody is left to stop it.
-        _stop = stopped.wait_for(|stop| *stop) => {}
     }
 }

@@ -39,6 +39,23 @@ pub struct RedisCells {
     pub overflows: Cell,
 }
 
+/// What became of Critical events of foreign channels, which every instance hears and one stores.
+#[derive(Debug, Default)]
+pub struct ForeignCells {
+    /// Kept for a while (gauge).
+    pub kept: Cell,
+    /// Bytes of their payloads (gauge).
+    pub bytes: Cell,
+    /// Stored that a holder of the lease had left behind, or was about to store.
+    pub rescued: Cell,
+    /// Looked for so, and found stored.
+    pub found: Cell,
+    /// Given up for want of room.
+    pub overflowed: Cell,
+    /// Given up after their time, while nobody was known to hold the lease.
+    pub lapsed: Cell,
+}
+
 /// What became of questions to the store in Redis, beside its answers.
 #[derive(Debug, Default)]
 pub struct StoreCells {

@@ -253,7 +253,8 @@ mod tests {
                     except: None,
                     accepted_at_ns: 1,
                 };
-                let append = Append { stream: "user:a".into(), event, memory: None, known: None };
+                let append =
+                    Append { stream: "user:a".into(), event, memory: None, known: None, proviso: None };
                 match self.store.answer(NOW, Ask::Append(append)) {
                     Answer::Appended(event) => event,
                     other => panic!("{other:?}"),

@@ -9,6 +9,7 @@ use crate::{
     },
     ids::{ConnId, ShardId},
     stream::{
+        lease::Lease,
         store::{Answer, Ask},
         word::{InstanceId, Word},
     },
@@ -167,12 +168,18 @@ pub enum Input<'a> {
         /// All shards, by index.
         shards: &'a [ShardView],
     },
-    /// Something that every instance hears from outside: each delivers it to its own connections.
+    /// Something that every instance hears from outside: each delivers it to its own connections, and one stores what is to
+    /// be stored.
     Foreign {
         /// What; without a position.
         event: Event,
-        /// Whether this instance is the one that stores what is to be stored.
-        ingests: bool,
+        /// All shards, by index.
+        shards: &'a [ShardView],
+    },
+    /// More is known of which instance that is.
+    Lease {
+        /// What.
+        lease: Lease,
         /// All shards, by index.
         shards: &'a [ShardView],
     },

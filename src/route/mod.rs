@@ -13,6 +13,7 @@ pub mod directory;
 mod elsewhere;
 mod entries;
 mod following;
+mod ingest;
 mod inquiries;
 pub mod io;
 mod latest;
@@ -29,6 +30,7 @@ mod unproven;
 use std::sync::Arc;
 
 pub use self::{
+    ingest::IngestCounts,
     inquiries::{Connections, Inquiry, NoReport, Report, Start},
     io::{Input, Instances, Output, ShardView, Ticket, Token},
 };
@@ -42,6 +44,7 @@ use crate::{
         directory::Directory,
         entries::Join,
         following::Following,
+        ingest::Ingest,
         latest::Latest,
         presence::{Announcement, Change, Presence},
         publishing::Publication,
@@ -110,6 +113,8 @@ pub struct Route {
     questions: Questions,
     /// `None`: there is no other instance.
     following: Option<Following>,
+    /// Used only where there are others.
+    ingest: Ingest,
     acknowledgements: Acknowledgements,
     latest: Latest,
     /// Reads for clients that the store did not answer.
@@ -131,6 +136,7 @@ impl Route {
             presence: Presence::new(settings.presence.grace),
             questions: Questions::default(),
             following: (instances == Instances::Several).then(|| Following::new(&settings.presence)),
+            ingest: Ingest::default(),
             acknowledgements: Acknowledgements::new(),
             latest: Latest::default(),
             retries: Vec::new(),
@@ -152,6 +158,7 @@ impl Route {
             | Input::Heard { shards, .. }
             | Input::Foreign { shards, .. }
             | Input::ForeignPresence { shards, .. }
+            | Input::Lease { shards, .. }
             | Input::Clock { shards }
             | Input::Tick { shards } => shards,
             _ => &[][..],
@@ -169,7 +176,7 @@ impl Route {
             }
             Input::Announce { .. } => self.announce(turn),
             Input::Publish { token, event, idempotency_key, .. } => {
-                self.publish(turn, Publication { token: Some(token), event, idempotency_key });
+                self.publish(turn, Publication { token, event, idempotency_key });
             }
             Input::Push { token, events, .. } => self.push(turn, token, events),
             Input::Disconnect { token, user, .. } => self.disconnect(turn, token, &user),
@@ -191,7 +198,8 @@ impl Route {
             Input::Subscribed { address } => self.subscribed(turn, &address),
             Input::Renamed { position } => self.renamed(turn, &position),
             Input::Heard { event, .. } => self.heard(turn, event),
-            Input::Foreign { event, ingests, .. } => self.foreign(turn, event, ingests),
+            Input::Foreign { event, .. } => self.foreign(turn, event),
+            Input::Lease { lease, .. } => self.lease(turn, lease),
             Input::ForeignPresence { event, .. } => self.foreign_presence(turn, &event),
             Input::Word { from, word } => self.word(turn, from, word),
             Input::Resume { conn, user, resume } => self.resume(turn, conn, user, resume),
@@ -200,6 +208,7 @@ impl Route {
             Input::Clock { .. } => {
                 self.look_after(turn);
                 self.look_after_latest(turn);
+                self.ingest_due(turn);
                 self.beat(turn);
             }
             Input::Tick { .. } => self.tick(turn),
@@ -243,6 +252,16 @@ impl Route {
         &self.sequencer
     }
 
+    /// What became of Critical events that every instance hears.
+    pub fn ingest_counts(&self) -> IngestCounts {
+        self.ingest.counts()
+    }
+
+    /// How many of them are kept for a while, and the bytes of their payloads.
+    pub fn ingest_kept(&self) -> (usize, usize) {
+        self.ingest.kept()
+    }
+
     /// Last values of Latest keys.
     pub fn latest(&self) -> &LatestValues {
         &self.latest.values
@@ -259,6 +278,7 @@ impl Route {
         self.presence.check_invariants();
         self.questions.check_invariants();
         self.latest.check_invariants();
+        self.ingest.check_invariants();
         if let Some(following) = &self.following {
             following.check_invariants();
         }
@@ -274,6 +294,9 @@ impl Route {
         self.sequencer.expire(turn.now);
         if let Some(following) = &mut self.following {
             following.unproven.expire(turn.now);
+            if following.up {
+                self.ingest.expire(turn.now);
+            }
         }
         let mut spare: Vec<usize> = turn.shards.iter().map(|shard| shard.spare).collect();
         let following = self.following.as_ref();

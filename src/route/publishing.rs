@@ -10,7 +10,8 @@ use super::{
     appended::Session,
     classify,
     following::target_of,
-    questions::Question,
+    ingest::Outcome,
+    questions::{Asker, Question},
     sequencer::{Accepted, Verdict},
     turn::Turn,
 };
@@ -18,13 +19,15 @@ use crate::{
     event::{Class, Event, Pushed, Receipt, Refusal, Target},
     ids::ShardId,
     limits::{OVERLOAD_RETRY, STORE_RETRY},
-    stream::store::{Answer, Append, Ask, Failure, Head},
+    stream::{
+        lease::Lease,
+        store::{Answer, Append, Ask, Failure, Head},
+    },
 };
 
 /// An event with what its caller wants.
 pub(super) struct Publication {
-    /// `None`: nobody waits for the outcome.
-    pub(super) token: Option<Token>,
+    pub(super) token: Token,
     pub(super) event: Event,
     pub(super) idempotency_key: Option<Arc<str>>,
 }
@@ -34,7 +37,10 @@ impl Route {
         let Publication { token, mut event, idempotency_key } = publication;
         event.target = classify::resolve(event.target);
         let result = match self.sequencer.judge(turn.now, &mut event, idempotency_key) {
-            Verdict::Store(append) => self.store(turn, token, append).err().map(Err),
+            Verdict::Store(append) => {
+                let asked = self.store(turn, Asker::Call(token), append);
+                (!asked).then(|| Err(self.overloaded()))
+            }
             Verdict::Send(accepted) => Some(self.send(turn, event, accepted).map_err(|_| self.overloaded())),
             Verdict::Repeated(receipt) => {
                 self.counts.repeated += 1;
@@ -49,7 +55,7 @@ impl Route {
                 Some(Err(Refusal::KeyReused))
             }
         };
-        if let (Some(token), Some(result)) = (token, result) {
+        if let Some(result) = result {
             turn.out.push(Output::Answer { token, result });
         }
     }
@@ -81,25 +87,20 @@ impl Route {
         turn.out.push(Output::Pushed { token, pushed });
     }
 
-    /// Asks the store for an append, if there will be room for what comes of it.
-    fn store(
-        &mut self,
-        turn: &mut Turn<'_>,
-        token: Option<Token>,
-        mut append: Append,
-    ) -> Result<(), Refusal> {
+    /// Asks the store for an append, if there will be room for what comes of it; whether it did.
+    fn store(&mut self, turn: &mut Turn<'_>, asker: Asker, mut append: Append) -> bool {
         let (targets, _) = self.targets(&append.event.target, turn.shards);
         let reserved = self.questions.reserved();
         let bytes = append.event.payload.len();
         let fits = targets.iter().all(|shard| turn.fits(*shard, &append.event, reserved));
         if !fits || !self.questions.takes_append(bytes) {
-            return Err(self.overloaded());
+            return false;
         }
         let cursor = self.following.as_ref().and_then(|following| following.cursors.get(&append.stream));
         append.known = cursor.and_then(|cursor| cursor.known());
         let session = self.following.as_ref().map_or(0, |following| following.appended.session());
-        self.questions.ask(Question::Append { token, bytes, session }, Ask::Append(append), turn.out);
-        Ok(())
+        self.questions.ask(Question::Append { asker, bytes, session }, Ask::Append(append), turn.out);
+        true
     }
 
     /// Sends what is not stored, here and to the other instances; gives it back where a mailbox has no room.
@@ -131,7 +132,7 @@ impl Route {
     /// The store answered a question.
     pub(super) fn answered(&mut self, turn: &mut Turn<'_>, question: Question, answer: Answer) {
         match question {
-            Question::Append { token, session, .. } => self.append_told(turn, (token, session), answer),
+            Question::Append { asker, session, .. } => self.append_told(turn, (asker, session), answer),
             Question::Entry(entry) => self.entered(turn, entry, head_in(&answer)),
             Question::Doubt { stream, mark } => self.doubt_told(turn, stream, mark, answer),
             Question::Head(stream) => self.head_told(turn, &stream, &answer),
@@ -143,15 +144,15 @@ impl Route {
         }
     }
 
-    fn append_told(
-        &mut self,
-        turn: &mut Turn<'_>,
-        (token, session): (Option<Token>, Session),
-        answer: Answer,
-    ) {
+    fn append_told(&mut self, turn: &mut Turn<'_>, (asker, session): (Asker, Session), answer: Answer) {
         if let Some(following) = &mut self.following {
             following.appended.note(turn.now, &answer, session);
         }
+        let outcome = match &answer {
+            Answer::Appended(_) => Some(Outcome::Appended),
+            Answer::Repeated(_) => Some(Outcome::Found),
+            _ => None,
+        };
         let result = match answer {
             Answer::Appended(event) => {
                 self.counts.accepted[event.class.index()] += 1;
@@ -159,7 +160,7 @@ impl Route {
                 Ok(self.appended(turn, event))
             }
             Answer::Repeated(position) => {
-                self.counts.repeated += 1;
+                self.counts.repeated += u64::from(matches!(asker, Asker::Call(_)));
                 self.follow(turn, &position.stream, |cursor, _| cursor.note(&position));
                 let target = target_of(&position.stream);
                 let (_, delivered_connections) = self.targets(&target, turn.shards);
@@ -185,8 +186,10 @@ impl Route {
                 Err(Refusal::OutcomeUnknown)
             }
         };
-        if let Some(token) = token {
-            turn.out.push(Output::Answer { token, result });
+        match asker {
+            Asker::Call(token) => turn.out.push(Output::Answer { token, result }),
+            Asker::Foreign(number) => self.ingest.answered(number, outcome),
+            Asker::Nobody => {}
         }
     }
 
@@ -216,15 +219,35 @@ impl Route {
         }
     }
 
-    /// What every instance hears: this one alone stores it, or each delivers it to its own.
-    pub(super) fn foreign(&mut self, turn: &mut Turn<'_>, mut event: Event, ingests: bool) {
+    /// What every instance hears: one of them stores it, or each delivers it to its own.
+    pub(super) fn foreign(&mut self, turn: &mut Turn<'_>, mut event: Event) {
         event.target = classify::resolve(event.target);
+        let is_alone = self.following.is_none();
         if !self.sequencer.stores(&event) {
+            let ingests = is_alone || self.ingest.holds(turn.now);
             return self.heard_unstored(turn, event, ingests);
         }
-        if ingests && let Verdict::Store(append) = self.sequencer.judge(turn.now, &mut event, None) {
-            self.counts.lost += u64::from(self.store(turn, None, append).is_err());
+        let Verdict::Store(append) = self.sequencer.judge(turn.now, &mut event, None) else { return };
+        if is_alone {
+            self.counts.lost += u64::from(!self.store(turn, Asker::Nobody, append));
+        } else if let Some((number, append)) = self.ingest.hear(turn.now, append)
+            && !self.store(turn, Asker::Foreign(number), append)
+        {
+            self.ingest.postpone(number);
         }
+    }
+
+    /// More is known of who stores what every instance hears.
+    pub(super) fn lease(&mut self, turn: &mut Turn<'_>, lease: Lease) {
+        self.ingest.learn(turn.now, lease);
+        self.ingest_due(turn);
+    }
+
+    /// Stores what other services said and nobody may have stored, as far as there is room.
+    pub(super) fn ingest_due(&mut self, turn: &mut Turn<'_>) {
+        let mut ingest = std::mem::take(&mut self.ingest);
+        ingest.ask_due(turn.now, |number, append| self.store(turn, Asker::Foreign(number), append));
+        self.ingest = ingest;
     }
 
     /// Nobody can be refused any more: a shard without room misses it, which is counted.

@@ -19,8 +19,8 @@ use crate::{
 /// Why something was asked.
 #[derive(Debug)]
 pub(super) enum Question {
-    /// To store an event with a payload of so many bytes; `None`: nobody waits for the outcome.
-    Append { token: Option<Token>, bytes: usize, session: Session },
+    /// To store an event with a payload of so many bytes.
+    Append { asker: Asker, bytes: usize, session: Session },
     /// To tell one who comes in where the stream stands.
     Entry(Entry),
     /// To know where a stream that is followed stands.
@@ -37,6 +37,17 @@ pub(super) enum Question {
     Remember { address: Arc<str>, keys: Vec<LatestKey> },
     /// For the last values of an address.
     Recall(Arc<str>),
+}
+
+/// Who waits for the outcome of an append.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Asker {
+    /// A caller.
+    Call(Token),
+    /// [`super::ingest`], under this number.
+    Foreign(u64),
+    /// Nobody.
+    Nobody,
 }
 
 /// Somebody wants to read a stream.

@@ -67,7 +67,13 @@ impl Sequencer {
             && let Some(stream) = names::stream_of(&event.target)
         {
             let memory = key.map(|key| Memory { key, body: body_of(event) });
-            return Verdict::Store(Append { stream, event: event.clone(), memory, known: None });
+            return Verdict::Store(Append {
+                stream,
+                event: event.clone(),
+                memory,
+                known: None,
+                proviso: None,
+            });
         }
         if event.class == Class::Critical {
             event.class = Class::Ordered;

@@ -4,8 +4,36 @@
 -- ARGV[8] .. ARGV[11] bounds of the log: entries, bytes, ms of an entry, ms of one that is not acknowledged
 -- ARGV[12] the envelope
 -- ARGV[13], ARGV[14] hash of the body, and ms that the key is honoured
+-- Without a key, where several instances may try to store one event:
+-- ARGV[13], ARGV[14] 'before', and the time at which it is too late, ms
+-- ARGV[13] .. ARGV[15] 'fewer', a time in ms, and how many equal entries stored since then are too many
 --
--- Answers {'appended', epoch, offset, whether it was published}, {'repeated', epoch, offset} or {'reused'}.
+-- Answers {'appended', epoch, offset, whether it was published}, {'repeated', epoch, offset}, {'reused'} or {'late'}.
+
+-- Offset of the entry that makes them so many with that envelope since that time, counted from the newest; nil: there are
+-- fewer.
+local function equal(envelope, since, count)
+  local newest = '+'
+  while true do
+    local entries = redis.call('XREVRANGE', log, newest, '-', 'COUNT', 16)
+    for _, entry in ipairs(entries) do
+      local offset = tonumber(string.match(entry[1], '^%d+'))
+      if tonumber(entry[2][2]) < since then
+        return nil
+      end
+      if entry[2][4] == envelope then
+        count = count - 1
+        if count == 0 then
+          return text(offset)
+        end
+      end
+      newest = text(offset - 1)
+    end
+    if #entries < 16 then
+      return nil
+    end
+  end
+end
 
 local stream = open(ARGV[3], ARGV[4])
 local key = KEYS[3]
@@ -25,6 +53,15 @@ end
 
 local now = milliseconds()
 local envelope = ARGV[12]
+if not key and ARGV[13] == 'before' and now >= tonumber(ARGV[14]) then
+  return { 'late' }
+end
+if not key and ARGV[13] == 'fewer' then
+  local offset = equal(envelope, tonumber(ARGV[14]), tonumber(ARGV[15]))
+  if offset then
+    return { 'repeated', stream.epoch, offset }
+  end
+end
 if redis.call('XLEN', log) == 0 then
   -- The last entries went by the age of the whole log.
   stream.bytes, stream.oldest = 0, now

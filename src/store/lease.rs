@@ -1,8 +1,8 @@
 //! A lease: of all instances, one holds it.
 //!
-//! Owns the claim in Redis and what this instance believes of it. Never believes longer than Redis does: the belief
+//! Owns the claim in Redis and what this instance knows of it ([`Lease`]). Never believes longer than Redis does: the belief
 //! ends by our own clock, counted from before the claim was sent. A process that stands still in between (a stopped
-//! machine) may believe for the moment until it looks at the clock; who holds a lease has to live with that.
+//! machine) may have sent something that comes late: so what is done under the lease carries its end with it.
 
 use std::{
     future::{Future, pending},
@@ -12,56 +12,66 @@ use std::{
 
 use redis::{Script, aio::ConnectionLike};
 use tokio::{
-    sync::watch,
+    sync::{Notify, watch},
     time::{sleep, timeout},
 };
 
 use crate::{
     clock::mono_ns,
-    limits::{LEASE_MARGIN, LEASE_RENEWAL, LEASE_TIME, REDIS_COMMAND_TIME_MAX},
+    limits::{LEASE_HURRY, LEASE_MARGIN, LEASE_RENEWAL, LEASE_TIME, REDIS_COMMAND_TIME_MAX},
+    stream::lease::Lease,
 };
 
 /// What a lease is made of.
 #[derive(Debug)]
 pub struct LeaseParts<C> {
-    /// The connection; `None` while there is none.
+    /// The connection, which comes with a session that hears foreign channels; `None` while there is none.
     pub connection: watch::Receiver<Option<C>>,
     /// Its key in Redis: `usher:ingest`.
     pub key: String,
-    /// Who holds it; must differ between starts and instances.
+    /// Who holds it; must differ between starts and instances, and have no spaces.
     pub holder: String,
+    /// Told when the holder may be about to give it up.
+    pub hurry: Arc<Notify>,
     /// Turns true when this instance is to hold nothing any more. Dropping its sender means the same.
     pub drain: watch::Receiver<bool>,
 }
 
-/// Whether this instance holds the lease, and what has to run for it, on a tokio runtime: it ends with `drain`, the
+/// What this instance knows of the lease, and what has to run for it, on a tokio runtime: it ends with `drain`, the
 /// lease given up.
-pub fn keep<C>(parts: LeaseParts<C>) -> (watch::Receiver<bool>, impl Future<Output = ()> + Send)
+pub fn keep<C>(parts: LeaseParts<C>) -> (watch::Receiver<Lease>, impl Future<Output = ()> + Send)
 where
     C: ConnectionLike + Clone + Send + Sync + 'static,
 {
-    let (held, watched) = watch::channel(false);
+    let (lease, watched) = watch::channel(Lease::default());
+    let heard_since_ns = mono_ns();
     let keeper = Keeper {
         claim: Script::new(include_str!("lease.lua")),
-        release: Script::new(include_str!("release.lua")),
         key: parts.key.into(),
         holder: parts.holder.into(),
         connection: parts.connection,
-        held,
-        until_ns: 0,
+        hurry: parts.hurry,
+        known: Lease { heard_since_ns, ..Lease::default() },
+        lease,
+        free_ns: 0,
+        hurries_until_ns: 0,
     };
     (watched, keeper.run(parts.drain))
 }
 
 struct Keeper<C> {
     claim: Script,
-    release: Script,
     key: Arc<str>,
     holder: Arc<str>,
     connection: watch::Receiver<Option<C>>,
-    held: watch::Sender<bool>,
-    /// Monotonic nanoseconds at which the belief ends.
-    until_ns: u64,
+    hurry: Arc<Notify>,
+    /// What `lease` was told last.
+    known: Lease,
+    lease: watch::Sender<Lease>,
+    /// When another's lease ends, unless it is renewed, monotonic nanoseconds.
+    free_ns: u64,
+    /// Until when to ask again and again, monotonic nanoseconds.
+    hurries_until_ns: u64,
 }
 
 impl<C: ConnectionLike + Clone + Send + Sync + 'static> Keeper<C> {
@@ -81,30 +91,46 @@ impl<C: ConnectionLike + Clone + Send + Sync + 'static> Keeper<C> {
                 () = turn => {}
             }
         }
-        self.tell(false);
+        self.tell(Lease { until_ns: 0, ..self.known });
         // A claim may have been on its way.
         self.give_up().await;
     }
 
     /// Claims the lease, or claims it again.
     async fn renew(&mut self) {
+        if self.connection.has_changed().unwrap_or(false) {
+            self.look_at_session();
+        }
         let asked_ns = mono_ns();
         let Some(mut connection) = self.connection.borrow().clone() else { return self.look() };
+        let heard_ms = asked_ns.saturating_sub(self.known.heard_since_ns) / NS_PER_MS;
         let mut invocation = self.claim.key(&*self.key);
-        invocation.arg(&*self.holder).arg(LEASE_TIME.as_millis() as u64);
+        invocation.arg(&*self.holder).arg(milliseconds(LEASE_TIME)).arg(heard_ms);
         let time_max = self.left().map_or(REDIS_COMMAND_TIME_MAX, |left| left.min(REDIS_COMMAND_TIME_MAX));
-        match timeout(time_max, invocation.invoke_async::<u8>(&mut connection)).await {
-            Ok(Ok(1)) => {
-                self.until_ns = asked_ns + (LEASE_TIME - LEASE_MARGIN).as_nanos() as u64;
-                self.tell(true);
-            }
-            Ok(Ok(_)) => self.tell(false),
+        match timeout(time_max, invocation.invoke_async(&mut connection)).await {
+            Ok(Ok(answer)) => self.told(asked_ns, answer),
             // Perhaps it was renewed, perhaps not.
             Ok(Err(_)) | Err(_) => self.look(),
         }
     }
 
-    /// Until it is time to claim again: after a while, when there is a connection again, or when the belief ends.
+    /// What Redis answered to a claim: see `lease.lua`.
+    fn told(&mut self, asked_ns: u64, (held, redis_ms, heard_ms, left_ms): (u8, u64, i64, i64)) {
+        let before = self.known;
+        let told = Lease { asked_ns, redis_ms, ..before };
+        if held == 1 {
+            let until_ns = asked_ns + nanoseconds(LEASE_TIME - LEASE_MARGIN);
+            let held_since_ns = if before.until_ns > 0 { before.held_since_ns } else { asked_ns };
+            self.tell(Lease { until_ns, held_since_ns, other_since_ns: None, ..told });
+        } else {
+            let since_ns = u64::try_from(heard_ms).map(|heard| asked_ns.saturating_sub(heard * NS_PER_MS));
+            self.free_ns = mono_ns() + u64::try_from(left_ms).unwrap_or(0) * NS_PER_MS;
+            self.tell(Lease { until_ns: 0, other_since_ns: Some(since_ns.unwrap_or(0)), ..told });
+        }
+    }
+
+    /// Until it is time to claim again: after a while, when there is another connection, when the belief ends or that of
+    /// another may have.
     async fn rest(&mut self) {
         let left = self.left();
         let ends = async {
@@ -113,35 +139,65 @@ impl<C: ConnectionLike + Clone + Send + Sync + 'static> Keeper<C> {
                 None => pending().await,
             }
         };
-        let is_down = self.connection.borrow_and_update().is_none();
         tokio::select! {
             () = ends => self.look(),
-            () = sleep(LEASE_RENEWAL) => {}
-            Ok(()) = self.connection.changed(), if is_down => {}
+            () = sleep(self.pause()) => {}
+            Ok(()) = self.connection.changed() => self.look_at_session(),
+            () = self.hurry.notified() => self.hurries_until_ns = mono_ns() + nanoseconds(LEASE_RENEWAL),
+        }
+    }
+
+    fn pause(&self) -> Duration {
+        let now_ns = mono_ns();
+        if self.known.until_ns > 0 {
+            LEASE_RENEWAL
+        } else if now_ns < self.hurries_until_ns {
+            LEASE_HURRY
+        } else {
+            Duration::from_nanos(self.free_ns.saturating_sub(now_ns)).clamp(LEASE_HURRY, LEASE_RENEWAL)
+        }
+    }
+
+    /// There is another connection, or none: what was said in between was not heard.
+    fn look_at_session(&mut self) {
+        if self.connection.borrow_and_update().is_some() {
+            self.known.heard_since_ns = mono_ns();
         }
     }
 
     /// Time until the belief ends; `None`: there is none.
     fn left(&self) -> Option<Duration> {
-        let left = self.until_ns.saturating_sub(mono_ns());
-        self.held.borrow().then(|| Duration::from_nanos(left))
+        let left = self.known.until_ns.saturating_sub(mono_ns());
+        (self.known.until_ns > 0).then(|| Duration::from_nanos(left))
     }
 
-    fn look(&self) {
+    fn look(&mut self) {
         if self.left() == Some(Duration::ZERO) {
-            self.tell(false);
+            self.tell(Lease { until_ns: 0, ..self.known });
         }
     }
 
-    fn tell(&self, held: bool) {
-        self.held.send_if_modified(|before| std::mem::replace(before, held) != held);
+    fn tell(&mut self, lease: Lease) {
+        self.known = lease;
+        self.lease.send_replace(lease);
     }
 
+    /// By its text: who stops has no time to find out that Redis does not know the script.
     async fn give_up(&self) {
         let Some(mut connection) = self.connection.borrow().clone() else { return };
-        let mut invocation = self.release.key(&*self.key);
-        invocation.arg(&*self.holder);
+        let mut release = redis::cmd("EVAL");
+        release.arg(include_str!("release.lua")).arg(1).arg(&*self.key).arg(&*self.holder);
         // Without an answer it ends by itself.
-        timeout(REDIS_COMMAND_TIME_MAX, invocation.invoke_async::<u8>(&mut connection)).await.ok();
+        timeout(REDIS_COMMAND_TIME_MAX, release.exec_async(&mut connection)).await.ok();
     }
+}
+
+const NS_PER_MS: u64 = 1_000_000;
+
+fn nanoseconds(time: Duration) -> u64 {
+    time.as_nanos() as u64
+}
+
+fn milliseconds(time: Duration) -> u64 {
+    time.as_millis() as u64
 }

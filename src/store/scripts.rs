@@ -23,7 +23,7 @@ use crate::{
     stream::{
         envelope::{decode, encode},
         names::{self, Name, Part},
-        store::{Answer, Append, Ask, Failure, Head, Mark, Page},
+        store::{Answer, Append, Ask, Failure, Head, Mark, Page, Proviso},
     },
 };
 
@@ -129,7 +129,7 @@ impl Scripts {
     }
 
     fn append(&self, by: By, append: &Append) -> Cmd {
-        let Append { stream, event, memory, known } = append;
+        let Append { stream, event, memory, known, proviso } = append;
         let key = memory.as_ref().map(|memory| Part::Key(&memory.key));
         let mut command = self.call(by, &self.append, stream, key);
         self.opening(&mut command, stream, known.as_ref());
@@ -137,6 +137,10 @@ impl Scripts {
         command.arg(encode(event));
         if let Some(memory) = memory {
             command.arg(format!("{:016x}", memory.body)).arg(milliseconds(self.bounds.key_age_max));
+        } else if let Some(Proviso::Before(time_ms)) = proviso {
+            command.arg("before").arg(*time_ms);
+        } else if let Some(Proviso::Fewer { than, since_ms }) = proviso {
+            command.arg("fewer").arg(*since_ms).arg(*than);
         }
         command
     }
@@ -251,6 +255,7 @@ fn appended(append: Append, value: &Value) -> Option<Answer> {
         }
         ("repeated", [_, epoch, offset]) => position(epoch, offset).map(Answer::Repeated),
         ("reused", [_]) => Some(Answer::KeyReused),
+        ("late", [_]) => Some(Answer::Failed(Failure::Refused)),
         _ => None,
     }
 }

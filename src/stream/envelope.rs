@@ -61,6 +61,16 @@ pub fn encode(event: &Event) -> Vec<u8> {
     bytes
 }
 
+/// Whether others get the same of both.
+pub fn is_equal(one: &Event, other: &Event) -> bool {
+    let what = |event: &Event| (event.form, event.version);
+    what(one) == what(other)
+        && one.class == other.class
+        && one.target == other.target
+        && one.kind == other.kind
+        && one.payload == other.payload
+}
+
 fn encode_into(event: &Event, bytes: &mut Vec<u8>) {
     let (target, name) = match &event.target {
         Target::User(user) => (0, Some(user)),

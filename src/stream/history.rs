@@ -13,11 +13,12 @@ use crate::{
     event::{Class, Event, Position},
     limits,
     stream::{
+        envelope,
         expiring::Expiring,
         idempotency::{Earlier, Idempotency},
         latest::LatestValues,
         names,
-        store::{Answer, Append, Ask, Failure, Head, Mark, Page},
+        store::{Answer, Append, Ask, Failure, Head, Mark, Page, Proviso},
     },
 };
 
@@ -169,7 +170,7 @@ impl History {
     }
 
     fn append(&mut self, now: Now, append: Append) -> Answer {
-        let Append { stream, event, memory, known } = append;
+        let Append { stream, event, memory, known, proviso } = append;
         self.roll_on(now, &stream, known.as_ref());
         let earlier = memory.as_ref().map(|memory| self.keys.look(now, &stream, &memory.key, memory.body));
         match earlier {
@@ -182,6 +183,17 @@ impl History {
             }
             Some(Earlier::Other) => return Answer::KeyReused,
         }
+        match proviso {
+            Some(Proviso::Before(time_ms)) if now.wall_ms >= time_ms => {
+                return Answer::Failed(Failure::Refused);
+            }
+            Some(Proviso::Fewer { than, since_ms }) => {
+                if let Some(position) = self.equal(now, &stream, &event, (than, since_ms)) {
+                    return Answer::Repeated(position);
+                }
+            }
+            Some(Proviso::Before(_)) | None => {}
+        }
         if names::is_log(&stream) && self.log_bytes + bytes_of(&event) > limits::QUEUE_LOGS_BYTES_MAX {
             return Answer::Failed(Failure::Refused);
         }
@@ -190,6 +202,22 @@ impl History {
             self.keys.remember(now, stream, memory.key, memory.body, position);
         }
         Answer::Appended(event)
+    }
+
+    /// Where the entry is that makes them so many that are equal to the event and were stored since that time.
+    fn equal(&self, now: Now, stream: &str, event: &Event, (than, since_ms): (u32, u64)) -> Option<Position> {
+        let age_ns = now.wall_ms.checked_sub(since_ms)?.saturating_mul(1_000_000);
+        let since_ns = now.mono_ns.saturating_sub(age_ns);
+        let held = self.streams.peek(stream)?;
+        let young = self.young.iter().rev().take_while(|record| record.at_ns >= since_ns);
+        let equal = young.filter(|record| {
+            let Position { stream: of, epoch, offset } = &record.position;
+            let entry = || held.entries.get(offset.checked_sub(held.first())? as usize);
+            **of == *stream
+                && *epoch == held.epoch
+                && entry().is_some_and(|entry| envelope::is_equal(entry, event))
+        });
+        equal.map(|record| record.position.clone()).nth(than.saturating_sub(1) as usize)
     }
 
     /// Where the stream ends; offset 0 where there was nothing.

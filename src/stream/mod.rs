@@ -10,6 +10,7 @@ pub mod fnv;
 pub mod history;
 pub mod idempotency;
 pub mod latest;
+pub mod lease;
 pub mod names;
 pub mod store;
 pub mod word;

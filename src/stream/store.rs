@@ -74,6 +74,23 @@ pub struct Append {
     pub memory: Option<Memory>,
     /// As in [`Ask::Head`].
     pub known: Option<Mark>,
+    /// What several instances may try to store; only without a key. `None`: it is stored in any case.
+    pub proviso: Option<Proviso>,
+}
+
+/// On what condition an event is stored that has no key, by the store's own clock, ms since 1970.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Proviso {
+    /// It is not that late yet; else [`Failure::Refused`].
+    Before(u64),
+    /// Of entries that are equal in all that others get, fewer than so many were stored since that time; else
+    /// [`Answer::Repeated`] with the head.
+    Fewer {
+        /// At least 1.
+        than: u32,
+        /// Entries of that millisecond count.
+        since_ms: u64,
+    },
 }
 
 /// Idempotency inside the append, scope = stream, 5 minutes.
@@ -90,7 +107,7 @@ pub struct Memory {
 pub enum Answer {
     /// Stored; the event carries its position now.
     Appended(Arc<Event>),
-    /// The key had been used for the same body: where that one is.
+    /// The key had been used for the same body, or an equal event is stored already ([`Proviso::Fewer`]): where that one is.
     Repeated(Position),
     /// The key had been used for another body.
     KeyReused,

@@ -32,6 +32,8 @@ mod frames;
 mod grpc;
 /// gRPC bodies, right and wrong.
 mod grpc_bodies;
+/// Critical messages of foreign channels while the instance that stores them goes.
+mod handover;
 /// Requests for an upgrade, right and wrong.
 mod handshake;
 /// What the host should be set to, and what sets it.

@@ -149,7 +149,10 @@ impl Cluster {
     fn begin(&mut self) {
         for user in USERS {
             let (stream, event) = (format!("user:{user}").into(), self.event(user, Class::Critical));
-            self.store.answer(self.now, Ask::Append(Append { stream, event, memory: None, known: None }));
+            self.store.answer(
+                self.now,
+                Ask::Append(Append { stream, event, memory: None, known: None, proviso: None }),
+            );
         }
     }
 

@@ -19,8 +19,9 @@ impl Desk {
             self.second(now);
         }
         self.announce(now);
+        self.learn_lease(now);
         self.route_viewed(now, |shards| Input::Clock { shards });
-        let leads = self.backend.ingests();
+        let leads = self.backend.leads(now);
         self.lines_input(now, lines::io::Input::Tick { leads });
         let cells = &self.status.control;
         let directory = self.route.directory();
@@ -49,6 +50,17 @@ impl Desk {
         self.second_ends_ns = now.mono_ns + SECOND_NS;
         self.backend.expire(now);
         self.route_viewed(now, |shards| Input::Tick { shards });
+    }
+
+    fn measure_ingest(&self) {
+        let (cells, counts) = (&self.status.control.foreign, self.route.ingest_counts());
+        let (kept, bytes) = self.route.ingest_kept();
+        cells.kept.set(kept as u64);
+        cells.bytes.set(bytes as u64);
+        cells.rescued.set(counts.rescued);
+        cells.found.set(counts.found);
+        cells.overflowed.set(counts.overflowed);
+        cells.lapsed.set(counts.lapsed);
     }
 
     fn measure(&self) {
@@ -83,6 +95,7 @@ impl Desk {
         cells.latest.shown.set(counts.latest_shown);
         cells.latest.unsaved.set(counts.latest_unsaved);
         cells.store_asked.set(self.route.asked().0 as u64);
+        self.measure_ingest();
         self.backend.measure(cells);
         cells.idempotency_keys.set((sequencer.key_count() + self.backend.key_count()) as u64);
         cells.versions.set(sequencer.version_count() as u64);

@@ -20,7 +20,7 @@ use crate::{
         lines::{self, Lines},
     },
     store::Answered,
-    stream::{envelope::Publication, names},
+    stream::{envelope::Publication, names, word::Word},
 };
 
 impl Desk {
@@ -66,9 +66,19 @@ impl Desk {
             }
             Publication::Renamed(position) => self.route_input(now, Input::Renamed { position }),
             Publication::Word { origin, word } => {
+                if word == Word::Leaving {
+                    self.backend.hurry();
+                }
                 self.route_input(now, Input::Word { from: origin, word });
                 self.announce(now);
             }
+        }
+    }
+
+    /// Tells the router what is new of the lease.
+    pub(super) fn learn_lease(&mut self, now: Now) {
+        if let Some(lease) = self.backend.take_lease() {
+            self.route_viewed(now, |shards| Input::Lease { lease, shards });
         }
     }
 
@@ -79,8 +89,8 @@ impl Desk {
             Foreign::Event(mut event) => {
                 event.target = classify::resolve(event.target);
                 event.class = classify::class_of(&event.kind, &event.target, &event.payload);
-                let ingests = self.backend.ingests();
-                self.route_viewed(now, |shards| Input::Foreign { event, ingests, shards });
+                self.learn_lease(now);
+                self.route_viewed(now, |shards| Input::Foreign { event, shards });
             }
             Foreign::Revoke(user) => {
                 // Whoever revokes over Redis waits for no count.

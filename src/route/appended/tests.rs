@@ -5,7 +5,7 @@ use crate::{
     config::Settings,
     event::{Address, Class, Event, Form, Target},
     ids::{ConnId, ShardId},
-    route::{Input, Instances, Output, ShardView, Ticket, cursor::Cursor},
+    route::{Input, Instances, Output, ShardView, Ticket},
     stream::{
         history::{Bounds, History},
         store::Failure,

@@ -122,7 +122,7 @@ impl Log {
             except: None,
             accepted_at_ns: now.mono_ns,
         };
-        Some(Append { stream: stream.clone(), event, memory, known })
+        Some(Append { stream: stream.clone(), event, memory, known, proviso: None })
     }
 
     /// An entry is stored there. Whether it is the next to apply.

@@ -39,7 +39,7 @@ fn bounds() -> Bounds {
 }
 
 fn ask_append(stream: &str, payload: &str) -> Append {
-    Append { stream: stream.into(), event: event(payload), memory: None, known: None }
+    Append { stream: stream.into(), event: event(payload), memory: None, known: None, proviso: None }
 }
 
 fn append(history: &mut History, now: Now, stream: &str, payload: &str) -> Position {

@@ -6,7 +6,7 @@ use std::{sync::Arc, time::Duration};
 use usher::{
     event::{Class, Event, Form, LatestKey, Position, Target},
     limits::LATEST_KEYS_PER_ADDRESS_MAX,
-    stream::store::{Answer, Append, Ask, Head, Mark, Memory, Page},
+    stream::store::{Answer, Append, Ask, Failure, Head, Mark, Memory, Page, Proviso},
 };
 
 /// A store under test, empty at first.
@@ -31,6 +31,8 @@ pub trait Subject {
 
 const ALICE: &str = "user:alice";
 const ROOM: &str = "room:event:1";
+/// A time that no clock shows, ms.
+const NEVER_MS: u64 = 1 << 50;
 /// Longer than entries that nobody acknowledged are kept, shorter than a head.
 const IDLE: Duration = Duration::from_secs(13 * 3_600);
 /// Longer than a head outlives its last use.
@@ -60,7 +62,7 @@ pub fn mark(epoch: &str, offset: u64) -> Option<Mark> {
 }
 
 pub fn append(stream: &str, payload: &str) -> Append {
-    Append { stream: stream.into(), event: event(stream, payload), memory: None, known: None }
+    Append { stream: stream.into(), event: event(stream, payload), memory: None, known: None, proviso: None }
 }
 
 pub fn with_key(stream: &str, payload: &str, key: &str, body: u64) -> Append {
@@ -148,6 +150,27 @@ pub fn a_repeated_key_gets_the_first_position<S: Subject>(store: &mut S) {
     assert_eq!(position(store.ask(Ask::Append(with_key(ALICE, "a", "l", 7)))).offset, 3, "another key");
     let elsewhere = position(store.ask(Ask::Append(with_key(ROOM, "a", "k", 8))));
     assert_eq!((&*elsewhere.stream, elsewhere.offset), (ROOM, 1), "another stream");
+}
+
+fn unless(payload: &str, than: u32, since_ms: u64) -> Ask {
+    Ask::Append(Append { proviso: Some(Proviso::Fewer { than, since_ms }), ..append(ALICE, payload) })
+}
+
+pub fn what_others_may_have_stored_is_looked_for<S: Subject>(store: &mut S) {
+    let first = position(store.ask(unless("a", 1, 0)));
+    assert_eq!(store.ask(unless("a", 1, 0)), Answer::Repeated(first));
+    let second = position(store.ask(unless("a", 2, 0)));
+    let third = position(store.ask(unless("b", 1, 0)));
+    assert_eq!((second.offset, third.offset), (2, 3));
+    assert_eq!(store.ask(unless("a", 2, 0)), Answer::Repeated(Position { offset: 1, ..third.clone() }));
+    assert_eq!(store.ask(unless("a", 1, 0)), Answer::Repeated(Position { offset: 2, ..third }));
+    assert_eq!(position(store.ask(unless("a", 1, NEVER_MS))).offset, 4, "those are older");
+}
+
+pub fn what_comes_too_late_is_not_stored<S: Subject>(store: &mut S) {
+    let before = |ms| Ask::Append(Append { proviso: Some(Proviso::Before(ms)), ..append(ALICE, "a") });
+    assert_eq!(store.ask(before(0)), Answer::Failed(Failure::Refused));
+    assert_eq!(position(store.ask(before(NEVER_MS))).offset, 1);
 }
 
 pub fn a_key_is_forgotten_after_five_minutes<S: Subject>(store: &mut S) {

@@ -31,6 +31,8 @@ contract! {
     any_name_is_the_name_of_a_stream
     a_repeated_key_gets_the_first_position
     a_key_is_forgotten_after_five_minutes
+    what_others_may_have_stored_is_looked_for
+    what_comes_too_late_is_not_stored
     the_oldest_entries_go_when_there_are_too_many
     the_oldest_entries_go_when_they_are_too_large
     entries_of_a_room_go_at_their_age

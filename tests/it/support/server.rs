@@ -193,6 +193,11 @@ impl Server {
         kill_process(pid, signal).expect("the gateway runs");
     }
 
+    /// Whether it has not ended; of one whose end was waited for.
+    pub fn runs(&self) -> bool {
+        fs::exists(format!("/proc/{}", self.pid())).unwrap_or(false)
+    }
+
     /// Waits for the end.
     pub fn wait(&mut self) -> ExitStatus {
         self.child.wait().expect("a child")

@@ -14,7 +14,7 @@ use tokio_tungstenite::{
     tungstenite::{Message, client::IntoClientRequest},
 };
 
-use crate::{fleet::Fleet, random::Random};
+use crate::{fleet::Fleet, foreign::CHANNEL, random::Random};
 
 /// Between an end and the next try: so much, and up to so much more.
 const RETURN_MIN: Duration = Duration::from_millis(50);
@@ -39,8 +39,8 @@ pub(crate) struct Log {
 /// One thing that a log tells.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Seen {
-    /// A message of its stream, with the number of the call that made it.
-    Message { number: u64, epoch: Rc<str>, offset: u64 },
+    /// A message of its stream, with the number of what made it: a call, or a publication.
+    Message { published: bool, number: u64, epoch: Rc<str>, offset: u64 },
     /// It was told that something is missing, and where the stream stands.
     Gap { epoch: Rc<str>, offset: u64 },
     /// As a gap, for one that had been let in without being told where the stream stands: what came before may be
@@ -166,13 +166,19 @@ impl Client {
                 // Not now: another instance, or the same one later, will know.
                 return payload["ref"] != "system:resume";
             }
-            "booking:confirmed" => self.message(&payload, epoch, offset),
+            "booking:confirmed" | CHANNEL => self.message(kind == CHANNEL, &payload, epoch, offset),
             _ => {}
         }
         true
     }
 
-    fn message(&mut self, payload: &serde_json::Value, epoch: Option<String>, offset: Option<u64>) {
+    fn message(
+        &mut self,
+        published: bool,
+        payload: &serde_json::Value,
+        epoch: Option<String>,
+        offset: Option<u64>,
+    ) {
         let (Some(number), Some(epoch), Some(offset)) = (payload["number"].as_u64(), epoch, offset) else {
             return self.fault(format!("a message without number, epoch or offset: {payload}"));
         };
@@ -181,7 +187,7 @@ impl Client {
             _ => epoch.into(),
         };
         self.at = Some((Rc::clone(&epoch), offset));
-        self.log.borrow_mut().seen.push(Seen::Message { number, epoch, offset });
+        self.log.borrow_mut().seen.push(Seen::Message { published, number, epoch, offset });
     }
 
     fn gap(&mut self, place: Place) {

@@ -8,6 +8,7 @@ use std::{
 
 use crate::{
     client::{Log, Seen},
+    foreign::Published,
     publisher::{Accepted, Calls, user},
 };
 
@@ -88,20 +89,44 @@ pub(crate) fn judge(calls: &Calls, logs: &[&Log], gaps_allowed: bool) -> Verdict
     verdict
 }
 
+/// What one instance got of a publication is in its user's log, once; nothing may be missing.
+pub(crate) fn judge_published(published: &Published, logs: &[&Log], verdict: &mut Verdict) {
+    let mut seen: HashMap<u64, u64> = HashMap::new();
+    for seen_by_one in logs.iter().flat_map(|log| &log.seen) {
+        if let Seen::Message { published: true, number, .. } = seen_by_one {
+            *seen.entry(*number).or_default() += 1;
+        }
+    }
+    for (number, to) in &published.heard {
+        if !seen.contains_key(number) {
+            verdict.blame("publication lost", format!("{}: publication {number}", user(*to)));
+        }
+    }
+    for (number, _) in seen.iter().filter(|(_, times)| **times > 1) {
+        verdict.blame("publication repeated", format!("publication {number}"));
+    }
+    verdict.figures.extend([
+        ("publications that an instance got", published.heard.len() as u64),
+        ("publications seen", seen.values().sum()),
+        ("publications with nobody subscribed", published.unheard),
+        ("publications that Redis broke off", published.unknown),
+    ]);
+}
+
 /// Offsets grow by one, but where a gap was told; how many were. A history may go on in another epoch.
 fn check_order(name: &str, log: &Log, verdict: &mut Verdict) -> u64 {
     let mut gaps = 0;
     let mut at: Option<(Rc<str>, u64)> = None;
-    let mut numbers: HashSet<(u64, Rc<str>)> = HashSet::new();
+    let mut numbers: HashSet<(bool, u64, Rc<str>)> = HashSet::new();
     for seen in &log.seen {
         match seen {
             Seen::Gap { epoch, offset } | Seen::Start { epoch, offset } => {
                 gaps += u64::from(matches!(seen, Seen::Gap { .. }));
                 at = Some((Rc::clone(epoch), *offset));
             }
-            Seen::Message { number, epoch, offset } => {
-                if !numbers.insert((*number, Rc::clone(epoch))) {
-                    verdict.blame("repeated", format!("{name}: call {number} at {epoch}:{offset}"));
+            Seen::Message { published, number, epoch, offset } => {
+                if !numbers.insert((*published, *number, Rc::clone(epoch))) {
+                    verdict.blame("repeated", format!("{name}: {number} at {epoch}:{offset}"));
                 }
                 if let Some((known, last)) = &at
                     && last + 1 != *offset
@@ -134,8 +159,8 @@ fn started(log: &Log) -> u64 {
 
 fn number_of(seen: &Seen) -> Option<u64> {
     match seen {
-        Seen::Message { number, .. } => Some(*number),
-        Seen::Gap { .. } | Seen::Start { .. } => None,
+        Seen::Message { published: false, number, .. } => Some(*number),
+        Seen::Message { .. } | Seen::Gap { .. } | Seen::Start { .. } => None,
     }
 }
 
@@ -165,7 +190,7 @@ mod tests {
     use super::*;
 
     fn message(number: u64, epoch: &str, offset: u64) -> Seen {
-        Seen::Message { number, epoch: epoch.into(), offset }
+        Seen::Message { published: false, number, epoch: epoch.into(), offset }
     }
 
     fn gap(epoch: &str, offset: u64) -> Seen {
@@ -210,5 +235,25 @@ mod tests {
         assert_eq!(kinds(vec![start(1), message(3, "a", 3)], true), ["out of order, or a hole", "lost"]);
         let after = vec![message(1, "a", 1), gap("a", 2)];
         assert_eq!(kinds(after, true), ["lost"]);
+    }
+
+    #[test]
+    fn a_publication_is_seen_once_in_whichever_epoch() {
+        let kinds = |numbers: &[(u64, &str)]| {
+            let seen = numbers.iter().enumerate().map(|(index, (number, epoch))| Seen::Message {
+                published: true,
+                number: *number,
+                epoch: (*epoch).into(),
+                offset: index as u64 + 1,
+            });
+            let log = Log { seen: seen.collect(), ..Log::default() };
+            let published = Published { heard: vec![(1, 0), (2, 0)], ..Published::default() };
+            let mut verdict = Verdict::default();
+            judge_published(&published, &[&log], &mut verdict);
+            verdict.broken.iter().map(|(kind, ..)| *kind).collect::<Vec<_>>()
+        };
+        assert_eq!(kinds(&[(1, "a"), (2, "b"), (3, "b")]), [""; 0], "3: Redis broke off after it");
+        assert_eq!(kinds(&[(1, "a"), (1, "b"), (2, "b")]), ["publication repeated"]);
+        assert_eq!(kinds(&[(2, "a")]), ["publication lost"]);
     }
 }

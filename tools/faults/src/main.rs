@@ -4,14 +4,17 @@
 //!   story ──► process   redis-server, gateways: started on free ports, killed, stopped, replaced
 //!     │
 //!     ├────► publisher  Critical calls with idempotency keys, repeated until they are answered OK
+//!     ├────► foreign    Critical messages by PUBLISH, said once
 //!     ├────► client     buyers that resume: what each saw, in its order
-//!     └────► judge      every call that was answered OK is in its user's log, once, and in order
+//!     └────► judge      every call that was answered OK is in its user's log, once, and in order;
+//!                       every PUBLISH that an instance got, once
 //! ```
 //!
-//! Reading order: options → story → process, fleet → client, publisher → judge.
+//! Reading order: options → story → process, fleet → client, publisher, foreign → judge.
 
 mod client;
 mod fleet;
+mod foreign;
 mod judge;
 mod options;
 mod process;

@@ -19,6 +19,9 @@ pub(crate) struct Options {
     /// Critical calls per second over all instances
     #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) rate: u32,
+    /// Critical messages by PUBLISH per second, in `rolling`; 0: none
+    #[arg(long, default_value_t = 100)]
+    pub(crate) publish_rate: u32,
     /// Seconds of calls, over which the faults are spread
     #[arg(long, default_value_t = 120, value_parser = clap::value_parser!(u32).range(5..))]
     pub(crate) seconds: u32,
@@ -42,7 +45,8 @@ pub(crate) struct Options {
 /// What happens while clients wait and calls come in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Story {
-    /// Redis (appendonly, fsync always) is killed and restarted twice, one instance is killed, all are replaced in turn
+    /// Redis (appendonly, fsync always) is killed and restarted twice, the instance that takes in what others publish is killed,
+    /// all are replaced in turn
     Rolling,
     /// Redis comes back empty: nobody misses a message without being told of a gap
     Empty,

@@ -11,7 +11,7 @@ use std::{
 
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::{
-    io::{AsyncBufReadExt, BufReader},
+    io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
     net::TcpStream,
     process::{Child, Command},
     time::{sleep, timeout},
@@ -46,7 +46,11 @@ impl Redis {
     }
 
     pub(crate) fn url(&self) -> String {
-        format!("redis://127.0.0.1:{}/0", self.port)
+        format!("redis://{}/0", self.address())
+    }
+
+    pub(crate) fn address(&self) -> SocketAddr {
+        SocketAddr::from(([127, 0, 0, 1], self.port))
     }
 
     /// Starts it with what is on its disk, and waits until it answers.
@@ -64,7 +68,7 @@ impl Redis {
             .spawn()
             .map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", self.binary.display())))?;
         self.child = Some(child);
-        let address = SocketAddr::from(([127, 0, 0, 1], self.port));
+        let address = self.address();
         let answers = async {
             while TcpStream::connect(address).await.is_err() {
                 sleep(POLL).await;
@@ -174,6 +178,15 @@ impl Gateway {
     /// Ended by itself, which none should.
     pub(crate) fn is_gone(&mut self) -> bool {
         !matches!(self.child.try_wait(), Ok(None))
+    }
+
+    /// Whether it is the one that stores what others publish in Redis.
+    pub(crate) async fn ingests(&self) -> io::Result<bool> {
+        let mut stream = TcpStream::connect(self.addresses.admin).await?;
+        stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: admin\r\nConnection: close\r\n\r\n").await?;
+        let mut page = String::new();
+        stream.read_to_string(&mut page).await?;
+        Ok(page.lines().any(|line| line == "usher_store_ingests 1"))
     }
 
     /// Resident memory, bytes.

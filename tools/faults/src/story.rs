@@ -1,6 +1,6 @@
 //! What happens, and when.
 
-use std::{cell::RefCell, io, path::Path, rc::Rc, time::Duration};
+use std::{cell::RefCell, collections::HashSet, io, path::Path, rc::Rc, time::Duration};
 
 use jsonwebtoken::{EncodingKey, Header};
 use rustix::time::{ClockId, clock_gettime};
@@ -13,7 +13,8 @@ use tokio::{
 use crate::{
     client::{Client, Log, Seen},
     fleet::Fleet,
-    judge::{Verdict, judge},
+    foreign::{self, Published},
+    judge::{Verdict, judge, judge_published},
     options::{Options, Story},
     process::{Gateway, Redis, SECRET},
     publisher::{self, Calls, Plan, user},
@@ -72,11 +73,22 @@ async fn play(options: &Options, dir: &Path) -> io::Result<Verdict> {
     let plan =
         Plan { rate: options.rate, seconds: options.seconds, users: options.clients, seed: options.seed };
     let publisher = tokio::task::spawn_local(publisher::run(world.fleet.clone(), calls.clone(), plan));
+    let published = Rc::new(RefCell::new(Published::default()));
+    let foreign = if options.story == Story::Rolling && options.publish_rate > 0 {
+        let plan = Plan { rate: options.publish_rate, ..plan };
+        Some(tokio::task::spawn_local(foreign::run(world.redis.address(), published.clone(), plan)))
+    } else {
+        None
+    };
     let mut blames = world.faults(&logs).await?;
     finish(publisher).await?;
+    if let Some(foreign) = foreign {
+        finish(foreign).await?;
+    }
     say("every call was answered");
     // What does not come by then is missing.
-    until("the last messages", || is_complete(&calls.borrow(), &logs)).await.ok();
+    let all_seen = || is_complete(&calls.borrow(), &published.borrow(), &logs);
+    until("the last messages", all_seen).await.ok();
 
     for (place, gateway) in world.gateways.iter_mut().enumerate() {
         if gateway.as_mut().is_none_or(Gateway::is_gone) {
@@ -87,6 +99,9 @@ async fn play(options: &Options, dir: &Path) -> io::Result<Verdict> {
     let logs: Vec<&Log> = logs.iter().map(|log| &**log).collect();
     let mut verdict =
         judge(&calls.borrow(), &logs, matches!(options.story, Story::Empty | Story::RolledBack));
+    if options.story == Story::Rolling {
+        judge_published(&published.borrow(), &logs, &mut verdict);
+    }
     blames.into_iter().for_each(|(kind, example)| verdict.blame(kind, example));
     for (refusal, count) in &calls.borrow().refusals {
         say(&format!("{count} tries: {refusal}"));
@@ -174,12 +189,12 @@ impl World<'_> {
             say("Redis was killed and is back");
             if round == 0 {
                 self.pass(10).await;
-                let place = self.gateways.len() - 1;
+                let place = self.holder().await;
                 self.fleet.put(place, None);
                 if let Some(gateway) = self.gateways[place].take() {
                     gateway.kill().await?;
                 }
-                say("an instance was killed");
+                say(&format!("the instance in place {place} was killed"));
                 sleep(DOWN_TIME).await;
                 self.replace(place).await?;
             }
@@ -195,6 +210,18 @@ impl World<'_> {
         }
         self.pass(10).await;
         Ok(())
+    }
+
+    /// The place of the instance that stores what others publish; the last while none does.
+    async fn holder(&self) -> usize {
+        for (place, gateway) in self.gateways.iter().enumerate() {
+            if let Some(gateway) = gateway
+                && gateway.ingests().await.is_ok_and(|ingests| ingests)
+            {
+                return place;
+            }
+        }
+        self.gateways.len() - 1
     }
 
     /// Starts an instance and sends people to it.
@@ -218,11 +245,22 @@ impl World<'_> {
 }
 
 /// Whether every message that was accepted was seen.
-fn is_complete(calls: &Calls, logs: &[Rc<RefCell<Log>>]) -> bool {
-    let mut expected = vec![0_usize; logs.len()];
-    calls.accepted.iter().for_each(|call| expected[call.user as usize] += 1);
-    let seen = |log: &Log| log.seen.iter().filter(|seen| matches!(seen, Seen::Message { .. })).count();
-    logs.iter().zip(expected).all(|(log, expected)| seen(&log.borrow()) >= expected)
+fn is_complete(calls: &Calls, published: &Published, logs: &[Rc<RefCell<Log>>]) -> bool {
+    let mut expected: Vec<HashSet<(bool, u64)>> = vec![HashSet::new(); logs.len()];
+    for call in &calls.accepted {
+        expected[call.user as usize].insert((false, call.number));
+    }
+    for (number, user) in &published.heard {
+        expected[*user as usize].insert((true, *number));
+    }
+    logs.iter().zip(expected).all(|(log, mut missing)| {
+        for seen in &log.borrow().seen {
+            if let Seen::Message { published, number, .. } = seen {
+                missing.remove(&(*published, *number));
+            }
+        }
+        missing.is_empty()
+    })
 }
 
 async fn until(what: &str, mut holds: impl FnMut() -> bool) -> io::Result<()> {
