@@ -195,8 +195,8 @@ pub const LEASE_MARGIN: Duration = Duration::from_millis(500);
 /// Between two tries to get a lease that its holder is giving up, for [`LEASE_RENEWAL`].
 pub const LEASE_HURRY: Duration = Duration::from_millis(50);
 /// How long Critical events of foreign channels are kept here after they were heard, for whoever takes the lease over: as
-/// long as a holder may be dead and nobody notices, and two seconds that it may have been behind.
-pub const FOREIGN_TIME: Duration = Duration::from_secs(6);
+/// long as a holder may be dead and nobody notices, and four seconds that it or the next may be behind.
+pub const FOREIGN_TIME: Duration = Duration::from_secs(8);
 /// By how much two instances may differ in when they hear one foreign event, with what it takes to store it.
 pub const FOREIGN_OVERLAP: Duration = Duration::from_secs(2);
 /// Events kept so; the oldest goes first.

@@ -13,9 +13,10 @@
 -- Offset of the entry that makes them so many with that envelope since that time, counted from the newest; nil: there are
 -- fewer.
 local function equal(envelope, since, count)
-  local newest = '+'
+  local newest, page = '+', 8
   while true do
-    local entries = redis.call('XREVRANGE', log, newest, '-', 'COUNT', 16)
+    page = math.min(page * 2, 256)
+    local entries = redis.call('XREVRANGE', log, newest, '-', 'COUNT', page)
     for _, entry in ipairs(entries) do
       local offset = tonumber(string.match(entry[1], '^%d+'))
       if tonumber(entry[2][2]) < since then
@@ -29,7 +30,7 @@ local function equal(envelope, since, count)
       end
       newest = text(offset - 1)
     end
-    if #entries < 16 then
+    if #entries < page then
       return nil
     end
   end

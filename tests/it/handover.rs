@@ -18,8 +18,8 @@ use crate::support::{
     ws::Client,
 };
 
-/// Between two messages: some thousand fall into the time in which nobody holds the lease.
-const PACE: Duration = Duration::from_millis(2);
+/// Between two messages: some hundreds fall into the time in which nobody holds the lease.
+const PACE: Duration = Duration::from_millis(10);
 /// Messages before something happens, and after what it led to.
 const SOME: usize = 50;
 
