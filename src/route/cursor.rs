@@ -94,7 +94,7 @@ impl Cursor {
             Some(at) if at.epoch == head.epoch => self.known = self.known.max(head.offset),
             Some(_) => self.elsewhere = true,
             None => {
-                self.begin_at(head, moved);
+                self.begin_at(head, head.offset, moved);
                 // Who comes in now learns it by coming in.
                 moved.resync = moved.resync.take().filter(|_| self.nameless);
             }
@@ -112,7 +112,7 @@ impl Cursor {
             self.elsewhere = true;
             return self.look_for_gap();
         }
-        let Page { head, events } = page;
+        let Page { head, events, rest } = page;
         let went_back = head.epoch == at.epoch && head.offset < self.known;
         let before = at.offset;
         if head.epoch != at.epoch {
@@ -136,7 +136,10 @@ impl Cursor {
             }
             None if went_back => {}
             None => {
-                self.begin_at(&head, moved);
+                // What is left is read from there. An entry in the middle that cannot be had is passed over with all before it.
+                let is_left = head.epoch != at.epoch || at.offset < rest;
+                let offset = if is_left { rest.min(head.offset) } else { head.offset };
+                self.begin_at(&head, offset, moved);
                 self.advance(moved);
             }
         }
@@ -147,8 +150,9 @@ impl Cursor {
         self.fill_due &= !stuck;
     }
 
-    fn begin_at(&mut self, head: &Head, moved: &mut Moved) {
-        let mark = Mark { epoch: head.epoch.clone(), offset: head.offset };
+    /// Goes on behind an offset of the store's history; what was not delivered up to there is lost.
+    fn begin_at(&mut self, head: &Head, offset: u64, moved: &mut Moved) {
+        let mark = Mark { epoch: head.epoch.clone(), offset };
         let goes_on = self.at.as_ref().is_some_and(|at| at.epoch == head.epoch);
         if goes_on {
             self.known = self.known.max(head.offset);
@@ -194,3 +198,6 @@ impl Cursor {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

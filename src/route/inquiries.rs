@@ -155,7 +155,7 @@ impl Route {
 
     fn look_behind(&mut self, turn: &mut Turn<'_>, token: Token, inquiry: Inquiry, head: Head) {
         if !inquiry.epoch.is_empty() && *inquiry.epoch != *head.epoch {
-            return self.report(turn, token, &inquiry, Page { head, events: None });
+            return self.report(turn, token, &inquiry, Page { head, events: None, rest: 0 });
         }
         let after = match inquiry.start {
             Start::After(offset) => offset,
@@ -190,7 +190,7 @@ impl Route {
     }
 
     fn report(&self, turn: &mut Turn<'_>, token: Token, inquiry: &Inquiry, page: Page) {
-        let Page { head, events } = page;
+        let Page { head, events, .. } = page;
         let connections = match target_of(&inquiry.stream) {
             Target::User(user) => self.connections(&Address::User(user)),
             Target::Room(room) => self.connections(&Address::Room(room)),

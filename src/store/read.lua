@@ -3,14 +3,17 @@
 -- ARGV[3], ARGV[4]  epoch and offset that the reader has
 -- ARGV[5]           entries at most
 --
--- Answers {epoch, offset, acknowledged, entries}; nil in the place of entries: the epoch is no part of the stream's history,
--- or ends before the offset. Whether the entries follow it without a hole is for the reader to see by their ids.
+-- Answers {epoch, offset, acknowledged, entries, rest}; nil in the place of entries: the epoch is no part of the stream's
+-- history, or ends before the offset, or what follows it is gone. Whether the entries follow it without a hole is for the
+-- reader to see by their ids. What follows `rest` is there, and was not seen by the reader.
 
 local stream = open('', 0)
 touch()
-local after = tonumber(ARGV[4])
+local after, reached = tonumber(ARGV[4]), reach(stream, ARGV[3])
+local seen = reached and math.min(after, reached) or seen_by_strangers(stream)
+local rest = math.max(seen, stream.offset - redis.call('XLEN', log))
 local entries = false
-if after <= (reach(stream, ARGV[3]) or -1) then
+if reached and rest == after then
   entries = redis.call('XRANGE', log, text(after + 1) .. '-0', '+', 'COUNT', ARGV[5])
 end
-return { stream.epoch, text(stream.offset), text(stream.acknowledged), entries }
+return { stream.epoch, text(stream.offset), text(stream.acknowledged), entries, text(rest) }

@@ -267,8 +267,9 @@ fn head(parts: &[Value]) -> Option<Head> {
 
 fn page(stream: &Arc<str>, after: u64, count_max: usize, parts: &[Value]) -> Option<Page> {
     let head = head(parts)?;
+    let rest = number(parts.get(4)?)?;
     let entries = match parts.get(3)? {
-        Value::Nil => return Some(Page { head, events: None }),
+        Value::Nil => return Some(Page { head, events: None, rest }),
         entries => list(entries)?,
     };
     // An entry that is missing was trimmed, or evicted by Redis; one that cannot be read is as good as missing.
@@ -289,7 +290,7 @@ fn page(stream: &Arc<str>, after: u64, count_max: usize, parts: &[Value]) -> Opt
         Some(Arc::new(event))
     });
     let events = if is_whole { events.collect() } else { None };
-    Some(Page { head, events })
+    Some(Page { head, events, rest })
 }
 
 /// Values that cannot be read, of an instance of another version, are left out.

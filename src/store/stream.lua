@@ -2,7 +2,7 @@
 --
 -- KEYS[1]  meta, a hash: epoch, offset (of the newest entry), acknowledged, bytes (of all envelopes), oldest (when the
 --          first entry was stored, ms), run (of the server, when the epoch began), past (epochs that went on in this
---          one, each with the offset at which it ended, the newest first)
+--          one, each with the offset at which it ended, the newest first), cut (the offset at which earlier epochs parted)
 -- KEYS[2]  log, a stream: an entry's id is <offset>-0, its fields are t (when it was stored, ms) and e (its envelope)
 -- ARGV[1]  a random name, for an epoch that begins
 -- ARGV[2]  ms that meta outlives its last use
@@ -39,7 +39,7 @@ end
 
 -- Where the stream stands, or nil where it has no meta.
 local function look()
-  local found = redis.call('HMGET', meta, 'epoch', 'offset', 'acknowledged', 'bytes', 'oldest', 'run', 'past')
+  local found = redis.call('HMGET', meta, 'epoch', 'offset', 'acknowledged', 'bytes', 'oldest', 'run', 'past', 'cut')
   if not found[1] then
     return nil
   end
@@ -51,6 +51,7 @@ local function look()
     oldest = tonumber(found[5] or '0'),
     run = found[6] or '',
     past = found[7] or '',
+    cut = tonumber(found[8] or '0'),
   }
 end
 
@@ -75,12 +76,19 @@ local function reach(stream, epoch)
   end
 end
 
+-- Up to which offset somebody may have seen it who comes by an epoch that is no part of its history: as far as epochs
+-- parted, or all of it where there may have been more since then than are remembered.
+local function seen_by_strangers(stream)
+  local _, count = string.gsub(stream.past, '%S+ %d+', '')
+  return count >= 8 and stream.offset or stream.cut
+end
+
 -- Begins a history of the stream. Entries without meta are of nobody.
 local function begin(epoch_known)
   local epoch = later('', epoch_known)
-  local stream = { epoch = epoch, offset = 0, acknowledged = 0, bytes = 0, oldest = 0, run = run(), past = '' }
+  local stream = { epoch = epoch, offset = 0, acknowledged = 0, bytes = 0, oldest = 0, run = run(), past = '', cut = 0 }
   redis.call('HSET', meta, 'epoch', epoch, 'offset', '0', 'acknowledged', '0', 'bytes', '0', 'oldest', '0')
-  redis.call('HSET', meta, 'run', stream.run, 'past', '')
+  redis.call('HSET', meta, 'run', stream.run, 'past', '', 'cut', '0')
   touch()
   redis.call('DEL', log)
   return stream
@@ -101,7 +109,10 @@ end
 -- anything, will not be mistaken for what comes now. Its entries stay.
 local function go_on(stream, epoch_known, this_run, past)
   stream.epoch, stream.run, stream.past = later(stream.epoch, epoch_known), this_run, past
-  redis.call('HSET', meta, 'epoch', stream.epoch, 'run', stream.run, 'past', stream.past)
+  if past == '' then
+    stream.cut = stream.offset
+  end
+  redis.call('HSET', meta, 'epoch', stream.epoch, 'run', stream.run, 'past', stream.past, 'cut', text(stream.cut))
 end
 
 -- Whether there was something at this place that is not here any more: of an epoch that ended before it, or of one that is

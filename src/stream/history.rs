@@ -78,6 +78,8 @@ struct Stream {
     epoch: Arc<str>,
     /// Epochs that went on in this one, each with the offset at which it ended, the newest first.
     past: Vec<Mark>,
+    /// Offset at which earlier epochs parted; `<= last`.
+    cut: u64,
     /// Offset of the newest event; `last >= entries.len()`.
     last: u64,
     /// What clients have; `<= last`.
@@ -89,7 +91,7 @@ struct Stream {
 
 impl Stream {
     fn new(epoch: Arc<str>) -> Self {
-        Self { epoch, past: Vec::new(), last: 0, acknowledged: 0, aged: 0, entries: VecDeque::new() }
+        Self { epoch, past: Vec::new(), cut: 0, last: 0, acknowledged: 0, aged: 0, entries: VecDeque::new() }
     }
 
     /// Up to which offset an epoch is a part of this history; `None`: it is none.
@@ -140,14 +142,7 @@ impl History {
                 Answer::Head(self.head(&stream))
             }
             Ask::Read { stream, epoch, after, count_max } => {
-                let head = self.head(&stream);
-                let reach = match self.streams.peek(&stream) {
-                    Some(held) => held.reach(&epoch),
-                    None => (*epoch == *head.epoch).then_some(0),
-                };
-                let joins = reach.is_some_and(|reach| after <= reach);
-                let events = if joins { self.after(&stream, after, count_max) } else { None };
-                Answer::Page(Page { head, events })
+                Answer::Page(self.page(&stream, (&epoch, after), count_max))
             }
             Ask::Acknowledge { stream, epoch, offset } => {
                 self.acknowledge(&stream, &epoch, offset);
@@ -265,14 +260,25 @@ impl History {
         (event, position)
     }
 
-    /// Entries after an offset of the running history, oldest first; `None` where they do not join it.
-    fn after(&self, stream: &str, offset: u64, count_max: usize) -> Option<Vec<Arc<Event>>> {
-        let Some(stream) = self.streams.peek(stream) else { return (offset == 0).then(Vec::new) };
-        if offset > stream.last || offset + 1 < stream.first() {
-            return None;
-        }
-        let skipped = (offset + 1 - stream.first()) as usize;
-        Some(stream.entries.iter().skip(skipped).take(count_max).cloned().collect())
+    fn page(&self, stream: &str, (epoch, after): (&str, u64), count_max: usize) -> Page {
+        let head = self.head(stream);
+        let Some(stream) = self.streams.peek(stream) else {
+            let joins = *epoch == *head.epoch && after == 0;
+            return Page { head, events: joins.then(Vec::new), rest: 0 };
+        };
+        let reach = stream.reach(epoch);
+        let seen = match reach {
+            Some(reach) => after.min(reach),
+            // There may have been more since they parted than are remembered: then all of it may have been seen.
+            None if stream.past.len() == PAST_MAX => stream.last,
+            None => stream.cut,
+        };
+        let rest = seen.max(stream.first() - 1);
+        let events = (reach.is_some() && rest == after).then(|| {
+            let skipped = (after + 1 - stream.first()) as usize;
+            stream.entries.iter().skip(skipped).take(count_max).cloned().collect()
+        });
+        Page { head, events, rest }
     }
 
     fn acknowledge(&mut self, stream: &str, epoch: &str, offset: u64) {

@@ -144,6 +144,9 @@ pub struct Page {
     /// They follow `after` without a hole, under the name of the head's epoch, which may be one in which the asker's goes on;
     /// `None`: they do not join it (an epoch that is no part of this history, trimmed, future).
     pub events: Option<Vec<Arc<Event>>>,
+    /// What follows this offset of the head's history is there, and nothing of it is of what the asker had: `after` where they
+    /// join it, else where they begin.
+    pub rest: u64,
 }
 
 /// Why there is no answer.

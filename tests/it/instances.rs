@@ -26,7 +26,11 @@ struct Instance {
 
 impl Instance {
     fn on(url: &str) -> Self {
-        let server = Server::with(&[("REDIS_URL", url)]);
+        Self::with(&[("REDIS_URL", url)])
+    }
+
+    fn with(environment: &[(&str, &str)]) -> Self {
+        let server = Server::with(environment);
         let instance = Self { backend: Backend::of(&server), server };
         instance.until_connected();
         instance
@@ -206,11 +210,11 @@ fn a_redis_that_is_rolled_back_is_told_to_whoever_has_more() {
     let resumed = back.expect("system:resumed");
     assert_eq!((&resumed["recovered"], &resumed["to"]), (&json!(false), &json!(7)));
 
-    // It has three that nobody else knows, and misses others. One that were sent before it is told would be in the gap.
+    // It has three that nobody else knows, and gets what took their place, behind the news.
     readers.iter_mut().for_each(Reader::is_told_of_a_gap);
     stranger.call(16);
     for reader in &mut readers {
-        assert_eq!(reader.until(16), [16]);
+        assert_eq!(reader.until(16), (11..=16).collect::<Vec<u64>>());
     }
 }
 
@@ -289,6 +293,25 @@ fn an_instance_that_is_cut_off_from_redis_catches_up() {
         other.until(number);
         assert_eq!((cut_off.at, cut_off.gaps, other.at, other.gaps), (number, 0, number, 0));
     }
+}
+
+/// What others published meanwhile is trimmed in part: only that part is the gap.
+#[test]
+fn what_the_store_still_has_of_a_gap_is_delivered() {
+    let redis = durable();
+    let proxy = Proxy::before(redis.port);
+    let away = Instance::with(&[("REDIS_URL", &format!("redis://{}", proxy.address))]);
+    let other = Instance::with(&[("REDIS_URL", &redis.url()), ("STREAM_MAX_COUNT", "3")]);
+    let mut reader = away.reader();
+    other.call(1);
+    assert_eq!(reader.until(1), [1]);
+    proxy.set(Link::Cut);
+    (2..=7).for_each(|number| drop(other.call(number)));
+    proxy.set(Link::Open);
+    reader.is_told_of_a_gap();
+    assert_eq!((reader.at, reader.until(7)), (4, vec![5, 6, 7]));
+    other.call(8);
+    assert_eq!((reader.until(8), reader.gaps), (vec![8], 1));
 }
 
 /// H5.

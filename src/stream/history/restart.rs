@@ -62,6 +62,9 @@ impl Stream {
 
     fn go_on(&mut self, epoch: &Arc<str>, past: Vec<Mark>) {
         self.epoch = epoch.clone();
+        if past.is_empty() {
+            self.cut = self.last;
+        }
         self.past = past;
         for entry in &mut self.entries {
             if let Some(position) = &mut Arc::make_mut(entry).position {

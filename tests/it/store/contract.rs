@@ -416,9 +416,9 @@ pub fn a_page_holds_what_was_stored_in_order<S: Subject>(store: &mut S) {
     let epoch = &positions[0].epoch;
     let head = Head { epoch: epoch.clone(), offset: 3, acknowledged: 0 };
     let page = read(store, (ALICE, epoch, 0), 64);
-    assert_eq!(page, Page { head: head.clone(), events: Some(expected.clone()) });
+    assert_eq!(page, Page { head: head.clone(), events: Some(expected.clone()), rest: 0 });
     let page = read(store, (ALICE, epoch, 1), 1);
-    assert_eq!(page, Page { head, events: Some(expected[1..2].to_vec()) });
+    assert_eq!(page, Page { head, events: Some(expected[1..2].to_vec()), rest: 1 });
 }
 
 pub fn what_does_not_join_is_not_read<S: Subject>(store: &mut S) {
@@ -430,10 +430,47 @@ pub fn what_does_not_join_is_not_read<S: Subject>(store: &mut S) {
     for epoch in ["", "another", "1.", &format!("{}x", first.epoch)] {
         let page = read(store, (ALICE, epoch, 0), 64);
         let head = Head { epoch: first.epoch.clone(), offset: 1, acknowledged: 0 };
-        assert_eq!(page, Page { head, events: None }, "{epoch:?}");
+        assert_eq!(page, Page { head, events: None, rest: 0 }, "{epoch:?}");
     }
     let nothing = read(store, ("user:nobody", "another", 0), 64);
     assert_eq!((nothing.head.offset, nothing.events), (0, None));
+}
+
+/// Where what is there begins, of which the reader had nothing.
+fn rest<S: Subject>(store: &mut S, at: (&str, &str, u64)) -> u64 {
+    read(store, at, 64).rest
+}
+
+pub fn a_page_that_does_not_join_tells_where_the_rest_begins<S: Subject>(store: &mut S) {
+    let first = stored(store, ALICE, "a");
+    for _ in 0..S::COUNT_MAX {
+        stored(store, ALICE, "b");
+    }
+    for (after, expected) in [(0, 1), (1, 1), (3, 3), (4, 4), (5, 4), (u64::MAX, 4)] {
+        assert_eq!(rest(store, (ALICE, &first.epoch, after)), expected, "after {after}");
+    }
+    assert_eq!(rest(store, (ALICE, "another", 3)), 1);
+    store.keep();
+    stored(store, ALICE, "lost");
+    store.restart();
+    stored(store, ALICE, "c");
+    assert_eq!(rest(store, (ALICE, &first.epoch, 5)), 4, "the fifth is another one now");
+    assert_eq!(offsets(store, (ALICE, &first.epoch, 4)), Some(vec![5]));
+    store.pass(IDLE);
+    assert_eq!(rest(store, (ALICE, &first.epoch, 2)), 5, "nothing is left");
+}
+
+/// Of earlier epochs only some are remembered: who has one of before may have seen all.
+pub fn who_has_an_epoch_of_long_ago_gets_nothing_twice<S: Subject>(store: &mut S) {
+    let first = stored(store, ALICE, "a");
+    for restarts in 1..=9 {
+        store.keep();
+        store.restart();
+        head(store, ALICE, None);
+        let expected = if restarts < 9 { (Some(vec![]), 1) } else { (None, 1) };
+        let at = (ALICE, &*first.epoch, 1);
+        assert_eq!((offsets(store, at), rest(store, at)), expected, "{restarts} restarts");
+    }
 }
 
 // --- acknowledgements ---

@@ -49,6 +49,8 @@ contract! {
     what_took_the_place_of_lost_entries_does_not_follow_them
     a_page_holds_what_was_stored_in_order
     what_does_not_join_is_not_read
+    a_page_that_does_not_join_tells_where_the_rest_begins
+    who_has_an_epoch_of_long_ago_gets_nothing_twice
     an_acknowledgement_never_falls_and_never_passes_the_end
     an_acknowledgement_of_another_epoch_counts_for_nothing
     the_last_value_of_each_key_is_kept_and_never_an_older_version

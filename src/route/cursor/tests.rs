@@ -1,0 +1,82 @@
+use super::*;
+use crate::event::{Class, Form, Target};
+
+fn mark(epoch: &str, offset: u64) -> Mark {
+    Mark { epoch: epoch.into(), offset }
+}
+
+fn head(epoch: &str, offset: u64) -> Head {
+    Head { epoch: epoch.into(), offset, acknowledged: 0 }
+}
+
+fn event(epoch: &str, offset: u64) -> Arc<Event> {
+    Arc::new(Event {
+        target: Target::User("ann".into()),
+        kind: "booking:confirmed".into(),
+        payload: "1".into(),
+        form: Form::Payload,
+        class: Class::Critical,
+        version: None,
+        position: Some(Position { stream: "user:ann".into(), epoch: epoch.into(), offset }),
+        except: None,
+        accepted_at_ns: 0,
+    })
+}
+
+/// Stands at 3 of the epoch `a`, has the fifth parked, and misses the fourth.
+fn behind() -> Cursor {
+    let mut cursor = Cursor::default();
+    cursor.head(&head("a", 3), &mut Moved::default());
+    cursor.hear(event("a", 5), &mut Moved::default());
+    assert!(cursor.fill_due);
+    cursor
+}
+
+/// What the store gives after a place, and where the cursor stands then.
+fn told(cursor: &mut Cursor, at: (&str, u64), page: Page) -> (Option<Mark>, Vec<u64>) {
+    (cursor.filling, cursor.fill_due) = (true, false);
+    let mut moved = Moved::default();
+    cursor.page(at, page, &mut moved);
+    cursor.check_invariants();
+    let offset = |event: &Arc<Event>| event.position.as_ref().unwrap().offset;
+    (moved.resync, moved.ready.iter().map(offset).collect())
+}
+
+fn joins_not(head: Head, rest: u64) -> Page {
+    Page { head, events: None, rest }
+}
+
+#[test]
+fn what_is_left_of_a_gap_follows_the_news_that_the_rest_is_lost() {
+    for epoch in ["a", "b"] {
+        let mut cursor = behind();
+        let page = joins_not(head(epoch, 9), 6);
+        assert_eq!(told(&mut cursor, ("a", 3), page), (Some(mark(epoch, 6)), vec![]));
+        assert!(cursor.fill_due, "the store has more");
+        let events = Some((7..=9).map(|offset| event(epoch, offset)).collect());
+        let page = Page { head: head(epoch, 9), events, rest: 6 };
+        assert_eq!(told(&mut cursor, (epoch, 6), page), (None, vec![7, 8, 9]));
+        assert!(!cursor.fill_due);
+    }
+}
+
+#[test]
+fn what_is_parked_follows_where_it_joins_what_is_left() {
+    let mut cursor = behind();
+    assert_eq!(told(&mut cursor, ("a", 3), joins_not(head("a", 5), 4)), (Some(mark("a", 4)), vec![5]));
+    assert!(!cursor.fill_due);
+}
+
+#[test]
+fn another_history_is_told_from_where_it_has_something_new() {
+    let mut cursor = behind();
+    assert_eq!(told(&mut cursor, ("a", 3), joins_not(head("b", 2), 0)), (Some(mark("b", 0)), vec![]));
+    assert!(cursor.fill_due);
+}
+
+#[test]
+fn an_entry_that_cannot_be_had_is_passed_over_once() {
+    let mut cursor = behind();
+    assert_eq!(told(&mut cursor, ("a", 3), joins_not(head("a", 9), 3)), (Some(mark("a", 9)), vec![]));
+    assert!(!cursor.fill_due);
+}
