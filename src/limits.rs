@@ -328,6 +328,8 @@ pub const HEARD_MAX: usize = 16_384;
 pub const HEARD_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// Room among them that messages of other services leave to what instances share, messages.
 pub const HEARD_RESERVE: usize = 4_096;
+/// Room among them that a batch of subscriptions leaves, beside that for its confirmations, to what is heard meanwhile.
+pub const CONFIRMATIONS_RESERVE: usize = 2_048;
 /// Events that wait to be shared with other instances.
 pub const SHARES_MAX: usize = 16_384;
 /// Bytes of payloads among them.
@@ -404,6 +406,10 @@ const _: () = assert!(
 const _: () = assert!(QUEUE_INSTANCES_MAX <= u64::BITS as usize, "one bit each");
 const _: () = assert!(EVENT_BYTES_MAX < PUSH_BYTES_MAX && EVENT_BYTES_MAX < HEARD_BYTES_MAX);
 const _: () = assert!(COUNTS_REPEATED_MAX < COUNTS_TOLD_MAX && COUNTS_TOLD_MAX < SHARES_MAX);
+const _: () = assert!(
+    INTERESTS_BATCH_MAX + CONFIRMATIONS_RESERVE < HEARD_RESERVE,
+    "however much other services say, subscriptions go on"
+);
 const _: () = assert!(HEARD_RESERVE < HEARD_MAX, "other services are heard at all");
 const _: () = assert!(TARGET_BYTES_MAX < HEAD_BYTES_MAX, "a long target must be told from a long head");
 const _: () = assert!(FIRST_BYTES_MAX <= TLS_PENDING_BYTES_MAX && FIRST_BYTES_MAX <= HEAD_BYTES_MAX);

@@ -8,7 +8,7 @@ use std::{
     task::{Context, Poll},
 };
 
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 
 /// What has a size beside its slot in a queue.
 pub(super) trait Weighed {
@@ -19,39 +19,47 @@ pub(super) trait Weighed {
 #[derive(Debug)]
 pub(super) struct Sender<T> {
     to: mpsc::Sender<T>,
-    /// Bytes of what waits. Both ends change it: relaxed, since it guards no other memory.
-    bytes: Arc<AtomicUsize>,
+    level: Arc<Level>,
     bytes_max: usize,
+}
+
+/// What both ends know.
+#[derive(Debug, Default)]
+struct Level {
+    /// Of what waits. Both ends change it: relaxed, since it guards no other memory.
+    bytes: AtomicUsize,
+    /// Something was taken.
+    falls: Notify,
 }
 
 impl<T> Clone for Sender<T> {
     fn clone(&self) -> Self {
-        Self { to: self.to.clone(), bytes: self.bytes.clone(), bytes_max: self.bytes_max }
+        Self { to: self.to.clone(), level: self.level.clone(), bytes_max: self.bytes_max }
     }
 }
 
 #[derive(Debug)]
 pub(super) struct Receiver<T> {
     from: mpsc::Receiver<T>,
-    bytes: Arc<AtomicUsize>,
+    level: Arc<Level>,
 }
 
 /// A queue of so many messages and about so many bytes; one message always fits an empty queue.
 pub(super) fn bounded<T: Weighed>(messages_max: usize, bytes_max: usize) -> (Sender<T>, Receiver<T>) {
     let (to, from) = mpsc::channel(messages_max);
-    let bytes = Arc::new(AtomicUsize::new(0));
-    (Sender { to, bytes: bytes.clone(), bytes_max }, Receiver { from, bytes })
+    let level = Arc::<Level>::default();
+    (Sender { to, level: level.clone(), bytes_max }, Receiver { from, level })
 }
 
 impl<T: Weighed> Sender<T> {
     /// Sends, or gives it back where there is no room, or nobody.
     pub(super) fn try_send(&self, item: T) -> Result<(), T> {
-        if self.bytes.load(Ordering::Relaxed) >= self.bytes_max {
+        if self.level.bytes.load(Ordering::Relaxed) >= self.bytes_max {
             return Err(item);
         }
         match self.to.try_reserve() {
             Ok(permit) => {
-                self.bytes.fetch_add(item.bytes(), Ordering::Relaxed);
+                self.level.bytes.fetch_add(item.bytes(), Ordering::Relaxed);
                 permit.send(item);
                 Ok(())
             }
@@ -62,7 +70,7 @@ impl<T: Weighed> Sender<T> {
     /// Sends what must not be lost, as soon as there is a slot; `false`: nobody is there any more.
     pub(super) async fn send(&self, item: T) -> bool {
         let bytes = item.bytes();
-        self.bytes.fetch_add(bytes, Ordering::Relaxed);
+        self.level.bytes.fetch_add(bytes, Ordering::Relaxed);
         self.to.send(item).await.is_ok()
     }
 
@@ -73,7 +81,15 @@ impl<T: Weighed> Sender<T> {
 
     /// Messages that fit now; none once the bytes are used up.
     pub(super) fn free(&self) -> usize {
-        if self.bytes.load(Ordering::Relaxed) >= self.bytes_max { 0 } else { self.to.capacity() }
+        if self.level.bytes.load(Ordering::Relaxed) >= self.bytes_max { 0 } else { self.to.capacity() }
+    }
+
+    /// Returns when so many messages fit. It keeps no room: whoever sends meanwhile may use it up. For one who waits at a
+    /// time; `messages` at most what the queue was made for.
+    pub(super) async fn has_room(&self, messages: usize) {
+        while self.free() < messages {
+            self.level.falls.notified().await;
+        }
     }
 }
 
@@ -99,7 +115,8 @@ impl<T: Weighed> Receiver<T> {
     }
 
     fn taken(&self, item: &T) {
-        self.bytes.fetch_sub(item.bytes(), Ordering::Relaxed);
+        self.level.bytes.fetch_sub(item.bytes(), Ordering::Relaxed);
+        self.level.falls.notify_one();
     }
 }
 
@@ -124,6 +141,31 @@ mod tests {
         assert_eq!((batch, to.free(), from.try_recv()), (vec![1, 2], 2, None));
         assert!(to.send(50).await);
         assert_eq!(to.free(), 0);
+    }
+
+    #[tokio::test]
+    async fn who_waits_for_room_goes_on_when_there_is_enough() {
+        let (to, mut from) = bounded(4, 10);
+        (1..=4).for_each(|n| to.try_send(n).unwrap());
+        let mut room = Box::pin(to.has_room(2));
+        let mut waits = || is_waiting(room.as_mut());
+        assert!(waits());
+        assert_eq!(from.try_recv(), Some(1));
+        assert!(waits(), "one is not enough");
+        assert_eq!(from.try_recv(), Some(2));
+        assert!(!waits());
+        drop(room);
+        to.try_send(20).unwrap();
+        let mut room = Box::pin(to.has_room(1));
+        let mut waits = || is_waiting(room.as_mut());
+        assert!(waits(), "by its bytes it is full");
+        while from.try_recv().is_some() {}
+        assert!(!waits());
+    }
+
+    /// Whether it waits for something.
+    fn is_waiting(future: std::pin::Pin<&mut impl Future<Output = ()>>) -> bool {
+        future.poll(&mut Context::from_waker(std::task::Waker::noop())).is_pending()
     }
 
     #[tokio::test]

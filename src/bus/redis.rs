@@ -32,7 +32,7 @@ use crate::{
     config::settings::Redis,
     event::Address,
     limits::{
-        INTERESTS_BATCH_MAX, REDIS_COMMAND_TIME_MAX, REDIS_PING_INTERVAL, REDIS_PING_TIME_MAX,
+        CONFIRMATIONS_RESERVE, INTERESTS_BATCH_MAX, REDIS_COMMAND_TIME_MAX, REDIS_PING_INTERVAL, REDIS_PING_TIME_MAX,
         REDIS_SUBSCRIBE_TIME_MAX, SHARES_BATCH_MAX,
     },
     metrics::REDIS_PATTERNS,
@@ -138,6 +138,7 @@ impl Task {
         self.wanted.begin();
         let keeper = Keeper {
             subscriptions: session.subscriptions.clone(),
+            heard: &self.ends.heard,
             prefix: &self.settings.prefix,
             status: &self.status,
         };
@@ -221,6 +222,8 @@ impl Wanted {
 /// Keeps the subscriptions as the interests are.
 struct Keeper<'a> {
     subscriptions: Subscriptions,
+    /// Where Redis' confirmations go.
+    heard: &'a queue::Sender<Heard>,
     prefix: &'a str,
     status: &'a Status,
 }
@@ -246,6 +249,10 @@ impl Keeper<'_> {
                     else => return pending().await,
                 }
                 continue;
+            }
+            if on {
+                // Confirmations come as fast as Redis is asked, and one that finds no room ends the session.
+                self.heard.has_room(CONFIRMATIONS_ROOM).await;
             }
             let channels = batch.iter().map(|address| channels::live(self.prefix, Some(address))).collect();
             let subscribe = self.subscriptions.set_subscribed(channels, on);
@@ -354,6 +361,8 @@ fn nodes(settings: &Redis) -> String {
     settings.nodes.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
 }
 
+/// Room for a batch's confirmations, and for what is heard meanwhile.
+const CONFIRMATIONS_ROOM: usize = INTERESTS_BATCH_MAX + CONFIRMATIONS_RESERVE;
 /// Between two log lines that say that Redis cannot be reached.
 const UNREACHABLE_INTERVAL: Duration = Duration::from_secs(30);
 /// Between two log lines about what could not be published.

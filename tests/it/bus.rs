@@ -1,25 +1,14 @@
 //! Redis (catalogue H): foreign channels, outages, TLS, passwords.
 
 use std::{
-    future::poll_fn,
     io::{Read, Write},
     net::TcpListener,
-    sync::Arc,
 };
 
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
-use usher::{
-    bus::{self, Bus, Ear},
-    clock::Now,
-    config::settings::{Redis as RedisSettings, RedisNode},
-    event::Address,
-    status::Status,
-};
-
 use crate::support::{
-    PATIENCE,
     redis::{self, Options, Redis},
     server::{Server, command, text},
     ws::{Ask, Client},
@@ -117,116 +106,6 @@ fn a_cluster_serves_as_well_whichever_node_is_published_on() {
     for node in &nodes {
         notification_story(&gateway_at(&urls, &[]), node);
     }
-}
-
-/// The bus alone, with what it hears.
-fn with_bus(redis: RedisSettings, story: impl AsyncFnOnce(&mut Bus, &mut Ear, &Status)) {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-    runtime.block_on(async {
-        let status = Arc::new(Status::new(1, Now::read()));
-        let (mut bus, mut ear, task) = bus::new(&redis, status.clone(), 7);
-        let task = tokio::spawn(task.run());
-        story(&mut bus, &mut ear, &status).await;
-        task.abort();
-    });
-}
-
-async fn hear(ear: &mut Ear) -> bus::Heard {
-    let heard = tokio::time::timeout(PATIENCE, poll_fn(|cx| ear.poll_hear(cx))).await;
-    heard.expect("something is heard").expect("the task runs")
-}
-
-fn settings_of(nodes: &[Redis]) -> RedisSettings {
-    RedisSettings {
-        nodes: nodes.iter().map(|node| RedisNode { host: "127.0.0.1".into(), port: node.port }).collect(),
-        username: None,
-        password: None,
-        db: 0,
-        tls: false,
-        ca: None,
-        prefix: "test:".into(),
-        ready_required: true,
-    }
-}
-
-/// Subscriptions are confirmed one by one, what is shared about them is heard, and nothing else.
-async fn sharing_story(bus: &mut Bus, ear: &mut Ear, status: &Status) {
-    let user = |id: &str| Address::User(id.into());
-    assert_eq!(bus.share(None, "early".into()), Err(bus::Full));
-    assert_eq!(hear(ear).await, bus::Heard::Up);
-    let addresses = [user("alice"), user("a}b"), Address::Room("event:1".into())];
-    addresses.iter().for_each(|address| bus.set_interest(address.clone(), true));
-    bus.set_interest(user("bob"), true);
-    bus.set_interest(user("bob"), false);
-    bus.flush();
-    let mut subscribed = Vec::new();
-    for _ in &addresses {
-        match hear(ear).await {
-            bus::Heard::Subscribed(address) => subscribed.push(address),
-            other => panic!("{other:?}"),
-        }
-    }
-    subscribed.sort();
-    assert_eq!(subscribed, {
-        let mut all = addresses.to_vec();
-        all.sort();
-        all
-    });
-    bus.share(Some(&user("bob")), "to bob".into()).expect("room");
-    for (address, payload) in
-        [(Some(&addresses[0]), "1"), (Some(&addresses[1]), "2"), (Some(&addresses[2]), "3"), (None, "4")]
-    {
-        bus.share(address, payload.into()).expect("room");
-    }
-    let mut shared = Vec::new();
-    for _ in 0..4 {
-        match hear(ear).await {
-            bus::Heard::Shared(payload) => shared.push(payload),
-            other => panic!("{other:?}"),
-        }
-    }
-    shared.sort();
-    assert_eq!(shared, ["1", "2", "3", "4"]);
-    assert_eq!(status.control.redis.refused.get(), 1);
-}
-
-#[test]
-fn what_instances_share_is_heard_by_interest() {
-    with_bus(settings_of(&[Redis::start()]), sharing_story);
-}
-
-#[test]
-fn what_instances_share_is_heard_by_interest_in_a_cluster() {
-    let nodes = redis::cluster();
-    with_bus(settings_of(&nodes), sharing_story);
-}
-
-#[test]
-fn after_an_outage_every_interest_is_confirmed_anew() {
-    let mut nodes = [Redis::start()];
-    with_bus(settings_of(&nodes), async |bus, ear, status| {
-        let address = Address::User("alice".into());
-        assert_eq!(hear(ear).await, bus::Heard::Up);
-        bus.set_interest(address.clone(), true);
-        bus.flush();
-        assert_eq!(hear(ear).await, bus::Heard::Subscribed(address.clone()));
-        nodes[0].kill();
-        assert_eq!(hear(ear).await, bus::Heard::Down);
-        assert_eq!(bus.share(Some(&address), "lost".into()), Err(bus::Full));
-        assert!(bus.commands().borrow().is_none());
-        let other = Address::Room("r".into());
-        bus.set_interest(other.clone(), true);
-        bus.flush();
-        nodes[0].restart();
-        assert_eq!(hear(ear).await, bus::Heard::Up);
-        let again = [hear(ear).await, hear(ear).await];
-        assert!(
-            again.contains(&bus::Heard::Subscribed(address))
-                && again.contains(&bus::Heard::Subscribed(other))
-        );
-        assert!(bus.commands().borrow().is_some());
-        assert_eq!((status.control.redis.sessions.get(), status.control.redis.up.get()), (2, 1));
-    });
 }
 
 #[test]

@@ -12,6 +12,7 @@ mod auth;
 mod auth_keys;
 /// Redis: foreign channels, outages, TLS, passwords.
 mod bus;
+mod bus_sessions;
 /// The commands beside the gateway itself: check, token, health, notify.
 mod commands;
 /// permessage-deflate: negotiation, messages both ways, bombs.
