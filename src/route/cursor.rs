@@ -107,6 +107,11 @@ impl Cursor {
     pub(super) fn page(&mut self, (epoch, after): (&str, u64), page: Page, moved: &mut Moved) {
         self.filling = false;
         let Some(at) = self.at.as_mut().filter(|at| *at.epoch == *epoch) else { return };
+        if page.head.epoch.is_empty() {
+            // The stream is gone. Who asks for its head makes it begin anew.
+            (self.head_due, self.fill_due) = (true, false);
+            return;
+        }
         if page.head.epoch != at.epoch && at.offset != after {
             // Whether what was delivered since is a part of the other epoch, this page does not tell.
             self.elsewhere = true;

@@ -1,7 +1,7 @@
 //! What an operator asks about a stream: what is in it, and how far it was delivered and acknowledged.
 //!
 //! Owns the way from a question to a report, one question to the store after the other, a bounded number of inquiries at
-//! a time. Never changes anything: no stream begins a new epoch for it, and nobody is told.
+//! a time. Never changes anything: no stream begins for it, nor a new epoch, and nobody is told.
 
 use std::sync::Arc;
 
@@ -110,8 +110,7 @@ impl Route {
         } else if self.questions.inquiry_count() >= INQUIRIES_MAX {
             NoReport::Overloaded { retry_after_ms: OVERLOAD_RETRY.as_millis() as u32 }
         } else {
-            // Nothing that was seen here is told: an inquiry must not be what begins a new epoch.
-            let ask = Ask::Head { stream: inquiry.stream.clone(), known: None };
+            let ask = Ask::Look { stream: inquiry.stream.clone() };
             let looking = Looking { token, inquiry, step: Step::Head };
             return self.questions.ask(Question::Inquiry(looking), ask, turn.out);
         };
@@ -154,6 +153,11 @@ impl Route {
     }
 
     fn look_behind(&mut self, turn: &mut Turn<'_>, token: Token, inquiry: Inquiry, head: Head) {
+        if head.epoch.is_empty() {
+            let joins = inquiry.epoch.is_empty() && !matches!(inquiry.start, Start::After(1..));
+            let events = joins.then(Vec::new);
+            return self.report(turn, token, &inquiry, Page { head, events, rest: 0 });
+        }
         if !inquiry.epoch.is_empty() && *inquiry.epoch != *head.epoch {
             return self.report(turn, token, &inquiry, Page { head, events: None, rest: 0 });
         }

@@ -88,6 +88,9 @@ impl Route {
 
     fn page_read(&mut self, turn: &mut Turn<'_>, conn: ConnId, read: &Read, page: Page) {
         let Page { head, events, .. } = page;
+        if head.epoch.is_empty() {
+            return self.cannot(turn, read);
+        }
         let Some(events) = events else {
             let end = ReplayEnd { recovered: false, from: read.after, to: head.offset };
             return give(turn, conn, read, (&head, Vec::new(), Some(end)));

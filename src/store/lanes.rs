@@ -252,6 +252,7 @@ fn stream_of(ask: &Ask) -> &Arc<str> {
     match ask {
         Ask::Append(Append { stream, .. })
         | Ask::Head { stream, .. }
+        | Ask::Look { stream }
         | Ask::Read { stream, .. }
         | Ask::Acknowledge { stream, .. }
         | Ask::Remember { stream, .. }

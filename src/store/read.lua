@@ -5,8 +5,12 @@
 --
 -- Answers {epoch, offset, acknowledged, entries, rest}; nil in the place of entries: the epoch is no part of the stream's
 -- history, or ends before the offset, or what follows it is gone. Whether the entries follow it without a hole is for the
--- reader to see by their ids. What follows `rest` is there, and was not seen by the reader.
+-- reader to see by their ids. What follows `rest` is there, and was not seen by the reader. A stream that does not exist does not
+-- begin: its epoch is empty.
 
+if not look() then
+  return { '', '0', '0', false, '0' }
+end
 local stream = open('', 0)
 touch()
 local after, reached = tonumber(ARGV[4]), reach(stream, ARGV[3])

@@ -38,6 +38,7 @@ macro_rules! script {
 pub(super) struct Scripts {
     append: Text,
     head: Text,
+    look: Text,
     read: Text,
     acknowledge: Text,
     remember: Text,
@@ -88,6 +89,7 @@ impl Scripts {
         Self {
             append: script!("append.lua"),
             head: script!("head.lua"),
+            look: script!("look.lua"),
             read: script!("read.lua"),
             acknowledge: script!("acknowledge.lua"),
             remember: Text::new(include_str!("remember.lua")),
@@ -108,6 +110,7 @@ impl Scripts {
                 self.opening(&mut command, stream, known.as_ref());
                 command
             }
+            Ask::Look { stream } => self.call(by, &self.look, stream, None),
             Ask::Read { stream, epoch, after, count_max } => {
                 let mut command = self.call(by, &self.read, stream, None);
                 command.arg(&**epoch).arg(*after).arg(*count_max);
@@ -227,7 +230,7 @@ pub(super) fn understand(ask: Ask, value: &Value) -> Said {
         matches!((&ask, list(value)), (Ask::Append(_), Some([_, _, _, flag])) if number(flag) == Some(0));
     let answer = match ask {
         Ask::Append(append) => appended(append, value),
-        Ask::Head { .. } => list(value).and_then(head).map(Answer::Head),
+        Ask::Head { .. } | Ask::Look { .. } => list(value).and_then(head).map(Answer::Head),
         Ask::Read { stream, after, count_max, .. } => {
             list(value).and_then(|parts| page(&stream, after, count_max, parts)).map(Answer::Page)
         }

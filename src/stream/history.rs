@@ -141,6 +141,7 @@ impl History {
                 self.roll_on(now, &stream, known.as_ref());
                 Answer::Head(self.head(&stream))
             }
+            Ask::Look { stream } => Answer::Head(self.head(&stream)),
             Ask::Read { stream, epoch, after, count_max } => {
                 Answer::Page(self.page(&stream, (&epoch, after), count_max))
             }

@@ -12,7 +12,7 @@ use crate::event::{Event, Position};
 pub enum Ask {
     /// Store an event as the next of its stream.
     Append(Append),
-    /// Where the stream stands.
+    /// Where the stream stands, for who follows it; one that does not exist begins.
     Head {
         /// Which.
         stream: Arc<str>,
@@ -20,7 +20,12 @@ pub enum Ask {
         /// epoch. `None`: it saw none.
         known: Option<Mark>,
     },
-    /// Entries after an offset, at most so many.
+    /// Where the stream stands, for who does not follow it; nothing changes.
+    Look {
+        /// Which.
+        stream: Arc<str>,
+    },
+    /// Entries after an offset, at most so many. A stream that does not exist does not begin.
     Read {
         /// Which stream.
         stream: Arc<str>,
@@ -111,7 +116,7 @@ pub enum Answer {
     Repeated(Position),
     /// The key had been used for another body.
     KeyReused,
-    /// To [`Ask::Head`].
+    /// To [`Ask::Head`] and [`Ask::Look`].
     Head(Head),
     /// To [`Ask::Read`].
     Page(Page),
@@ -128,7 +133,7 @@ pub enum Answer {
 /// Where a stream stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Head {
-    /// Of the running history.
+    /// Of the running history; empty where no stream exists, and none was to begin.
     pub epoch: Arc<str>,
     /// Of the newest entry; `0`: there was none.
     pub offset: u64,

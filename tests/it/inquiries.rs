@@ -107,7 +107,10 @@ fn an_operator_sees_what_came_to_a_user_and_what_was_acknowledged() {
 
 #[test]
 fn an_operator_sees_what_came_to_a_user_and_what_was_acknowledged_with_redis() {
-    delivery_story(&gateway(Some(&Redis::start())), false);
+    let redis = Redis::start();
+    delivery_story(&gateway(Some(&redis)), false);
+    let names = redis.cli(&["KEYS", "usher:*nobody*"]);
+    assert_eq!(names, "", "who is asked for and unknown leaves nothing there");
 }
 
 fn history_story(server: &Server) {

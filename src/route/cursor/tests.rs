@@ -80,3 +80,14 @@ fn an_entry_that_cannot_be_had_is_passed_over_once() {
     assert_eq!(told(&mut cursor, ("a", 3), joins_not(head("a", 9), 3)), (Some(mark("a", 9)), vec![]));
     assert!(!cursor.fill_due);
 }
+
+#[test]
+fn a_stream_that_is_gone_begins_anew_by_its_head_and_is_read_then() {
+    let mut cursor = behind();
+    assert_eq!(told(&mut cursor, ("a", 3), joins_not(head("", 0), 0)), (None, vec![]));
+    assert!(cursor.head_due && !cursor.fill_due);
+    cursor.head(&head("b", 0), &mut Moved::default());
+    assert!(cursor.fill_due);
+    assert_eq!(told(&mut cursor, ("a", 3), joins_not(head("b", 0), 0)), (Some(mark("b", 0)), vec![]));
+    assert!(!cursor.fill_due);
+}

@@ -17,12 +17,12 @@ use usher::{
     store::{self, StoreParts},
     stream::{
         envelope::{Publication, publication},
-        store::{Answer, Ask, Failure},
+        store::{Answer, Ask, Failure, Head, Page},
     },
 };
 
 use super::{
-    contract::{Subject, append, event, head, mark, offsets, position, stored, with_key},
+    contract::{Subject, acknowledge, append, event, head, mark, offsets, position, read, stored, with_key},
     subject::{Instance, OnRedis, bounds, connect_with, runtime},
 };
 use crate::support::{
@@ -203,6 +203,22 @@ fn an_epoch_that_was_over_does_not_come_back() {
         later,
         "who knows the old one alone changes nothing"
     );
+}
+
+/// Anybody may ask for made-up names; whoever follows a stream makes it begin.
+#[test]
+fn who_only_looks_leaves_nothing_in_redis() {
+    let mut redis = OnRedis::new();
+    let stream = "room:event:made-up";
+    let none = Head { epoch: "".into(), offset: 0, acknowledged: 0 };
+    assert_eq!(redis.ask(Ask::Look { stream: stream.into() }), Answer::Head(none.clone()));
+    assert_eq!(read(&mut redis, (stream, "e", 7), 9), Page { head: none, events: None, rest: 0 });
+    assert_eq!(acknowledge(&mut redis, (stream, "e", 7)), 0);
+    assert_eq!(redis.redis.cli(&["DBSIZE"]), "0");
+    let begun = head(&mut redis, stream, None);
+    assert_eq!(redis.ask(Ask::Look { stream: stream.into() }), Answer::Head(begun.clone()));
+    let restless = read(&mut redis, (stream, &begun.epoch, 0), 9);
+    assert_eq!(restless, Page { head: begun, events: Some(Vec::new()), rest: 0 });
 }
 
 /// One node that has all slots: keys and channels of a script have to be in one.
