@@ -312,6 +312,8 @@ pub const ROOM_COUNTS_MAX: usize = 4_096;
 pub const ANNOUNCEMENTS_MAX: usize = 4_096;
 /// Connections let in before it was known how many their users have elsewhere; the rest is not looked at again.
 pub const UNPROVEN_MAX: usize = 65_536;
+/// Other instances that are listened to; what more of them say counts for nothing until some of these are gone.
+pub const INSTANCES_MAX: usize = 1_024;
 /// Counts told to other instances in a tenth of a second; the rest waits.
 pub const COUNTS_TOLD_MAX: usize = 4_096;
 /// Those of them that are told again though nothing changed.

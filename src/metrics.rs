@@ -357,6 +357,8 @@ pub struct ControlCells {
     pub denied: Cell,
     /// Connections that no limit was held to later, for want of room.
     pub overlooked: Cell,
+    /// Words of instances that were not listened to, there being too many.
+    pub unheard: Cell,
     /// Joins granted, of those that control decides.
     pub joined: Cell,
     /// Joins refused since the room was full.

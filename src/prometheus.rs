@@ -355,6 +355,8 @@ fn streams(text: &mut Text, control: &ControlCells) {
     let help =
         "Connections let in before other instances told theirs, and not looked at again for want of room.";
     text.one("usher_connections_overlooked_total", Counter, help, control.overlooked.get());
+    let help = "Words of other instances that count for nothing, too many instances having been heard of.";
+    text.one("usher_instance_words_refused_total", Counter, help, control.unheard.get());
     let help = "Questions that the stream store has not answered.";
     text.one("usher_stream_questions", Gauge, help, control.store_asked.get());
     let help = "Reads of what other instances had published and this one had missed.";

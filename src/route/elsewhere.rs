@@ -13,7 +13,7 @@ use crate::{
     clock::Now,
     config::settings::Presence as Times,
     event::Address,
-    limits::{COUNTS_REPEATED_MAX, COUNTS_TOLD_MAX},
+    limits::{COUNTS_REPEATED_MAX, COUNTS_TOLD_MAX, INSTANCES_MAX},
     stream::word::InstanceId,
 };
 
@@ -21,8 +21,9 @@ use crate::{
 #[derive(Debug)]
 pub(super) struct Elsewhere {
     counts: HashMap<Address, Vec<Told>>,
-    /// When each was last heard, monotonic nanoseconds.
+    /// When each was last heard, monotonic nanoseconds; at most [`INSTANCES_MAX`].
     heard: HashMap<InstanceId, u64>,
+    unheard: u64,
     interval_ns: u64,
     silence_max_ns: u64,
     round_interval_ns: u64,
@@ -83,6 +84,7 @@ impl Elsewhere {
         Self {
             counts: HashMap::new(),
             heard: HashMap::new(),
+            unheard: 0,
             interval_ns: ns(times.interval),
             silence_max_ns: ns(times.timeout),
             round_interval_ns: ns(times.repeat_interval),
@@ -98,9 +100,22 @@ impl Elsewhere {
         }
     }
 
-    /// Another instance lives.
-    pub(super) fn alive(&mut self, now: Now, from: InstanceId) {
-        self.heard.insert(from, now.mono_ns);
+    /// Another instance says something, so it lives. `false`: there are too many of them to listen to this one.
+    pub(super) fn alive(&mut self, now: Now, from: InstanceId) -> bool {
+        if let Some(heard_ns) = self.heard.get_mut(&from) {
+            *heard_ns = now.mono_ns;
+        } else if self.heard.len() < INSTANCES_MAX {
+            self.heard.insert(from, now.mono_ns);
+        } else {
+            self.unheard += 1;
+            return false;
+        }
+        true
+    }
+
+    /// Words of instances that are too many.
+    pub(super) fn unheard(&self) -> u64 {
+        self.unheard
     }
 
     /// Another instance, that lives, tells a count of an address that matters here; `true`: it is another one than before.
@@ -241,6 +256,7 @@ impl Elsewhere {
     pub(super) fn check_invariants(&self) {
         let waiting: HashSet<&Address> = self.queue.iter().chain(&self.changed).collect();
         let length = self.queue.len() + self.changed.len();
+        assert!(self.heard.len() <= INSTANCES_MAX, "instances that are listened to");
         assert_eq!((waiting.len(), length), (self.due.len(), self.due.len()), "what is due waits once");
         for (address, told) in &self.counts {
             assert!(!told.is_empty(), "{address:?} is remembered for nothing");
@@ -319,6 +335,18 @@ mod tests {
             (others.forget_instance(1), others.count(&ann()), others.instances()),
             (vec![(1, ann())], 2, 1)
         );
+    }
+
+    #[test]
+    fn of_too_many_the_latest_are_not_listened_to_until_others_are_gone() {
+        let mut others = elsewhere();
+        let many = INSTANCES_MAX as InstanceId;
+        assert!((1..=many).all(|from| others.alive(at(0), from)));
+        assert!(!others.alive(at(0), many + 1) && others.alive(at(5), 1));
+        others.check_invariants();
+        assert_eq!((others.instances() as InstanceId, others.unheard()), (many, 1));
+        others.forget_instance(2);
+        assert!(others.alive(at(5), many + 1));
     }
 
     #[test]

@@ -25,6 +25,11 @@ impl Route {
         self.following.as_ref().map_or(0, |following| following.elsewhere.instances())
     }
 
+    /// Words of other instances that were not listened to, too many having been heard of.
+    pub fn unheard(&self) -> u64 {
+        self.following.as_ref().map_or(0, |following| following.elsewhere.unheard())
+    }
+
     /// Connections or members that other instances told of.
     pub(super) fn elsewhere(&self, address: &Address) -> u32 {
         self.following.as_ref().map_or(0, |following| following.elsewhere.count(address))
@@ -39,7 +44,9 @@ impl Route {
     /// Another instance said something.
     pub(super) fn word(&mut self, turn: &mut Turn<'_>, from: InstanceId, word: Word) {
         let Some(Following { elsewhere, .. }) = &mut self.following else { return };
-        elsewhere.alive(turn.now, from);
+        if !elsewhere.alive(turn.now, from) {
+            return;
+        }
         match word {
             Word::Alive => {}
             Word::Leaving => self.instance_gone(turn, from),

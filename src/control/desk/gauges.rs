@@ -76,6 +76,7 @@ impl Desk {
         cells.admitted.set(counts.admitted);
         cells.denied.set(counts.denied);
         cells.overlooked.set(self.route.overlooked());
+        cells.unheard.set(self.route.unheard());
         cells.joined.set(counts.joined);
         cells.rooms_full.set(counts.rooms_full);
         cells.appends.set(counts.appended);
