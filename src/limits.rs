@@ -250,8 +250,10 @@ pub const HEADS_MAX: usize = 1_024;
 pub const APPENDED_MAX: usize = 1 << 16;
 /// For how long. Whoever was further behind when the store broke off is not told of what it lost.
 pub const APPENDED_AGE_MAX: Duration = Duration::from_secs(60);
-/// Streams with an acknowledgement under way; one of another stream is dropped then, and made up for by the next.
+/// Streams with an acknowledgement under way or waiting; one of another stream is dropped then, and made up for by the next.
 pub const ACKNOWLEDGEMENTS_MAX: usize = 16_384;
+/// Those of them that the store is asked for at once.
+pub const ACKNOWLEDGEMENTS_ASKED_MAX: usize = 256;
 /// Stored events of one stream that came before their turn and are kept; the rest is read again.
 pub const PARKED_EVENTS_MAX: usize = 64;
 /// How long a connection's entry waits for a stream's head, before it goes on without a position. Time to ask a store that
@@ -387,6 +389,11 @@ pub const LABELLED_ROOMS_MAX: usize = 50;
 
 const _: () =
     assert!(APPENDS_MAX <= DELIVERIES_RESERVE, "what may wait takes no room from what is being stored");
+const _: () = assert!(
+    HEADS_MAX + READS_MAX + INQUIRIES_MAX + LATEST_ASKS_MAX + ACKNOWLEDGEMENTS_ASKED_MAX <= STORE_ASKS_MAX
+        && APPENDS_MAX <= STORE_ASKS_MAX,
+    "what is no append leaves appends their half of what the store holds"
+);
 const _: () = assert!(APPENDS_BYTES_MAX < TO_SHARD_BYTES_MAX && EVENT_BYTES_MAX < APPENDS_BYTES_MAX);
 const _: () = assert!(EVENT_BYTES_MAX < STREAM_LOG_BYTES_MAX, "every event fits its stream");
 const _: () = assert!(LEASE_RENEWAL.as_millis() * 2 < LEASE_TIME.as_millis() - LEASE_MARGIN.as_millis());

@@ -5,6 +5,7 @@
 //! told so far, a shard that is behind with telling gets everything, and the store's answers are inputs. Talks to the
 //! control loop through [`Input`] and [`Output`].
 
+mod acknowledging;
 mod appended;
 pub mod classify;
 mod counts;
@@ -41,6 +42,7 @@ use crate::{
     ids::ShardId,
     limits::ANNOUNCED_ROOM_MEMBERS_MAX,
     route::{
+        acknowledging::Acknowledgements,
         directory::Directory,
         entries::Join,
         following::Following,
@@ -49,7 +51,6 @@ use crate::{
         presence::{Announcement, Change, Presence},
         publishing::Publication,
         questions::{Questions, Read},
-        replay::Acknowledgements,
         sequencer::Sequencer,
         turn::Turn,
     },
@@ -137,7 +138,7 @@ impl Route {
             questions: Questions::default(),
             following: (instances == Instances::Several).then(|| Following::new(&settings.presence)),
             ingest: Ingest::default(),
-            acknowledgements: Acknowledgements::new(),
+            acknowledgements: Acknowledgements::default(),
             latest: Latest::default(),
             retries: Vec::new(),
             rooms_presence: settings.client.rooms_presence.clone(),
@@ -277,6 +278,7 @@ impl Route {
         self.directory.check_invariants();
         self.presence.check_invariants();
         self.questions.check_invariants();
+        self.acknowledgements.check_invariants();
         self.latest.check_invariants();
         self.ingest.check_invariants();
         if let Some(following) = &self.following {

@@ -3,22 +3,19 @@
 //! Never keeps anything of a client: it asks for each page. Where a page cannot be had, since too many wait or the store
 //! is down, the client is told that not everything could be recovered: it is never left with a gap that it does not know.
 
-use std::{collections::HashMap, sync::Arc};
+use std::sync::Arc;
 
 use super::{
     Output, Route,
-    questions::{Question, Read, Reader},
+    questions::{Read, Reader},
     turn::Turn,
 };
 use crate::{
     event::{Event, Position, ReplayEnd, ReplayPage, Resume},
     ids::ConnId,
-    limits::{ACKNOWLEDGEMENTS_MAX, READS_WAITING_MAX, REPLAY_PAGE_EVENTS_MAX, REPLAY_RETRIES_TIME_MAX},
-    stream::store::{Answer, Ask, Head, Mark, Page},
+    limits::{READS_WAITING_MAX, REPLAY_PAGE_EVENTS_MAX, REPLAY_RETRIES_TIME_MAX},
+    stream::store::{Answer, Head, Page},
 };
-
-/// Streams with an acknowledgement under way, each with the newest that came meanwhile.
-pub(super) type Acknowledgements = HashMap<Arc<str>, Option<Mark>>;
 
 impl Route {
     pub(super) fn resume(
@@ -151,26 +148,6 @@ impl Route {
         let head = Head { epoch, offset, acknowledged: 0 };
         let end = ReplayEnd { recovered: false, from: read.after, to: head.offset };
         give(turn, conn, read, (&head, Vec::new(), Some(end)));
-    }
-
-    pub(super) fn acknowledge(&mut self, turn: &mut Turn<'_>, position: Position) {
-        let Position { stream, epoch, offset } = position;
-        if let Some(next) = self.acknowledgements.get_mut(&stream) {
-            *next = Some(Mark { epoch, offset });
-        } else if self.acknowledgements.len() < ACKNOWLEDGEMENTS_MAX && self.sequencer.is_kept(&stream) {
-            self.acknowledgements.insert(stream.clone(), None);
-            let question = Question::Acknowledge(stream.clone());
-            self.questions.ask(question, Ask::Acknowledge { stream, epoch, offset }, turn.out);
-        } else {
-            self.counts.acknowledgements_dropped += 1;
-        }
-    }
-
-    /// The store took an acknowledgement, or could not: the next one says more.
-    pub(super) fn acknowledged(&mut self, turn: &mut Turn<'_>, stream: Arc<str>) {
-        if let Some(Some(Mark { epoch, offset })) = self.acknowledgements.remove(&stream) {
-            self.acknowledge(turn, Position { stream, epoch, offset });
-        }
     }
 }
 
