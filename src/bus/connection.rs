@@ -341,8 +341,8 @@ trait Duplex: AsyncRead + AsyncWrite + Unpin + Send {}
 
 impl<T: AsyncRead + AsyncWrite + Unpin + Send> Duplex for T {}
 
-/// A stream that fails once too much was read of one message. `unread`: bytes read since the last whole one, which
-/// whoever takes messages sets back; `None`: no bound.
+/// A stream that fails once too much was read of one message. `unread`: bytes read since it was known last that all before
+/// was whole, which whoever knows it sets back; `None`: no bound.
 struct Metered {
     stream: Box<dyn Duplex>,
     unread: Option<Arc<AtomicUsize>>,

@@ -42,7 +42,7 @@ struct Inner {
     prefix: String,
     /// The session is over: its connection is gone, or something of our own was lost.
     lost: Notify,
-    /// Bytes read since the last push; see [`super::connection`].
+    /// Bytes read since the last push or answer; see [`super::connection`].
     unread: Arc<AtomicUsize>,
     /// Subscriptions that Redis ended.
     ended: mpsc::Sender<Address>,
@@ -77,9 +77,15 @@ impl Pushes {
         self.0.lost.notified().await;
     }
 
-    /// Bytes read since the last push.
+    /// Bytes read since the last push, or since Redis last said that it is there.
     pub(super) fn unread(&self) -> Arc<AtomicUsize> {
         self.0.unread.clone()
+    }
+
+    /// Redis answered a ping on this connection. What had been read of pushes before is whole, and on a connection that
+    /// nothing is pushed on, years of answers are no message without end.
+    pub(super) fn answered(&self) {
+        self.0.unread.store(0, Ordering::Relaxed);
     }
 }
 

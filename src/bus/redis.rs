@@ -32,8 +32,8 @@ use crate::{
     config::settings::Redis,
     event::Address,
     limits::{
-        CONFIRMATIONS_RESERVE, INTERESTS_BATCH_MAX, REDIS_COMMAND_TIME_MAX, REDIS_PING_INTERVAL, REDIS_PING_TIME_MAX,
-        REDIS_SUBSCRIBE_TIME_MAX, SHARES_BATCH_MAX,
+        CONFIRMATIONS_RESERVE, INTERESTS_BATCH_MAX, REDIS_COMMAND_TIME_MAX, REDIS_PING_INTERVAL,
+        REDIS_PING_TIME_MAX, REDIS_SUBSCRIBE_TIME_MAX, SHARES_BATCH_MAX,
     },
     metrics::REDIS_PATTERNS,
     status::Status,
@@ -146,7 +146,7 @@ impl Task {
             () = pushes.lost() => "the connection ended".to_owned(),
             reason = keeper.run(&mut self.wanted, &mut self.ends.interests, &mut ended) => reason,
             reason = publisher.run(&mut self.ends.shares) => reason,
-            reason = watch_over(&session) => reason,
+            reason = watch_over(&session, pushes) => reason,
         };
         cells.up.set(0);
         cells.subscriptions.set(0);
@@ -327,7 +327,7 @@ impl Publisher<'_> {
 }
 
 /// Asks both connections whether somebody is there, and returns why not.
-async fn watch_over(session: &Session) -> String {
+async fn watch_over(session: &Session, pushes: &Pushes) -> String {
     let (mut commands, mut subscriptions) = (session.commands.clone(), session.subscriptions.clone());
     loop {
         sleep(REDIS_PING_INTERVAL).await;
@@ -346,6 +346,7 @@ async fn watch_over(session: &Session) -> String {
         if let Err(reason) = in_time(REDIS_PING_TIME_MAX, answers).await {
             return reason;
         }
+        pushes.answered();
     }
 }
 

@@ -2,15 +2,18 @@
 
 use std::{
     future::poll_fn,
+    io::{Read, Write},
+    net::{TcpListener, TcpStream},
     sync::Arc,
 };
 
+use tokio::{sync::mpsc, time::timeout};
 use usher::{
     bus::{self, Bus, Ear},
     clock::Now,
     config::settings::{Redis as RedisSettings, RedisNode},
     event::Address,
-    limits::{HEARD_MAX, INTERESTS_BATCH_MAX},
+    limits::{HEARD_MAX, INTERESTS_BATCH_MAX, PUSH_BYTES_MAX},
     status::Status,
 };
 
@@ -147,5 +150,53 @@ fn however_many_subscriptions_are_confirmed_the_session_lives() {
         }
         let cells = &status.control.redis;
         assert_eq!((cells.overflows.get(), cells.sessions.get()), (0, 1));
+    });
+}
+
+/// A Redis whose answers to pings, on the second connection and every other one after it, are so many bytes long; they come
+/// out of the channel.
+fn verbose(redis: &Redis, bytes: usize) -> (u16, mpsc::Receiver<()>) {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let port = listener.local_addr().expect("a bound socket").port();
+    let (told, pongs) = mpsc::channel(64);
+    let behind = redis.port;
+    std::thread::spawn(move || {
+        for (index, near) in listener.incoming().flatten().enumerate() {
+            let far = TcpStream::connect(("127.0.0.1", behind)).expect("a Redis");
+            let mut up_from = near.try_clone().expect("a socket");
+            let mut up_to = far.try_clone().expect("a socket");
+            std::thread::spawn(move || std::io::copy(&mut up_from, &mut up_to));
+            let told = told.clone();
+            std::thread::spawn(move || {
+                let (mut far, mut near, mut buffer) = (far, near, [0; 4_096]);
+                while let Ok(length @ 1..) = far.read(&mut buffer) {
+                    let mut said = buffer[..length].to_vec();
+                    if said == b"+PONG\r\n" && index % 2 == 1 {
+                        said = format!("${bytes}\r\n{}\r\n", "p".repeat(bytes)).into();
+                        let _ = told.try_send(()); // Whoever listened has seen enough.
+                    }
+                    if near.write_all(&said).is_err() {
+                        return;
+                    }
+                }
+            });
+        }
+    });
+    (port, pongs)
+}
+
+/// They were added up until a push came; where nothing is shared, none does.
+#[test]
+fn answers_to_pings_are_no_message_without_end() {
+    let redis = Redis::start();
+    let (port, mut pongs) = verbose(&redis, PUSH_BYTES_MAX / 2);
+    let nodes = vec![RedisNode { host: "127.0.0.1".into(), port }];
+    let settings = RedisSettings { nodes, ..settings_of(&[]) };
+    with_bus(settings, async |_, ear, status| {
+        assert_eq!(hear(ear).await, bus::Heard::Up);
+        for _ in 0..4 {
+            timeout(PATIENCE, pongs.recv()).await.expect("pings go on").expect("a proxy");
+        }
+        assert_eq!((ear.try_hear(), status.control.redis.sessions.get()), (None, 1));
     });
 }
