@@ -4,6 +4,8 @@
 //! writes tokens: nobody in this crate logs one, and the details of dependencies (DEBUG and TRACE, which may
 //! show headers) are left out whatever the filter says.
 
+pub(crate) mod sampled;
+
 use std::io::{IsTerminal, Write};
 
 use tracing::{Level, Metadata, Subscriber};

@@ -15,7 +15,6 @@ pub mod connection;
 mod pushes;
 mod queue;
 mod redis;
-mod sampled;
 
 use std::{
     collections::HashMap,

@@ -22,12 +22,12 @@ use super::{
     Heard,
     channels::{self, Malformed},
     queue,
-    sampled::Sampled,
 };
 use crate::{
     clock::Now,
     event::Address,
     limits::{HEARD_RESERVE, INTERESTS_BATCH_MAX},
+    log::sampled::Sampled,
     status::Status,
 };
 

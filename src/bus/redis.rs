@@ -25,7 +25,6 @@ use super::{
     connection::{self, Commands, Session, Subscriptions},
     pushes::Pushes,
     queue,
-    sampled::Sampled,
 };
 use crate::{
     clock::Now,
@@ -35,6 +34,7 @@ use crate::{
         CONFIRMATIONS_RESERVE, INTERESTS_BATCH_MAX, REDIS_COMMAND_TIME_MAX, REDIS_PING_INTERVAL,
         REDIS_PING_TIME_MAX, REDIS_SUBSCRIBE_TIME_MAX, SHARES_BATCH_MAX,
     },
+    log::sampled::Sampled,
     metrics::REDIS_PATTERNS,
     status::Status,
 };

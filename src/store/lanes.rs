@@ -17,10 +17,11 @@ use tokio::{
 };
 
 use crate::{
+    clock::Now,
     limits::{REDIS_COMMAND_TIME_MAX, STORE_ASKS_MAX, STORE_BATCH_BYTES_MAX, STORE_BATCH_MAX},
     store::{
         Answered, Asked, Counts,
-        scripts::{By, Scripts, understand},
+        scripts::{By, Scripts},
     },
     stream::store::{Answer, Append, Ask, Failure},
 };
@@ -142,8 +143,9 @@ impl<C: ConnectionLike + Clone + Send + Sync + 'static> Lanes<C> {
         let (failure, count) = match outcome {
             Ok(values) if values.len() == batch.len() => {
                 self.is_silent = false;
+                let now = Now::read();
                 for (asked, value) in batch.into_iter().zip(values) {
-                    self.answer(asked, value).await;
+                    self.answer(now, asked, value).await;
                 }
                 return self.fly(stream).await;
             }
@@ -166,14 +168,14 @@ impl<C: ConnectionLike + Clone + Send + Sync + 'static> Lanes<C> {
         self.fail(waiting).await;
     }
 
-    async fn answer(&mut self, asked: Asked, value: Value) {
+    async fn answer(&mut self, now: Now, asked: Asked, value: Value) {
         let Asked { ticket, ask } = asked;
         let answer = if let Value::ServerError(error) = value {
             tracing::debug!(%error, "Redis refused a script");
             self.counts.refused.add(1);
             Answer::Failed(Failure::Refused)
         } else {
-            let said = understand(ask, &value);
+            let said = self.scripts.understand(now, ask, &value);
             self.counts.unpublished.add(u64::from(said.unpublished));
             said.answer
         };

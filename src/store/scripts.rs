@@ -14,11 +14,13 @@ use std::{
 use redis::{Cmd, Script, Value, cmd};
 
 use crate::{
+    clock::Now,
     event::{Class, Event, LatestKey, Position},
     limits::{
         LATEST_AGE_MAX, LATEST_KEYS_PER_ADDRESS_MAX, QUEUE_LOG_AGE_MAX, QUEUE_LOG_ENTRIES_MAX,
         QUEUE_LOGS_BYTES_MAX,
     },
+    log::sampled::Sampled,
     store::Bounds,
     stream::{
         envelope::{decode, encode},
@@ -48,6 +50,8 @@ pub(super) struct Scripts {
     seed: u64,
     /// Names given to epochs.
     names: AtomicU64,
+    odd: Sampled,
+    unreadable: Sampled,
 }
 
 /// A script and what Redis calls it.
@@ -98,6 +102,8 @@ impl Scripts {
             cluster,
             seed,
             names: AtomicU64::new(0),
+            odd: Sampled::every(SAMPLE_INTERVAL),
+            unreadable: Sampled::every(SAMPLE_INTERVAL),
         }
     }
 
@@ -210,6 +216,45 @@ impl Scripts {
         x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         format!("{:016x}", x ^ (x >> 31))
     }
+
+    /// Understands what a script answered.
+    pub(super) fn understand(&self, now: Now, ask: Ask, value: &Value) -> Said {
+        let unpublished =
+            matches!((&ask, list(value)), (Ask::Append(_), Some([_, _, _, flag])) if number(flag) == Some(0));
+        let answer = match ask {
+            Ask::Append(append) => appended(append, value),
+            Ask::Head { .. } | Ask::Look { .. } => list(value).and_then(head).map(Answer::Head),
+            Ask::Read { stream, after, count_max, .. } => list(value)
+                .and_then(|parts| {
+                    page(parts, (&stream, after), count_max, |bytes| self.read(now, &stream, bytes))
+                })
+                .map(Answer::Page),
+            Ask::Acknowledge { .. } => number(value).map(Answer::Acknowledged),
+            Ask::Remember { .. } => matches!(value, Value::Int(_)).then_some(Answer::Remembered),
+            Ask::Recall { stream } => {
+                recalled(value, |bytes| self.read(now, &stream, bytes)).map(Answer::Recalled)
+            }
+        };
+        let answer = answer.unwrap_or_else(|| {
+            if let Some(kept_back) = self.odd.take(now) {
+                let answered: String = format!("{value:?}").chars().take(SHOWN_MAX).collect();
+                tracing::error!(answered, kept_back, "a script in Redis answered what it never does");
+            }
+            Answer::Failed(Failure::Unavailable)
+        });
+        Said { answer, unpublished }
+    }
+
+    /// An event as it was written there; `None`: by whom is not known, or by an instance of another version.
+    fn read(&self, now: Now, stream: &str, envelope: &[u8]) -> Option<Event> {
+        let event = decode(envelope);
+        if let Err(error) = &event
+            && let Some(kept_back) = self.unreadable.take(now)
+        {
+            tracing::warn!(stream, %error, kept_back, "an event in Redis cannot be read");
+        }
+        event.ok()
+    }
 }
 
 fn milliseconds(time: Duration) -> u64 {
@@ -222,27 +267,6 @@ pub(super) struct Said {
     pub(super) answer: Answer,
     /// The event is stored, and the others were not told.
     pub(super) unpublished: bool,
-}
-
-/// Understands what a script answered.
-pub(super) fn understand(ask: Ask, value: &Value) -> Said {
-    let unpublished =
-        matches!((&ask, list(value)), (Ask::Append(_), Some([_, _, _, flag])) if number(flag) == Some(0));
-    let answer = match ask {
-        Ask::Append(append) => appended(append, value),
-        Ask::Head { .. } | Ask::Look { .. } => list(value).and_then(head).map(Answer::Head),
-        Ask::Read { stream, after, count_max, .. } => {
-            list(value).and_then(|parts| page(&stream, after, count_max, parts)).map(Answer::Page)
-        }
-        Ask::Acknowledge { .. } => number(value).map(Answer::Acknowledged),
-        Ask::Remember { .. } => matches!(value, Value::Int(_)).then_some(Answer::Remembered),
-        Ask::Recall { stream } => recalled(&stream, value).map(Answer::Recalled),
-    };
-    let answer = answer.unwrap_or_else(|| {
-        tracing::error!(?value, "a script in Redis answered what it never does");
-        Answer::Failed(Failure::Unavailable)
-    });
-    Said { answer, unpublished }
 }
 
 fn appended(append: Append, value: &Value) -> Option<Answer> {
@@ -268,7 +292,12 @@ fn head(parts: &[Value]) -> Option<Head> {
     Some(Head { epoch: text(epoch)?.into(), offset: number(offset)?, acknowledged: number(acknowledged)? })
 }
 
-fn page(stream: &Arc<str>, after: u64, count_max: usize, parts: &[Value]) -> Option<Page> {
+fn page(
+    parts: &[Value],
+    (stream, after): (&Arc<str>, u64),
+    count_max: usize,
+    read: impl Fn(&[u8]) -> Option<Event>,
+) -> Option<Page> {
     let head = head(parts)?;
     let rest = number(parts.get(4)?)?;
     let entries = match parts.get(3)? {
@@ -286,9 +315,7 @@ fn page(stream: &Arc<str>, after: u64, count_max: usize, parts: &[Value]) -> Opt
         if text(id)?.strip_suffix("-0")?.parse() != Ok(offset) {
             return None;
         }
-        let mut event = decode(envelope)
-            .inspect_err(|error| tracing::warn!(%stream, offset, %error, "a stored event cannot be read"))
-            .ok()?;
+        let mut event = read(envelope)?;
         event.position = Some(Position { stream: stream.clone(), epoch: head.epoch.clone(), offset });
         Some(Arc::new(event))
     });
@@ -297,7 +324,7 @@ fn page(stream: &Arc<str>, after: u64, count_max: usize, parts: &[Value]) -> Opt
 }
 
 /// Values that cannot be read, of an instance of another version, are left out.
-fn recalled(stream: &Arc<str>, value: &Value) -> Option<Vec<Arc<Event>>> {
+fn recalled(value: &Value, read: impl Fn(&[u8]) -> Option<Event>) -> Option<Vec<Arc<Event>>> {
     let values: Vec<&Value> = match value {
         Value::Map(pairs) => pairs.iter().map(|(_, value)| value).collect(),
         Value::Array(values) => values.iter().skip(1).step_by(2).collect(),
@@ -306,10 +333,7 @@ fn recalled(stream: &Arc<str>, value: &Value) -> Option<Vec<Arc<Event>>> {
     let event = |value: &Value| {
         let Value::BulkString(bytes) = value else { return None };
         let envelope = bytes.splitn(3, |byte| *byte == b' ').nth(2)?;
-        decode(envelope)
-            .inspect_err(|error| tracing::warn!(%stream, %error, "a last value cannot be read"))
-            .ok()
-            .map(Arc::new)
+        read(envelope).map(Arc::new)
     };
     Some(values.into_iter().filter_map(event).collect())
 }
@@ -332,3 +356,8 @@ fn text(value: &Value) -> Option<&str> {
 fn number(value: &Value) -> Option<u64> {
     text(value)?.parse().ok()
 }
+
+/// Between two log lines about what Redis holds and nobody understands.
+const SAMPLE_INTERVAL: Duration = Duration::from_secs(10);
+/// Of an answer that nobody understands, as much as a log line takes, characters.
+const SHOWN_MAX: usize = 200;

@@ -195,6 +195,24 @@ fn presence_counts_connections_of_a_user_and_members_of_a_room() {
     assert_eq!((user("bob"), room("event:2")), Default::default());
 }
 
+/// Whoever can make a script answer oddly must not be able to flood the log.
+#[test]
+fn what_no_script_answers_is_logged_once_in_a_while() {
+    let mut redis = Redis::start();
+    let server = gateway(Some(&redis));
+    let backend = Backend::of(&server);
+    backend.send_to_user(to_user("ann", "booking:confirmed", "1")).expect("accepted");
+    let not_text = "return redis.call('HSET', KEYS[1], 'epoch', '\\255')";
+    redis.cli(&["EVAL", not_text, "1", "usher:{user:ann}:meta"]);
+    for _ in 0..5 {
+        assert_eq!(backend.get_history(history_of("ann")).expect_err("odd").code(), Code::Unavailable);
+    }
+    redis.kill();
+    until("what was logged is written", || server.log().contains("Redis is disconnected"));
+    let lines = server.log().matches("a script in Redis answered what it never does").count();
+    assert_eq!(lines, 1, "{}", server.log());
+}
+
 #[test]
 fn without_redis_history_is_unavailable_and_presence_is_not() {
     let mut redis = Redis::start();

@@ -9,7 +9,7 @@ use crate::clock::Now;
 
 /// Says which of many alike events is worth a line.
 #[derive(Debug)]
-pub(super) struct Sampled {
+pub(crate) struct Sampled {
     every_ms: u64,
     /// Not before, monotonic milliseconds.
     next_ms: AtomicU64,
@@ -17,13 +17,13 @@ pub(super) struct Sampled {
 }
 
 impl Sampled {
-    pub(super) const fn every(interval: Duration) -> Self {
+    pub(crate) const fn every(interval: Duration) -> Self {
         let every_ms = interval.as_millis() as u64;
         Self { every_ms, next_ms: AtomicU64::new(0), kept_back: AtomicU64::new(0) }
     }
 
     /// `Some`: write it, and say that so many before it were not written.
-    pub(super) fn take(&self, now: Now) -> Option<u64> {
+    pub(crate) fn take(&self, now: Now) -> Option<u64> {
         if now.mono_ms() < self.next_ms.load(Ordering::Relaxed) {
             self.kept_back.fetch_add(1, Ordering::Relaxed);
             return None;
