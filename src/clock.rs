@@ -27,6 +27,18 @@ impl Now {
         self.mono_ns / 1_000_000
     }
 
+    /// What the monotonic clock showed at a time of the past that another machine wrote down, as far as wall clocks agree; the
+    /// present where that lies ahead. Before this machine started the clock runs below 0, and wraps: see [`Now::since_ns`].
+    pub fn mono_ns_at(self, wall_ms: u64) -> u64 {
+        let age_ns = self.wall_ms.saturating_sub(wall_ms).saturating_mul(1_000_000);
+        self.mono_ns.wrapping_sub(age_ns)
+    }
+
+    /// Nanoseconds since a reading of the monotonic clock; 0 where that is later.
+    pub fn since_ns(self, mono_ns: u64) -> u64 {
+        self.mono_ns.wrapping_sub(mono_ns).cast_signed().max(0).cast_unsigned()
+    }
+
     /// Both clocks moved forward together, as a simulation does.
     pub fn after(self, step: Duration) -> Self {
         Self {

@@ -32,7 +32,8 @@ pub struct Event {
     pub position: Option<Position>,
     /// One connection that does not get it: its own doing, which it need not be told. `None`: everybody does.
     pub except: Option<ConnId>,
-    /// Monotonic nanoseconds when the gateway took responsibility; the delivery latency counts from here.
+    /// Monotonic nanoseconds when the gateway took responsibility, of what the store gave when it was stored; the delivery
+    /// latency counts from here. For [`crate::clock::Now::since_ns`] alone.
     pub accepted_at_ns: u64,
 }
 

@@ -248,7 +248,7 @@ pub struct HistoryEntry {
     /// As it came, byte for byte.
     #[prost(bytes = "vec", tag = "3")]
     pub payload_json: ::prost::alloc::vec::Vec<u8>,
-    /// Milliseconds since 1970; 0: not known, as of everything that is read from Redis.
+    /// Milliseconds since 1970; of what is read from Redis, when Redis stored it, by its clock.
     #[prost(uint64, tag = "4")]
     pub accepted_at_ms: u64,
     /// A client of the user said that it has dealt with it.

@@ -152,7 +152,7 @@ impl Frame {
             Role::Event { class, accepted_at_ns, .. } => {
                 let index = class.index();
                 cells.delivered[index].add(1);
-                cells.latency[index].record(now.mono_ns.saturating_sub(*accepted_at_ns) / 1_000, 1);
+                cells.latency[index].record(now.since_ns(*accepted_at_ns) / 1_000, 1);
             }
         }
         cells.sent.0[usize::from(self.kind_index)].add(1);

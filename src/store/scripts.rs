@@ -226,7 +226,7 @@ impl Scripts {
             Ask::Head { .. } | Ask::Look { .. } => list(value).and_then(head).map(Answer::Head),
             Ask::Read { stream, after, count_max, .. } => list(value)
                 .and_then(|parts| {
-                    page(parts, (&stream, after), count_max, |bytes| self.read(now, &stream, bytes))
+                    page(now, parts, (&stream, after), count_max, |bytes| self.read(now, &stream, bytes))
                 })
                 .map(Answer::Page),
             Ask::Acknowledge { .. } => number(value).map(Answer::Acknowledged),
@@ -293,6 +293,7 @@ fn head(parts: &[Value]) -> Option<Head> {
 }
 
 fn page(
+    now: Now,
     parts: &[Value],
     (stream, after): (&Arc<str>, u64),
     count_max: usize,
@@ -310,12 +311,13 @@ fn page(
     let events = entries.iter().enumerate().map(|(index, entry)| {
         let offset = after.saturating_add(1 + index as u64);
         let [id, fields] = list(entry)? else { return None };
-        let [_, _, _, envelope] = list(fields)? else { return None };
+        let [_, stored_at_ms, _, envelope] = list(fields)? else { return None };
         let Value::BulkString(envelope) = envelope else { return None };
         if text(id)?.strip_suffix("-0")?.parse() != Ok(offset) {
             return None;
         }
         let mut event = read(envelope)?;
+        event.accepted_at_ns = now.mono_ns_at(number(stored_at_ms)?);
         event.position = Some(Position { stream: stream.clone(), epoch: head.epoch.clone(), offset });
         Some(Arc::new(event))
     });

@@ -97,11 +97,7 @@ pub(super) fn presence_response(connections: Connections) -> PresenceResponse {
 
 fn entry(now: Now, event: &Event, acknowledged: u64) -> HistoryEntry {
     let offset = event.position.as_ref().map_or(0, |position| position.offset);
-    // 0: the event was read from elsewhere.
-    let accepted_at_ms = match event.accepted_at_ns {
-        0 => 0,
-        at_ns => now.wall_ms.saturating_sub(now.mono_ns.saturating_sub(at_ns) / 1_000_000),
-    };
+    let accepted_at_ms = now.wall_ms.saturating_sub(now.since_ns(event.accepted_at_ns) / 1_000_000);
     HistoryEntry {
         offset,
         event_type: event.kind.as_ref().into(),
@@ -150,9 +146,11 @@ mod tests {
     }
 
     #[test]
-    fn an_entry_tells_when_it_came_where_that_is_known() {
-        let response = history_response(NOW, report(vec![event(1, 1, 4_000_000_000), event(2, 1, 0)], 1));
+    fn an_entry_tells_when_it_came_even_before_the_machine_started() {
+        let day_before = NOW.mono_ns_at(NOW.wall_ms - 86_400_000);
+        let response =
+            history_response(NOW, report(vec![event(1, 1, day_before), event(2, 1, 4_000_000_000)], 1));
         let times = response.entries.iter().map(|entry| (entry.accepted_at_ms, entry.acknowledged));
-        assert_eq!(times.collect::<Vec<_>>(), [(1_699_999_999_000, true), (0, false)]);
+        assert_eq!(times.collect::<Vec<_>>(), [(1_699_913_600_000, true), (1_699_999_999_000, false)]);
     }
 }
