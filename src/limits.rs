@@ -316,6 +316,8 @@ pub const ANNOUNCEMENTS_MAX: usize = 4_096;
 pub const UNPROVEN_MAX: usize = 65_536;
 /// Other instances that are listened to; what more of them say counts for nothing until some of these are gone.
 pub const INSTANCES_MAX: usize = 1_024;
+/// Questions of callers about users and rooms with no connection here, that wait for the others; more are refused.
+pub const CENSUS_MAX: usize = 64;
 /// Counts told to other instances in a tenth of a second; the rest waits.
 pub const COUNTS_TOLD_MAX: usize = 4_096;
 /// Those of them that are told again though nothing changed.

@@ -33,7 +33,7 @@ use crate::{
     limits::OVERLOAD_RETRY,
     mesh::{ToControl, ToShard},
     route::{
-        Input, NoReport, Output, Report, Route, ShardView, Ticket, Token,
+        Connections, Input, NoReport, Output, Report, Route, ShardView, Ticket, Token,
         lines::{self, Lines},
     },
     status::Status,
@@ -82,6 +82,7 @@ pub(super) struct Desk {
 enum ReplyTo {
     Caller(oneshot::Sender<Result<Receipt, Refusal>>),
     Disconnector(oneshot::Sender<Result<u32, Refusal>>),
+    Counter(oneshot::Sender<Result<Connections, NoReport>>),
     Inquirer(oneshot::Sender<Result<Report, NoReport>>),
     Pusher(oneshot::Sender<Result<Pushed, Refusal>>),
     Operator(oneshot::Sender<Result<Box<lines::io::View>, lines::io::Denied>>),
@@ -253,7 +254,7 @@ impl Desk {
             Call::Operate { event_id, command, reply } => self.operate(now, event_id, command, reply),
             Call::Stats { rooms_max, reply } => give(reply, self.stats(rooms_max)),
             Call::Inquire { inquiry, reply } => self.inquire(now, inquiry, reply),
-            Call::Presence { address, reply } => give(reply, self.route.connections(&address)),
+            Call::Presence { address, reply } => self.count(now, address, reply),
             Call::Certificate(config) => {
                 for link in &mut self.links {
                     link.order(ToShard::Certificate(config.clone()));
@@ -383,6 +384,7 @@ impl Desk {
                     self.links[shard.index()].order(ToShard::Disconnect { user });
                 }
                 Output::Disconnected { token, connections } => self.disconnected(token, connections),
+                Output::Counted { token, result } => self.counted(token, result),
                 Output::Inquired { token, result } => self.inquired(token, result),
                 Output::Ask { ticket, ask } => self.asks.push_back((ticket, ask)),
                 Output::Interest { address, on } => self.backend.set_interest(address, on),
@@ -410,7 +412,11 @@ impl Desk {
                 self.answer_shard(conn.shard(), ToShard::Published { conn, request, outcome: result });
             }
             Some(
-                ReplyTo::Disconnector(_) | ReplyTo::Inquirer(_) | ReplyTo::Pusher(_) | ReplyTo::Operator(_),
+                ReplyTo::Counter(_)
+                | ReplyTo::Disconnector(_)
+                | ReplyTo::Inquirer(_)
+                | ReplyTo::Pusher(_)
+                | ReplyTo::Operator(_),
             )
             | None => {}
         }

@@ -87,7 +87,7 @@ pub enum Call {
         /// Whose.
         address: Address,
         /// Gets the counts.
-        reply: oneshot::Sender<Connections>,
+        reply: oneshot::Sender<Result<Connections, NoReport>>,
     },
     /// Use this certificate for handshakes from now on.
     Certificate(Arc<rustls::ServerConfig>),

@@ -12,6 +12,7 @@ use std::{
 use super::{
     Output, Route,
     appended::Appended,
+    census::Census,
     cursor::{Cursor, Moved},
     elsewhere::Elsewhere,
     questions::{Question, Read, Reader},
@@ -35,6 +36,8 @@ pub(super) struct Following {
     pub(super) up: bool,
     /// Whom they have.
     pub(super) elsewhere: Elsewhere,
+    /// Who wants to know whom they have.
+    pub(super) census: Census,
     /// Who was let in before they told.
     pub(super) unproven: Unproven,
     pub(super) cursors: HashMap<Arc<str>, Cursor>,
@@ -60,6 +63,7 @@ impl Following {
         Self {
             up: false,
             elsewhere: Elsewhere::new(times),
+            census: Census::default(),
             unproven: Unproven::default(),
             cursors: HashMap::new(),
             appended: Appended::new(),
@@ -75,6 +79,7 @@ impl Following {
     pub(super) fn check_invariants(&self) {
         self.cursors.values().for_each(Cursor::check_invariants);
         self.elsewhere.check_invariants();
+        self.census.check_invariants();
         self.unproven.check_invariants();
         self.appended.check_invariants();
         assert!(self.heads <= HEADS_MAX, "heads that are asked for");
@@ -101,7 +106,8 @@ impl Route {
         if was_on == on {
             return;
         }
-        if !on {
+        let is_wanted = on || following.census.asks(address);
+        if !is_wanted {
             following.elsewhere.forget(address);
         }
         if on && following.up {
@@ -115,7 +121,9 @@ impl Route {
                 following.owed.remove(&stream);
             }
         }
-        turn.out.push(Output::Interest { address: address.clone(), on });
+        if on || !is_wanted {
+            turn.out.push(Output::Interest { address: address.clone(), on });
+        }
     }
 
     /// The others cannot be reached: nobody waits for them.
@@ -126,9 +134,11 @@ impl Route {
         for (_, stream) in waiting {
             self.let_in_nameless(turn, &stream, u64::MAX);
         }
+        self.end_censuses(turn);
     }
 
     pub(super) fn subscribed(&mut self, turn: &mut Turn<'_>, address: &Address) {
+        self.census_listens(turn, address);
         // First, so that whoever waits for the head of the stream finds the values read.
         self.recall_latest(turn, &stream_of_address(address));
         self.listens(address);

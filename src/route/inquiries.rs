@@ -5,9 +5,7 @@
 
 use std::sync::Arc;
 
-use super::{
-    Output, Route, Token, directory::Holding, following::target_of, questions::Question, turn::Turn,
-};
+use super::{Output, Route, Token, following::target_of, questions::Question, turn::Turn};
 use crate::{
     event::{Address, Event, Target},
     limits::{INQUIRIES_MAX, OVERLOAD_RETRY, STORE_RETRY},
@@ -57,7 +55,7 @@ pub struct Report {
 pub struct Connections {
     /// On this instance.
     pub here: u32,
-    /// On others, as they told it last. They tell it where there are some on this one too; else it is 0.
+    /// On others, as they told it last. In a [`Report`] it is known where there are some on this one too, else 0.
     pub elsewhere: u32,
 }
 
@@ -95,15 +93,6 @@ enum Step {
 }
 
 impl Route {
-    /// How many connections an address has.
-    pub fn connections(&self, address: &Address) -> Connections {
-        let holding = match address {
-            Address::User(user) => self.directory.user(user),
-            Address::Room(room) => self.directory.room(room),
-        };
-        Connections { here: holding.map_or(0, Holding::total), elsewhere: self.elsewhere(address) }
-    }
-
     pub(super) fn inquire(&mut self, turn: &mut Turn<'_>, token: Token, inquiry: Inquiry) {
         let refused = if !self.sequencer.is_kept(&inquiry.stream) {
             NoReport::NotKept

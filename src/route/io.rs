@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::inquiries::{Inquiry, NoReport, Report};
+use super::inquiries::{Connections, Inquiry, NoReport, Report};
 use crate::{
     event::{
         Address, Denial, Event, Position, Pushed, Receipt, Refusal, ReplayPage, Resume, RoomDenial, RoomEntry,
@@ -130,6 +130,13 @@ pub enum Input<'a> {
         user: Arc<str>,
         /// All shards, by index.
         shards: &'a [ShardView],
+    },
+    /// Somebody wants to know how many connections an address has on all instances.
+    Count {
+        /// Comes back in [`Output::Counted`].
+        token: Token,
+        /// Which user or room.
+        address: Address,
     },
     /// An operator wants to know about a stream.
     Inquire {
@@ -299,6 +306,13 @@ pub enum Output {
         token: Token,
         /// How many connections the directory counted.
         connections: u32,
+    },
+    /// The outcome of [`Input::Count`].
+    Counted {
+        /// Of that question.
+        token: Token,
+        /// What is known, or that too much is being asked.
+        result: Result<Connections, NoReport>,
     },
     /// The outcome of [`Input::Inquire`].
     Inquired {

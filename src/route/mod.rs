@@ -7,6 +7,7 @@
 
 mod acknowledging;
 mod appended;
+mod census;
 pub mod classify;
 mod counts;
 mod cursor;
@@ -181,6 +182,7 @@ impl Route {
             }
             Input::Push { token, events, .. } => self.push(turn, token, events),
             Input::Disconnect { token, user, .. } => self.disconnect(turn, token, &user),
+            Input::Count { token, address } => self.count(turn, token, address),
             Input::Inquire { token, inquiry } => self.inquire(turn, token, inquiry),
             Input::Answered { ticket, answer, .. } => {
                 if let Some(question) = self.questions.answered(ticket) {

@@ -43,7 +43,7 @@ impl Route {
 
     /// Another instance said something.
     pub(super) fn word(&mut self, turn: &mut Turn<'_>, from: InstanceId, word: Word) {
-        let Some(Following { elsewhere, .. }) = &mut self.following else { return };
+        let Some(Following { elsewhere, census, .. }) = &mut self.following else { return };
         if !elsewhere.alive(turn.now, from) {
             return;
         }
@@ -51,7 +51,7 @@ impl Route {
             Word::Alive => {}
             Word::Leaving => self.instance_gone(turn, from),
             Word::Count { address, count, asks } => {
-                if !self.directory.holds(&address) {
+                if !self.directory.holds(&address) && !census.asks(&address) {
                     return;
                 }
                 if asks {
@@ -153,6 +153,7 @@ impl Route {
 
     /// A tenth of a second passed.
     pub(super) fn beat(&mut self, turn: &mut Turn<'_>) {
+        self.end_censuses(turn);
         let Self { presence, directory, following, .. } = self;
         presence.clock(turn.now, |user| {
             let elsewhere =

@@ -219,6 +219,25 @@ fn what_no_script_answers_is_logged_once_in_a_while() {
 }
 
 #[test]
+fn presence_is_known_of_who_is_on_another_instance_alone() {
+    let redis = Redis::start();
+    let (here, there) = (gateway(Some(&redis)), gateway(Some(&redis)));
+    let (mut ann, _tab) = (there.connect_as("ann"), there.connect_as("ann"));
+    ann.join("event:1");
+    until("the other listens", || redis.cli(&["PUBSUB", "NUMSUB", "usher:{user:ann}:live"]).ends_with('1'));
+    until("in the room too", || redis.cli(&["PUBSUB", "NUMSUB", "usher:{room:event:1}:live"]).ends_with('1'));
+    let backend = Backend::of(&here);
+    let user = |id: &str| presence(&backend, presence_request::Target::UserId(id.into()));
+    let room = |name: &str| presence(&backend, presence_request::Target::Room(name.into()));
+    let online =
+        |elsewhere| PresenceResponse { online: true, connections: 0, connections_elsewhere: elsewhere };
+    assert_eq!((user("ann"), room("event:1")), (online(2), online(1)));
+    assert_eq!((user("bob"), room("event:2")), Default::default());
+    let alone = || redis.cli(&["PUBSUB", "NUMSUB", "usher:{user:ann}:live"]).ends_with('1');
+    until("who only asked listens no more", alone);
+}
+
+#[test]
 fn without_redis_history_is_unavailable_and_presence_is_not() {
     let mut redis = Redis::start();
     let server = gateway(Some(&redis));

@@ -270,7 +270,10 @@ impl Control {
                     answer = Some(result);
                 }
                 Output::Disconnect { shard, user } => self.order(shard, ToShard::Disconnect { user }),
-                Output::Disconnected { .. } | Output::Inquired { .. } | Output::Pushed { .. } => {}
+                Output::Disconnected { .. }
+                | Output::Counted { .. }
+                | Output::Inquired { .. }
+                | Output::Pushed { .. } => {}
                 Output::Ask { ticket, ask } => self.asks.push_back((ticket, ask)),
                 Output::Replay { conn, page } => self.order(conn.shard(), ToShard::Replay { conn, page }),
                 Output::Interest { .. }

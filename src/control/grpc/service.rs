@@ -220,7 +220,7 @@ impl RealtimeService for Realtime {
         let answer = async {
             self.check.check(request.metadata())?;
             let target = inquiries::present_target(request.into_inner()).map_err(refusal)?;
-            self.gateway.presence(target).await.map(inquiries::presence_response).map_err(refusal)
+            self.gateway.presence(target).await.map(inquiries::presence_response).map_err(no_report)
         };
         running.end(answer.await)
     }
