@@ -34,6 +34,10 @@ pub struct Sequencer {
 
 /// What is to become of an event.
 #[derive(Debug)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "the largest is the usual one: a box would cost an allocation each"
+)]
 pub enum Verdict {
     /// It is stored first.
     Store(Append),

@@ -9,6 +9,10 @@ use crate::event::{Event, Position};
 
 /// A question to a stream store. Each is answered once; those about one stream in the order asked.
 #[derive(Clone, Debug, PartialEq)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "the largest is the usual one: a box would cost an allocation each"
+)]
 pub enum Ask {
     /// Store an event as the next of its stream.
     Append(Append),
