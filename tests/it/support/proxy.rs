@@ -93,6 +93,9 @@ async fn pump(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, mut link: watch::
     let mut buffer = vec![0; 16 * 1024];
     while let Ok(length @ 1..) = from.read(&mut buffer).await {
         let Ok(now) = link.wait_for(|link| *link != Link::Held).await.map(|link| *link) else { return };
+        if now == Link::Cut {
+            return; // What was held back is lost with the connection.
+        }
         if let Link::Slow(time) = now {
             let _ = timeout(time, link.changed()).await; // Late, but not later than the link changes.
         }
