@@ -4,7 +4,7 @@
 use std::{
     io::{BufRead, BufReader, Write},
     net::TcpStream,
-    sync::mpsc::{self, Sender},
+    sync::mpsc::{self, SyncSender},
     thread::JoinHandle,
     time::Duration,
 };
@@ -25,13 +25,13 @@ const SOME: usize = 50;
 
 /// A backend that says numbers from 1 on to ann, over and over, while Redis is there.
 struct Publisher {
-    stop: Sender<()>,
+    stop: SyncSender<()>,
     thread: JoinHandle<Vec<u64>>,
 }
 
 impl Publisher {
     fn start(port: u16) -> Self {
-        let (stop, stopped) = mpsc::channel();
+        let (stop, stopped) = mpsc::sync_channel(1);
         let thread = std::thread::spawn(move || {
             let mut connection = None;
             let mut heard = Vec::new();
