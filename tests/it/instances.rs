@@ -60,7 +60,10 @@ impl Instance {
     }
 
     fn reader(&self) -> Reader {
-        let client = self.server.connect_as("ann");
+        // Who comes in before the router has heard that Redis is there is told later where the stream stands.
+        let mut clients = std::iter::repeat_with(|| self.server.connect_as("ann")).take(1_000);
+        let client = clients.find(|client| client.connected["streams"][0]["offset"].is_u64());
+        let client = client.expect("somebody is told where the stream stands");
         let place = client.connected["streams"][0].clone();
         let at = place["offset"].as_u64().expect("the stream's position is known");
         let epoch = Cell::new(place["epoch"].as_str().expect("an epoch").into());
