@@ -212,7 +212,7 @@ impl Status {
             Some("draining")
         } else if !self.all_accept() {
             Some("not every shard accepts yet")
-        } else if self.redis == RedisRole::Required && self.control.redis.up.get() == 0 {
+        } else if self.redis == RedisRole::Required && self.control.redis.followed.get() == 0 {
             Some("Redis cannot be reached")
         } else {
             None
@@ -220,7 +220,7 @@ impl Status {
     }
 
     fn redis(&self) -> &'static str {
-        match (self.redis, self.control.redis.up.get()) {
+        match (self.redis, self.control.redis.followed.get()) {
             (RedisRole::Absent, _) => "disabled",
             (RedisRole::Optional | RedisRole::Required, 0) => "disconnected",
             (RedisRole::Optional | RedisRole::Required, _) => "connected",
@@ -356,7 +356,7 @@ mod tests {
         ];
         for (role, up, code, redis) in rows {
             let status = Status::new(0, START).with_redis(role, Store::Redis);
-            status.control.redis.up.set(up);
+            status.control.redis.followed.set(up);
             let (found, body) = parsed(status.ready());
             assert_eq!((found, &body["redis"]), (code, &json!(redis)), "{role:?}");
             assert_eq!(parsed(status.health(START)).1["redis"], redis);

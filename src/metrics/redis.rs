@@ -15,6 +15,8 @@ pub const REDIS_MALFORMED: [&str; 7] =
 pub struct RedisCells {
     /// 1 while Redis can be reached (gauge).
     pub up: Cell,
+    /// 1 while the router knows that it can (gauge).
+    pub followed: Cell,
     /// Times that it could be reached again, the first included.
     pub sessions: Cell,
     /// Tries to reach it that failed.

@@ -42,8 +42,15 @@ impl Desk {
             News::Answered(Answered { ticket, answer }) => {
                 self.route_viewed(now, |shards| Input::Answered { ticket, answer, shards });
             }
-            News::Heard(Heard::Up) => self.route_input(now, Input::Up),
-            News::Heard(Heard::Down) => self.route_input(now, Input::Down),
+            // Who is told that this instance is ready may send it clients: the router knows before.
+            News::Heard(Heard::Up) => {
+                self.route_input(now, Input::Up);
+                self.status.control.redis.followed.set(1);
+            }
+            News::Heard(Heard::Down) => {
+                self.status.control.redis.followed.set(0);
+                self.route_input(now, Input::Down);
+            }
             News::Heard(Heard::Subscribed(address)) => self.route_input(now, Input::Subscribed { address }),
             News::Heard(Heard::Shared(bytes)) => {
                 if let Some(publication) = self.backend.understand(&bytes) {

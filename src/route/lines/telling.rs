@@ -109,8 +109,11 @@ impl Telling<'_> {
             (Waiter::Join { place_token, asked }, None) => {
                 let Command::Join { holder, .. } = command else { return };
                 // A user's pass comes by the user's stream.
-                let is_told = |(_, effect): &(usize, Effect)| matches!(effect, Effect::Admitted { holder: who, .. } if **who == **holder);
-                let is_told = holder.starts_with(USER_PREFIX) && effects.iter().any(is_told);
+                let is_admitted = effects.iter().any(|(_, effect)| match effect {
+                    Effect::Admitted { holder: who, .. } => **who == **holder,
+                    _ => false,
+                });
+                let is_told = holder.starts_with(USER_PREFIX) && is_admitted;
                 self.seat(&Arc::from(&**holder), (place_token, *asked), is_told);
             }
             (Waiter::Leave(asked), None) => {
