@@ -283,11 +283,9 @@ pub const QUEUE_TIME_MAX: Duration = Duration::from_secs(24 * 3600);
 /// People a minute that an inlet may let in.
 pub const INLET_PER_MINUTE_MAX: u32 = 1_000_000;
 /// Bytes of all logs of queues in memory, and of one log in Redis: a join takes 80 to 250 B, so that a million fit. What is
-/// more is refused in memory; in Redis the beginning would be lost, and with it the queue for instances that come later.
+/// more is refused.
 pub const QUEUE_LOGS_BYTES_MAX: usize = 256 * 1024 * 1024;
-/// Entries of one log in Redis.
-pub const QUEUE_LOG_ENTRIES_MAX: u64 = 1 << 32;
-/// How long a log in Redis, and each of its entries, outlives being written.
+/// How long a log outlives its last use: an entry, or a look of an instance that follows the queue.
 pub const QUEUE_LOG_AGE_MAX: Duration = Duration::from_secs(7 * 24 * 3600);
 /// Commands of a queue that wait for their turn in the log, on one instance; more are refused. 250 B each.
 pub const LINE_WAITING_MAX: usize = 1 << 16;

@@ -181,7 +181,8 @@ impl Route {
             | Answer::Page(_)
             | Answer::Acknowledged(_)
             | Answer::Remembered
-            | Answer::Recalled(_) => {
+            | Answer::Recalled(_)
+            | Answer::Forgotten => {
                 self.counts.appends_failed += 1;
                 Err(Refusal::OutcomeUnknown)
             }

@@ -79,7 +79,8 @@ trim(stream, now, {
 })
 redis.call('HSET', meta, 'offset', offset, 'bytes', text(stream.bytes), 'oldest', text(stream.oldest))
 touch()
-redis.call('PEXPIRE', log, ARGV[11])
+-- Without its meta nobody reads it.
+redis.call('PEXPIRE', log, math.min(tonumber(ARGV[11]), tonumber(ARGV[2])))
 if key then
   redis.call('SET', key, ARGV[13] .. ' ' .. stream.epoch .. ' ' .. offset, 'PX', ARGV[14])
 end

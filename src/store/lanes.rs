@@ -23,7 +23,7 @@ use crate::{
         Answered, Asked, Counts,
         scripts::{By, Scripts},
     },
-    stream::store::{Answer, Append, Ask, Failure},
+    stream::store::{Answer, Ask, Failure},
 };
 
 pub(super) struct Lanes<C> {
@@ -97,7 +97,7 @@ impl<C: ConnectionLike + Clone + Send + Sync + 'static> Lanes<C> {
 
     async fn take(&mut self, asked: Asked) {
         self.held += 1;
-        let stream = stream_of(&asked.ask);
+        let stream = asked.ask.stream();
         if let Some(waiting) = self.lanes.get_mut(stream) {
             waiting.push_back(asked);
             return;
@@ -248,16 +248,4 @@ fn batch(waiting: &mut VecDeque<Asked>) -> Vec<Asked> {
         batch.push(asked);
     }
     batch
-}
-
-fn stream_of(ask: &Ask) -> &Arc<str> {
-    match ask {
-        Ask::Append(Append { stream, .. })
-        | Ask::Head { stream, .. }
-        | Ask::Look { stream }
-        | Ask::Read { stream, .. }
-        | Ask::Acknowledge { stream, .. }
-        | Ask::Remember { stream, .. }
-        | Ask::Recall { stream } => stream,
-    }
 }

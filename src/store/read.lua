@@ -2,6 +2,7 @@
 --
 -- ARGV[3], ARGV[4]  epoch and offset that the reader has
 -- ARGV[5]           entries at most
+-- ARGV[6]           of a queue: ms that the log outlives its last use
 --
 -- Answers {epoch, offset, acknowledged, entries, rest}; nil in the place of entries: the epoch is no part of the stream's
 -- history, or ends before the offset, or what follows it is gone. Whether the entries follow it without a hole is for the
@@ -13,6 +14,9 @@ if not look() then
 end
 local stream = open('', 0)
 touch()
+if ARGV[6] then
+  redis.call('PEXPIRE', log, ARGV[6])
+end
 local after, reached = tonumber(ARGV[4]), reach(stream, ARGV[3])
 local seen = reached and math.min(after, reached) or seen_by_strangers(stream)
 local rest = math.max(seen, stream.offset - redis.call('XLEN', log))

@@ -16,10 +16,7 @@ use redis::{Cmd, Script, Value, cmd};
 use crate::{
     clock::Now,
     event::{Class, Event, LatestKey, Position},
-    limits::{
-        LATEST_AGE_MAX, LATEST_KEYS_PER_ADDRESS_MAX, QUEUE_LOG_AGE_MAX, QUEUE_LOG_ENTRIES_MAX,
-        QUEUE_LOGS_BYTES_MAX,
-    },
+    limits::{LATEST_AGE_MAX, LATEST_KEYS_PER_ADDRESS_MAX, OFFSET_MAX, QUEUE_LOG_AGE_MAX},
     log::sampled::Sampled,
     store::Bounds,
     stream::{
@@ -120,6 +117,14 @@ impl Scripts {
             Ask::Read { stream, epoch, after, count_max } => {
                 let mut command = self.call(by, &self.read, stream, None);
                 command.arg(&**epoch).arg(*after).arg(*count_max);
+                if names::is_log(stream) {
+                    command.arg(milliseconds(QUEUE_LOG_AGE_MAX));
+                }
+                command
+            }
+            Ask::Forget { stream } => {
+                let mut command = cmd("UNLINK");
+                command.arg(self.name(stream, Part::Meta)).arg(self.name(stream, Part::Log));
                 command
             }
             Ask::Remember { stream, values } => self.remember(by, stream, values),
@@ -174,7 +179,7 @@ impl Scripts {
             command.arg(self.name(stream, part));
         }
         let head_age_max = match names::is_log(stream) {
-            true => self.bounds.head_age_max.max(QUEUE_LOG_AGE_MAX),
+            true => QUEUE_LOG_AGE_MAX,
             false => self.bounds.head_age_max,
         };
         command.arg(self.epoch_name()).arg(milliseconds(head_age_max));
@@ -198,8 +203,8 @@ impl Scripts {
     fn bound(&self, command: &mut Cmd, stream: &str) {
         let bounds = &self.bounds;
         if names::is_log(stream) {
-            let age_max = milliseconds(QUEUE_LOG_AGE_MAX);
-            command.arg(QUEUE_LOG_ENTRIES_MAX).arg(QUEUE_LOGS_BYTES_MAX).arg(age_max).arg(age_max);
+            // Nothing of it goes, but all of it when nobody used it for long; its bytes are bounded by who writes.
+            command.arg(OFFSET_MAX).arg(OFFSET_MAX).arg(OFFSET_MAX).arg(OFFSET_MAX);
             return;
         }
         // Only users acknowledge for all of their connections.
@@ -230,6 +235,7 @@ impl Scripts {
                 })
                 .map(Answer::Page),
             Ask::Acknowledge { .. } => number(value).map(Answer::Acknowledged),
+            Ask::Forget { .. } => matches!(value, Value::Int(_)).then_some(Answer::Forgotten),
             Ask::Remember { .. } => matches!(value, Value::Int(_)).then_some(Answer::Remembered),
             Ask::Recall { stream } => {
                 recalled(value, |bytes| self.read(now, &stream, bytes)).map(Answer::Recalled)

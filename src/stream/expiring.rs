@@ -98,6 +98,16 @@ impl<K: Clone + Eq + Hash, V> Expiring<K, V> {
         evicted
     }
 
+    /// Takes an entry out.
+    pub fn remove<Q: Eq + Hash + ?Sized>(&mut self, key: &Q) -> Option<V>
+    where
+        K: Borrow<Q>,
+    {
+        let held = self.held.remove(key)?;
+        self.queue.retain(|(_, queued)| queued.borrow() != key);
+        Some(held.value)
+    }
+
     /// Removes what is too old; `removed` is told of each.
     pub fn expire(&mut self, now: Now, mut removed: impl FnMut(K, V)) {
         while let Some((queued_at_ns, _)) = self.queue.front() {

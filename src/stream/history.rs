@@ -1,7 +1,7 @@
 //! Streams in memory: offsets, epochs and the entries that a resume could replay.
 //!
-//! Owns every stored event, and the answers to calls with a key. Never loses the end of a stream before its beginning,
-//! and of a queue's log nothing: it goes as a whole, a day after its last entry, and is refused more than its bound.
+//! Owns every stored event but those of queues ([`logs`](super::logs)), and the answers to calls with a key. Never loses the
+//! end of a stream before its beginning.
 //! Invariants: entries of a stream have consecutive offsets that end at its last one; entry and byte counts equal what
 //! is held; a stream that starts anew, its head given up, or that is behind what an instance saw, has another epoch.
 
@@ -17,6 +17,7 @@ use crate::{
         expiring::Expiring,
         idempotency::{Earlier, Idempotency},
         latest::LatestValues,
+        logs::Logs,
         names,
         store::{Answer, Append, Ask, Failure, Head, Mark, Page, Proviso},
     },
@@ -64,8 +65,8 @@ pub struct History {
     latest: LatestValues,
     entry_count: usize,
     bytes: usize,
-    /// Of them, those of queues' logs.
-    log_bytes: usize,
+    /// Of queues.
+    logs: Logs,
     seed: u64,
     /// Grows when a head is given up, and when something was lost; from 1.
     generation: u64,
@@ -125,7 +126,7 @@ impl History {
             latest: LatestValues::default(),
             entry_count: 0,
             bytes: 0,
-            log_bytes: 0,
+            logs: Logs::new(seed),
             seed,
             generation: 1,
             epoch: epoch(seed, 1),
@@ -135,6 +136,9 @@ impl History {
 
     /// Answers a question; always, and at once.
     pub fn answer(&mut self, now: Now, ask: Ask) -> Answer {
+        if names::is_log(ask.stream()) {
+            return self.logs.answer(now, ask);
+        }
         match ask {
             Ask::Append(append) => self.append(now, append),
             Ask::Head { stream, known } => {
@@ -154,6 +158,8 @@ impl History {
                 Answer::Remembered
             }
             Ask::Recall { stream } => Answer::Recalled(self.latest.of(now, &stream)),
+            // Other streams go by themselves.
+            Ask::Forget { .. } => Answer::Forgotten,
         }
     }
 
@@ -189,9 +195,6 @@ impl History {
                 }
             }
             Some(Proviso::Before(_)) | None => {}
-        }
-        if names::is_log(&stream) && self.log_bytes + bytes_of(&event) > limits::QUEUE_LOGS_BYTES_MAX {
-            return Answer::Failed(Failure::Refused);
         }
         let (event, position) = self.store(now, &stream, event);
         if let Some(memory) = memory {
@@ -252,12 +255,8 @@ impl History {
         head.entries.push_back(event.clone());
         self.entry_count += 1;
         self.bytes += bytes_of(&event);
-        if names::is_log(stream) {
-            self.log_bytes += bytes_of(&event);
-        } else {
-            self.young.push_back(Record { at_ns: now.mono_ns, position: position.clone() });
-            self.trim(now, stream);
-        }
+        self.young.push_back(Record { at_ns: now.mono_ns, position: position.clone() });
+        self.trim(now, stream);
         (event, position)
     }
 
@@ -298,6 +297,7 @@ impl History {
         self.trim_oldest(now);
         self.keys.expire(now);
         self.latest.expire(now);
+        self.logs.expire(now);
         let mut gone = Vec::new();
         self.streams.expire(now, |_, stream| gone.push(stream));
         self.forget(gone);
@@ -305,17 +305,17 @@ impl History {
 
     /// Streams with a head.
     pub fn stream_count(&self) -> usize {
-        self.streams.len()
+        self.streams.len() + self.logs.len()
     }
 
     /// Entries of all streams.
     pub fn entry_count(&self) -> usize {
-        self.entry_count
+        self.entry_count + self.logs.entry_count()
     }
 
     /// Bytes of all entries, with what keeping them costs.
     pub fn bytes(&self) -> usize {
-        self.bytes
+        self.bytes + self.logs.bytes()
     }
 
     /// Keys of appends remembered.
@@ -334,13 +334,7 @@ impl History {
         for stream in gone {
             any = true;
             self.entry_count -= stream.entries.len();
-            let bytes = stream.entries.iter().map(|event| bytes_of(event)).sum::<usize>();
-            self.bytes -= bytes;
-            let is_log =
-                |event: &Arc<Event>| event.position.as_ref().is_some_and(|at| names::is_log(&at.stream));
-            if stream.entries.front().is_some_and(is_log) {
-                self.log_bytes -= bytes;
-            }
+            self.bytes -= stream.entries.iter().map(|event| bytes_of(event)).sum::<usize>();
         }
         if any {
             self.renew();

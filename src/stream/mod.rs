@@ -11,6 +11,7 @@ pub mod history;
 pub mod idempotency;
 pub mod latest;
 pub mod lease;
+mod logs;
 pub mod names;
 pub mod store;
 pub mod word;

@@ -61,6 +61,27 @@ pub enum Ask {
         /// As above.
         stream: Arc<str>,
     },
+    /// Let go of the log of a queue that is over.
+    Forget {
+        /// Which.
+        stream: Arc<str>,
+    },
+}
+
+impl Ask {
+    /// What it is about.
+    pub fn stream(&self) -> &Arc<str> {
+        match self {
+            Self::Append(Append { stream, .. })
+            | Self::Head { stream, .. }
+            | Self::Look { stream }
+            | Self::Read { stream, .. }
+            | Self::Acknowledge { stream, .. }
+            | Self::Remember { stream, .. }
+            | Self::Recall { stream }
+            | Self::Forget { stream } => stream,
+        }
+    }
 }
 
 /// A place in a stream that is named beside it.
@@ -130,6 +151,8 @@ pub enum Answer {
     Remembered,
     /// To [`Ask::Recall`]; in no order.
     Recalled(Vec<Arc<Event>>),
+    /// To [`Ask::Forget`].
+    Forgotten,
     /// To any of them.
     Failed(Failure),
 }

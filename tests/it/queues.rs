@@ -231,7 +231,7 @@ fn who_is_away_for_the_grace_counts_for_nobody_and_keeps_the_place() {
 struct Pair {
     servers: [Server; 2],
     backends: [Backend; 2],
-    _redis: Redis,
+    redis: Redis,
     _keys: TempDir,
 }
 
@@ -255,7 +255,7 @@ fn pair(environment: &[(&str, &str)]) -> Pair {
         assert!(holds_soon(|| server.metric("usher_instances") == 2.0), "both know each other");
     }
     let backends = servers.each_ref().map(Backend::of);
-    Pair { servers, backends, _redis: redis, _keys: keys }
+    Pair { servers, backends, redis, _keys: keys }
 }
 
 #[test]
@@ -282,6 +282,26 @@ fn a_queue_is_the_same_on_two_instances() {
     books = other.claim(claim).expect("he claims");
     assert_eq!((books.inside, look(one)), (1, books.clone()), "what was answered is known everywhere");
 }
+
+#[test]
+fn nothing_of_a_log_is_trimmed_as_other_streams_are() {
+    let bounds = [("STREAM_MAX_COUNT", "1"), ("STREAM_MAX_AGE", "1s"), ("LEDGER_MAX_AGE", "1s")];
+    let Pair { servers, backends: [one, other], redis, .. } = &pair(&bounds);
+    open(one);
+    let mut clients: Vec<Client> = (0..20).map(|n| servers[0].connect_as(&format!("user{n}"))).collect();
+    clients.iter_mut().for_each(|client| drop(join(client)));
+    for key in ["usher:{queue:e1}:log", "usher:{queue:e1}:meta"] {
+        let left_ms: u64 = redis.cli(&["PTTL", key]).parse().expect("a time");
+        assert!((6 * DAY_MS..=7 * DAY_MS).contains(&left_ms), "{key}: {left_ms}");
+    }
+    // Whoever reads keeps it.
+    redis.cli(&["PEXPIRE", "usher:{queue:e1}:log", "100000"]);
+    assert_eq!(look(other).waiting, 20, "who comes later reads it from the beginning");
+    let left_ms: u64 = redis.cli(&["PTTL", "usher:{queue:e1}:log"]).parse().expect("a time");
+    assert!(left_ms > 6 * DAY_MS, "{left_ms}");
+}
+
+const DAY_MS: u64 = 24 * 3_600_000;
 
 #[test]
 fn a_place_departs_when_its_holder_is_on_neither_instance() {

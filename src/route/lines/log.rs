@@ -12,7 +12,7 @@ use super::Waiter;
 use crate::{
     clock::Now,
     event::{Class, Event, Form, Position, Target},
-    limits::{LINE_BATCH_MAX, LINE_WAITING_MAX},
+    limits::{LINE_BATCH_MAX, LINE_WAITING_MAX, QUEUE_LOGS_BYTES_MAX},
     sale::command::{Command, Entry},
     stream::{
         fnv::fnv1a,
@@ -38,6 +38,8 @@ pub(super) struct Log {
     /// What waits to be written.
     pending: VecDeque<(Command, Option<Waiter>)>,
     pub(super) flight: Option<Flight>,
+    /// Of all entries that were applied.
+    bytes: usize,
     /// Names the entries that this instance writes.
     written: u64,
 }
@@ -66,9 +68,9 @@ impl Log {
         self.flight.as_ref().is_some_and(|flight| flight.offset.is_none())
     }
 
-    /// Takes a command; gives it back where too many wait.
+    /// Takes a command; gives it back where too many wait, or the log is as long as it may be.
     pub(super) fn push(&mut self, command: Command, waiter: Option<Waiter>) -> Result<(), Option<Waiter>> {
-        if self.pending.len() >= LINE_WAITING_MAX {
+        if self.pending.len() >= LINE_WAITING_MAX || self.bytes >= QUEUE_LOGS_BYTES_MAX {
             return Err(waiter);
         }
         self.pending.push_back((command, waiter));
@@ -149,7 +151,8 @@ impl Log {
     }
 
     /// The next entry was applied: whose it was, if it is the one under way.
-    pub(super) fn applied(&mut self, offset: u64) -> Vec<Option<Waiter>> {
+    pub(super) fn applied(&mut self, offset: u64, bytes: usize) -> Vec<Option<Waiter>> {
+        self.bytes += bytes;
         if let Some(at) = &mut self.at {
             at.offset = offset;
         }
@@ -183,7 +186,7 @@ mod tests {
         assert_eq!(log.next_append(NOW, "i", &stream).as_ref(), Some(&first));
         assert!(log.note("e", 5) && !log.is_current());
         log.flight.as_mut().unwrap().offset = Some(5);
-        assert_eq!(log.applied(5).len(), 1);
+        assert_eq!(log.applied(5, 1).len(), 1);
         let second = log.next_append(NOW, "i", &stream).expect("the other command");
         assert_ne!(second.memory, first.memory);
         assert_eq!(Entry::decode(&second.event.payload).unwrap().commands, [Command::Resume]);
@@ -196,7 +199,7 @@ mod tests {
         assert!(!log.note("e", 7), "5 and 6 are missing");
         assert!(log.next_append(NOW, "i", &"queue:1".into()).is_none());
         assert!(!log.note("another", 5));
-        (5..=7).for_each(|offset| drop(log.applied(offset)));
+        (5..=7).for_each(|offset| drop(log.applied(offset, 1)));
         assert!(log.next_append(NOW, "i", &"queue:1".into()).is_some());
     }
 
@@ -206,6 +209,15 @@ mod tests {
         for _ in 0..LINE_WAITING_MAX {
             assert!(log.push(Command::Tick, None).is_ok());
         }
+        assert!(log.push(Command::Tick, None).is_err());
+    }
+
+    #[test]
+    fn a_log_is_bounded_in_bytes() {
+        let mut log = log(4);
+        drop(log.applied(5, QUEUE_LOGS_BYTES_MAX - 1));
+        assert!(log.push(Command::Tick, None).is_ok());
+        drop(log.applied(6, 1));
         assert!(log.push(Command::Tick, None).is_err());
     }
 }

@@ -255,7 +255,11 @@ impl Lines {
                     log.take_waiters().into_iter().for_each(|waiter| turn_away(waiter, out));
                 }
             }
-            Answer::KeyReused | Answer::Acknowledged(_) | Answer::Remembered | Answer::Recalled(_) => {}
+            Answer::KeyReused
+            | Answer::Acknowledged(_)
+            | Answer::Remembered
+            | Answer::Recalled(_)
+            | Answer::Forgotten => {}
         }
     }
 

@@ -31,7 +31,7 @@ impl Lines {
         if room.log.at.as_ref().is_none_or(|at| at.offset + 1 != position.offset) {
             return;
         }
-        let waiters = room.log.applied(position.offset);
+        let waiters = room.log.applied(position.offset, event.payload.len());
         let entry = Entry::decode(&event.payload).inspect_err(|error| {
             // Every instance skips it alike, but one of a version that understands it.
             tracing::error!(event_id = &**event_id, offset = position.offset, %error, "no entry of a queue's log");

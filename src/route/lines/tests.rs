@@ -155,9 +155,9 @@ fn people_get_places_in_the_order_of_the_log_and_are_admitted() {
     assert_eq!(ticket(&one.join(&mut history, "bob", 9)), Some(Ticket::Place(2)), "one place for one user");
     let told = one.operate(&mut history, Some(Command::AdmitNext { count: 2 }));
     assert_eq!((admitted(&told), serving(&told)), (vec!["u:ann".into(), "u:bob".into()], Some(2)));
-    assert!(
-        matches!(told.last(), Some(Output::Operated { result: Ok(view), .. }) if view.stats.admitted == 2)
-    );
+    assert!(told.iter().any(
+        |output| matches!(output, Output::Operated { result: Ok(view), .. } if view.stats.admitted == 2)
+    ));
     let Some(Output::Seated { admission: Some(_), .. }) = one.join(&mut history, "ann", 5).pop() else {
         panic!("who was admitted is told so again");
     };
