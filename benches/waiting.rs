@@ -69,6 +69,7 @@ impl Shard {
         let place = 1_001 + 2 * self.sequence as u32;
         let update = LineUpdate {
             event_id: EVENT.into(),
+            epoch: 1,
             after: (self.sequence > 1).then(|| self.sequence - 1),
             sequence: self.sequence,
             departed: Places::Runs([(place, place)].into()),

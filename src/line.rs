@@ -15,6 +15,8 @@ type RequestId = Box<str>;
 pub struct LineUpdate {
     /// Which queue.
     pub event_id: Arc<str>,
+    /// Grows when the event has another queue: of the one before it nothing holds any more.
+    pub epoch: u64,
     /// The sequence number that this follows: a shard that has another one misses something, and asks for a whole
     /// picture ([`crate::mesh::ToControl::LineLost`]). `None`: this is one.
     pub after: Option<u64>,
@@ -147,6 +149,8 @@ pub enum LineState {
     SoldOut,
     /// The queue is over: everybody leaves it.
     Closed,
+    /// Nobody knows the places any more: as if it were closed.
+    Lost,
 }
 
 /// Where somebody stands in a queue.
@@ -197,6 +201,8 @@ pub enum LineDenial {
     Unknown,
     /// It takes nobody any more.
     Over,
+    /// Nobody knows its places any more.
+    Lost,
     /// The place token is not ours, or of another queue.
     BadToken,
     /// To leave: there is no place to give up.

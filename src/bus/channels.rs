@@ -14,7 +14,7 @@ use crate::{
     identity::is_user_id,
     limits::{EVENT_BYTES_MAX, KIND_BYTES_MAX},
     metrics::REDIS_PATTERNS,
-    stream::names::{self, Name, Part},
+    stream::names::{Name, Part, Subject},
     wire,
 };
 
@@ -224,25 +224,21 @@ impl<'a> Body<'a> {
     }
 }
 
-/// The channel of our own on which instances share what goes to the address; `None`: to everybody.
+/// The channel of our own on which instances share what is about the subject; `None`: everybody.
 ///
-/// What stands in braces is the hash tag of a cluster, the same as in the keys of the address's stream.
-pub fn live(prefix: &str, address: Option<&Address>) -> String {
-    let target = match address {
-        Some(Address::User(user)) => Target::User(user.clone()),
-        Some(Address::Room(room)) => Target::Room(room.clone()),
-        None => Target::Everyone,
-    };
-    let stream = names::stream_of(&target).unwrap_or_default();
+/// What stands in braces is the hash tag of a cluster, the same as in the keys of its stream.
+pub fn live(prefix: &str, subject: Option<&Subject>) -> String {
+    let stream = subject.map_or_else(|| "everyone".into(), Subject::stream);
     Name { prefix, stream: &stream, part: Part::Live }.to_string()
 }
 
 /// Whose channel of our own that is: the reverse of [`live`]. Outer `None`: no such channel.
-pub fn address_of(prefix: &str, channel: &str) -> Option<Option<Address>> {
+pub fn subject_of(prefix: &str, channel: &str) -> Option<Option<Subject>> {
     let tag = channel.strip_prefix(prefix)?.strip_prefix('{')?.strip_suffix("}:live")?;
     match tag.split_once(':') {
-        Some(("user", user)) if !user.is_empty() => Some(Some(Address::User(user.into()))),
-        Some(("room", room)) if !room.is_empty() => Some(Some(Address::Room(room.into()))),
+        Some(("user", user)) if !user.is_empty() => Some(Some(Address::User(user.into()).into())),
+        Some(("room", room)) if !room.is_empty() => Some(Some(Address::Room(room.into()).into())),
+        Some(("queue", event_id)) if !event_id.is_empty() => Some(Some(Subject::Queue(event_id.into()))),
         _ if tag == "everyone" => Some(None),
         _ => None,
     }

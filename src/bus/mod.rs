@@ -28,9 +28,9 @@ use tokio::sync::{mpsc, watch};
 pub use self::{channels::Foreign, connection::Commands, redis::Task};
 use crate::{
     config::settings::Redis,
-    event::Address,
     limits::{HEARD_BYTES_MAX, HEARD_MAX, INTEREST_BATCHES_MAX, SHARED_BYTES_MAX, SHARES_MAX},
     status::Status,
+    stream::names::Subject,
 };
 
 /// What the control loop hears.
@@ -43,7 +43,7 @@ pub enum Heard {
     Down,
     /// Redis confirmed it: what is shared about the address from now on is heard. Comes again after every
     /// [`Heard::Up`], and may come twice.
-    Subscribed(Address),
+    Subscribed(Subject),
     /// A message on a channel of our own; our own messages come back too.
     Shared(Bytes),
     /// A message of another service.
@@ -84,8 +84,8 @@ pub struct Bus {
     prefix: String,
     status: Arc<Status>,
     /// What changed since the task was told last. One entry for an address at most.
-    changes: HashMap<Address, bool>,
-    interests: mpsc::Sender<HashMap<Address, bool>>,
+    changes: HashMap<Subject, bool>,
+    interests: mpsc::Sender<HashMap<Subject, bool>>,
     shares: queue::Sender<Share>,
     commands: watch::Receiver<Option<Commands>>,
 }
@@ -115,7 +115,7 @@ pub fn new(settings: &Redis, status: Arc<Status>, seed: u64) -> (Bus, Ear, Task)
 impl Bus {
     /// Whether what is shared about the address is to be heard here. State, not a message: it is never lost, only the
     /// last word counts, and [`Bus::flush`] passes it on.
-    pub fn set_interest(&mut self, address: Address, on: bool) {
+    pub fn set_interest(&mut self, address: Subject, on: bool) {
         self.changes.insert(address, on);
     }
 
@@ -133,7 +133,7 @@ impl Bus {
     ///
     /// # Errors
     /// There is no room, or no Redis; counted.
-    pub fn share(&self, address: Option<&Address>, payload: Bytes) -> Result<(), Full> {
+    pub fn share(&self, address: Option<&Subject>, payload: Bytes) -> Result<(), Full> {
         let share = Share { channel: channels::live(&self.prefix, address), payload };
         let cells = &self.status.control.redis;
         if cells.up.get() == 0 || self.shares.try_send(share).is_err() {
@@ -171,12 +171,12 @@ mod tests {
     use super::*;
     use crate::clock::Now;
 
-    fn alice() -> Address {
-        Address::User("alice".into())
+    fn alice() -> Subject {
+        Subject::Address(crate::event::Address::User("alice".into()))
     }
 
     /// A bus whose task does not run.
-    fn still() -> (Bus, mpsc::Receiver<HashMap<Address, bool>>, queue::Receiver<Share>) {
+    fn still() -> (Bus, mpsc::Receiver<HashMap<Subject, bool>>, queue::Receiver<Share>) {
         let status = Arc::new(Status::new(1, Now { mono_ns: 0, wall_ms: 0 }));
         let (shares, to_share) = queue::bounded(2, SHARED_BYTES_MAX);
         let (interests, wanted) = mpsc::channel(1);

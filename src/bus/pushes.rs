@@ -25,10 +25,10 @@ use super::{
 };
 use crate::{
     clock::Now,
-    event::Address,
     limits::{HEARD_RESERVE, INTERESTS_BATCH_MAX},
     log::sampled::Sampled,
     status::Status,
+    stream::names::Subject,
 };
 
 /// Takes the pushes of one session. Cheap to clone; all clones are one.
@@ -45,7 +45,7 @@ struct Inner {
     /// Bytes read since the last push or answer; see [`super::connection`].
     unread: Arc<AtomicUsize>,
     /// Subscriptions that Redis ended.
-    ended: mpsc::Sender<Address>,
+    ended: mpsc::Sender<Subject>,
     malformed: Sampled,
     dropped: Sampled,
 }
@@ -57,7 +57,7 @@ impl Pushes {
         heard: queue::Sender<Heard>,
         status: Arc<Status>,
         prefix: String,
-    ) -> (Self, mpsc::Receiver<Address>) {
+    ) -> (Self, mpsc::Receiver<Subject>) {
         let (ended, ends) = mpsc::channel(4 * INTERESTS_BATCH_MAX);
         let inner = Inner {
             heard,
@@ -126,8 +126,8 @@ impl AsyncPushSender for Pushes {
 }
 
 impl Inner {
-    fn address(&self, channel: &[u8]) -> Option<Address> {
-        channels::address_of(&self.prefix, str::from_utf8(channel).ok()?)?
+    fn address(&self, channel: &[u8]) -> Option<Subject> {
+        channels::subject_of(&self.prefix, str::from_utf8(channel).ok()?)?
     }
 
     fn own(&self, heard: Heard) {
@@ -148,7 +148,7 @@ impl Inner {
             return self.malformed(now, "(not text)", Malformed::Channel);
         };
         // A prefix that begins as a pattern does brings our own messages twice.
-        if channels::address_of(&self.prefix, channel).is_some() {
+        if channels::subject_of(&self.prefix, channel).is_some() {
             return;
         }
         if let Some(pattern) = channels::pattern_of(channel) {

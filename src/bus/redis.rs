@@ -29,7 +29,6 @@ use super::{
 use crate::{
     clock::Now,
     config::settings::Redis,
-    event::Address,
     limits::{
         CONFIRMATIONS_RESERVE, INTERESTS_BATCH_MAX, REDIS_COMMAND_TIME_MAX, REDIS_PING_INTERVAL,
         REDIS_PING_TIME_MAX, REDIS_SUBSCRIBE_TIME_MAX, SHARES_BATCH_MAX,
@@ -37,13 +36,14 @@ use crate::{
     log::sampled::Sampled,
     metrics::REDIS_PATTERNS,
     status::Status,
+    stream::names::Subject,
 };
 
 /// The task's ends of all queues.
 pub(super) struct Ends {
     pub(super) heard: queue::Sender<Heard>,
     pub(super) shares: queue::Receiver<Share>,
-    pub(super) interests: mpsc::Receiver<HashMap<Address, bool>>,
+    pub(super) interests: mpsc::Receiver<HashMap<Subject, bool>>,
     pub(super) commands: watch::Sender<Option<Commands>>,
 }
 
@@ -123,7 +123,7 @@ impl Task {
         }
     }
 
-    async fn serve(&mut self, session: Session, pushes: &Pushes, mut ended: mpsc::Receiver<Address>) {
+    async fn serve(&mut self, session: Session, pushes: &Pushes, mut ended: mpsc::Receiver<Subject>) {
         let cells = &self.status.control.redis;
         cells.up.set(1);
         cells.sessions.add(1);
@@ -175,15 +175,15 @@ impl Task {
 /// The interests of the control loop, and what Redis knows of them.
 #[derive(Default)]
 struct Wanted {
-    all: HashSet<Address>,
+    all: HashSet<Subject>,
     /// Subscribe, or unsubscribe.
-    changes: HashMap<Address, bool>,
+    changes: HashMap<Subject, bool>,
 }
 
 impl Wanted {
     /// What is wanted again is subscribed again: it may have been unwanted in between, and whoever wants it waits to hear
     /// that it is heard.
-    fn note(&mut self, changes: HashMap<Address, bool>) {
+    fn note(&mut self, changes: HashMap<Subject, bool>) {
         for (address, on) in changes {
             let changed = if on { self.all.insert(address.clone()) } else { self.all.remove(&address) };
             if on || changed {
@@ -198,16 +198,16 @@ impl Wanted {
     }
 
     /// Redis ended a subscription; one that is wanted is to be made again.
-    fn lost(&mut self, address: Address) {
+    fn lost(&mut self, address: Subject) {
         if self.all.contains(&address) {
             self.changes.insert(address, true);
         }
     }
 
     /// The next batch, all subscriptions or all the opposite; empty where nothing changed.
-    fn take(&mut self) -> (Vec<Address>, bool) {
+    fn take(&mut self) -> (Vec<Subject>, bool) {
         let Some(on) = self.changes.values().next().copied() else { return (Vec::new(), true) };
-        let batch: Vec<Address> = self
+        let batch: Vec<Subject> = self
             .changes
             .iter()
             .filter(|(_, wanted)| **wanted == on)
@@ -233,8 +233,8 @@ impl Keeper<'_> {
     async fn run(
         mut self,
         wanted: &mut Wanted,
-        interests: &mut mpsc::Receiver<HashMap<Address, bool>>,
-        ended: &mut mpsc::Receiver<Address>,
+        interests: &mut mpsc::Receiver<HashMap<Subject, bool>>,
+        ended: &mut mpsc::Receiver<Subject>,
     ) -> String {
         loop {
             while let Ok(changes) = interests.try_recv() {
@@ -373,8 +373,8 @@ const FAILED_INTERVAL: Duration = Duration::from_secs(10);
 mod tests {
     use super::*;
 
-    fn user(id: u32) -> Address {
-        Address::User(id.to_string().into())
+    fn user(id: u32) -> Subject {
+        Subject::Address(crate::event::Address::User(id.to_string().into()))
     }
 
     #[test]

@@ -33,6 +33,7 @@ use crate::{
         envelope::{self, Publication},
         history::{Bounds, History},
         lease::Lease,
+        names::Subject,
         store::{Answer, Ask},
         word::Word,
     },
@@ -169,9 +170,9 @@ impl Backend {
     }
 
     /// Whether what instances share about the address is to be heard.
-    pub(super) fn set_interest(&mut self, address: Address, on: bool) {
+    pub(super) fn set_interest(&mut self, subject: Subject, on: bool) {
         if let Some((bus, _)) = &mut self.bus {
-            bus.set_interest(address, on);
+            bus.set_interest(subject, on);
         }
     }
 
@@ -184,13 +185,14 @@ impl Backend {
             Target::Everyone => None,
             Target::Connection(_) => return,
         };
-        bus.share(address.as_ref(), envelope::passing(self.origin, event).into()).ok();
+        bus.share(address.map(Subject::from).as_ref(), envelope::passing(self.origin, event).into()).ok();
     }
 
     /// Says something of this instance to the others. Of what there is no room for: as [`Backend::share`].
     pub(super) fn tell(&self, word: &Word) {
         if let (Some((bus, _)), Instances::Several) = (&self.bus, self.instances()) {
-            bus.share(word.address().as_ref(), envelope::word(self.origin, word).into()).ok();
+            bus.share(word.address().map(Subject::from).as_ref(), envelope::word(self.origin, word).into())
+                .ok();
         }
     }
 

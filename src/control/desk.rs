@@ -101,7 +101,7 @@ pub(super) struct DeskParts<'a> {
 
 impl Desk {
     pub(super) fn new(parts: DeskParts<'_>) -> Self {
-        let lines = Lines::new(parts.backend.instances(), parts.backend.origin());
+        let lines = Lines::new(parts.backend.origin(), 2 * parts.settings.presence.interval);
         Self {
             waiting_rooms: Waiting::new(lines, &parts.settings.passes.issuer),
             shutdown: parts.settings.shutdown.clone(),
@@ -387,7 +387,7 @@ impl Desk {
                 Output::Counted { token, result } => self.counted(token, result),
                 Output::Inquired { token, result } => self.inquired(token, result),
                 Output::Ask { ticket, ask } => self.asks.push_back((ticket, ask)),
-                Output::Interest { address, on } => self.backend.set_interest(address, on),
+                Output::Interest { address, on } => self.backend.set_interest(address.into(), on),
                 Output::Share { event } => self.backend.share(&event),
                 Output::Tell { word } => self.backend.tell(&word),
                 Output::Resync { shard, position } => {

@@ -41,6 +41,8 @@ impl Problem {
     pub(super) const OTHER_USER: Self =
         Self::new("forbidden", "a refreshed token must be of the connection's own user");
     pub(super) const OVERLOADED: Self = Self::new("overloaded", "too much to do at the moment");
+    pub(super) const QUEUE_LOST: Self =
+        Self::new("queue_lost", "nobody knows the places of this queue any more");
     pub(super) const QUEUE_OVER: Self = Self::new("queue_over", "the queue takes nobody any more");
     pub(super) const RATE_LIMITED: Self = Self::new("rate_limited", "too many messages");
     pub(super) const RESUMING: Self = Self::new("busy", "a resume is under way");

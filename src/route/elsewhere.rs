@@ -172,6 +172,11 @@ impl Elsewhere {
         self.heard.len()
     }
 
+    /// Who they are.
+    pub(super) fn names(&self) -> impl Iterator<Item = InstanceId> {
+        self.heard.keys().copied()
+    }
+
     /// The others are to be told, as soon as may be.
     pub(super) fn tell(&mut self, address: &Address, due: Due) {
         if let Some(waiting) = self.due.get_mut(address) {

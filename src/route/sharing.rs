@@ -30,6 +30,12 @@ impl Route {
         self.following.as_ref().map_or(0, |following| following.elsewhere.unheard())
     }
 
+    /// Who they are; `None`: the others cannot be reached.
+    pub fn others(&self) -> Option<Vec<InstanceId>> {
+        let Following { elsewhere, up, .. } = self.following.as_ref()?;
+        up.then(|| elsewhere.names().collect())
+    }
+
     /// Connections or members that other instances told of.
     pub(super) fn elsewhere(&self, address: &Address) -> u32 {
         self.following.as_ref().map_or(0, |following| following.elsewhere.count(address))

@@ -74,6 +74,8 @@ pub struct Queue {
     draw: Arc<[u32]>,
     /// How often the line became another.
     moves: u64,
+    /// `0`: it is not closed.
+    closed_at_ms: u64,
     serving: u32,
     /// When `serving` rose; `0`: never.
     moved_at_ms: u64,
@@ -118,6 +120,7 @@ impl Queue {
             departures: Vec::new(),
             draw: [].into(),
             moves: 0,
+            closed_at_ms: 0,
             serving: 0,
             moved_at_ms: 0,
             due: BTreeSet::new(),
@@ -233,6 +236,9 @@ impl Queue {
             return;
         }
         self.phase = phase;
+        if phase == Phase::Closed {
+            self.closed_at_ms = self.at_ms;
+        }
         out.push(if phase == Phase::SoldOut { Effect::SoldOut } else { Effect::Closed });
     }
 

@@ -32,6 +32,31 @@ pub fn stream_of_address(address: &Address) -> Arc<str> {
     }
 }
 
+/// What has a channel of its own, beside that of everybody.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Subject {
+    /// A user or a room.
+    Address(Address),
+    /// The log of the queue of an event.
+    Queue(Arc<str>),
+}
+
+impl Subject {
+    /// Its stream, whether that is kept or not.
+    pub fn stream(&self) -> Arc<str> {
+        match self {
+            Self::Address(address) => stream_of_address(address),
+            Self::Queue(event_id) => format!("queue:{event_id}").into(),
+        }
+    }
+}
+
+impl From<Address> for Subject {
+    fn from(address: Address) -> Self {
+        Self::Address(address)
+    }
+}
+
 /// A name in Redis: prefix, stream in braces, what it is. `Display` writes it.
 #[derive(Clone, Copy, Debug)]
 pub struct Name<'a> {

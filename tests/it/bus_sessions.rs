@@ -15,6 +15,7 @@ use usher::{
     event::Address,
     limits::{HEARD_MAX, INTERESTS_BATCH_MAX, PUSH_BYTES_MAX},
     status::Status,
+    stream::names::Subject,
 };
 
 use crate::support::{
@@ -54,10 +55,10 @@ fn settings_of(nodes: &[Redis]) -> RedisSettings {
 
 /// Subscriptions are confirmed one by one, what is shared about them is heard, and nothing else.
 async fn sharing_story(bus: &mut Bus, ear: &mut Ear, status: &Status) {
-    let user = |id: &str| Address::User(id.into());
+    let user = |id: &str| Subject::from(Address::User(id.into()));
     assert_eq!(bus.share(None, "early".into()), Err(bus::Full));
     assert_eq!(hear(ear).await, bus::Heard::Up);
-    let addresses = [user("alice"), user("a}b"), Address::Room("event:1".into())];
+    let addresses = [user("alice"), user("a}b"), Address::Room("event:1".into()).into()];
     addresses.iter().for_each(|address| bus.set_interest(address.clone(), true));
     bus.set_interest(user("bob"), true);
     bus.set_interest(user("bob"), false);
@@ -108,7 +109,7 @@ fn what_instances_share_is_heard_by_interest_in_a_cluster() {
 fn after_an_outage_every_interest_is_confirmed_anew() {
     let mut nodes = [Redis::start()];
     with_bus(settings_of(&nodes), async |bus, ear, status| {
-        let address = Address::User("alice".into());
+        let address = Subject::from(Address::User("alice".into()));
         assert_eq!(hear(ear).await, bus::Heard::Up);
         bus.set_interest(address.clone(), true);
         bus.flush();
@@ -117,7 +118,7 @@ fn after_an_outage_every_interest_is_confirmed_anew() {
         assert_eq!(hear(ear).await, bus::Heard::Down);
         assert_eq!(bus.share(Some(&address), "lost".into()), Err(bus::Full));
         assert!(bus.commands().borrow().is_none());
-        let other = Address::Room("r".into());
+        let other = Subject::from(Address::Room("r".into()));
         bus.set_interest(other.clone(), true);
         bus.flush();
         nodes[0].restart();
@@ -137,7 +138,7 @@ fn after_an_outage_every_interest_is_confirmed_anew() {
 fn however_many_subscriptions_are_confirmed_the_session_lives() {
     with_bus(settings_of(&[Redis::start()]), async |bus, ear, status| {
         let count = HEARD_MAX + 2 * INTERESTS_BATCH_MAX;
-        (0..count).for_each(|id| bus.set_interest(Address::User(id.to_string().into()), true));
+        (0..count).for_each(|id| bus.set_interest(Address::User(id.to_string().into()).into(), true));
         bus.flush();
         assert_eq!(hear(ear).await, bus::Heard::Up);
         let mut commands = bus.commands().borrow().clone().expect("a connection");

@@ -3,6 +3,7 @@
 use std::{fs, process::Command};
 
 use rcgen::{KeyPair, PKCS_ED25519};
+use rustix::process::Signal;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tonic::Code;
@@ -302,6 +303,37 @@ fn nothing_of_a_log_is_trimmed_as_other_streams_are() {
 }
 
 const DAY_MS: u64 = 24 * 3_600_000;
+
+#[test]
+fn one_call_is_one_entry_that_the_others_hear_of() {
+    let Pair { servers, backends: [one, other], redis, .. } = &pair(&[]);
+    open(one);
+    let mut clients = servers.each_ref().map(|server| [server.connect(), server.connect()]);
+    clients.iter_mut().flatten().for_each(|client| drop(join(client)));
+    assert_eq!(look(other).waiting, 4);
+    let channel = "usher:{queue:e1}:live";
+    assert!(holds_soon(|| redis.cli(&["PUBSUB", "NUMSUB", channel]).ends_with('2')), "both listen");
+    redis.cli(&["CONFIG", "RESETSTAT"]);
+    assert_eq!(advance(one, 1).admitted, 1);
+    clients[1].iter_mut().for_each(|client| while until(client, "booking:queue_position")["serving"] != 1 {});
+    let appended = redis.cli(&["INFO", "commandstats"]);
+    assert!(appended.contains("cmdstat_xadd:calls=1,"), "{appended}");
+}
+
+#[test]
+fn people_of_an_instance_that_was_killed_depart_after_the_grace() {
+    let mut pair = pair(&[("PRESENCE_TIMEOUT", "2s")]);
+    open_with(&pair.backends[0], OpenQueueRequest { grace_seconds: 1, ..OpenQueueRequest::default() });
+    let (mut bob, mut ann) = (pair.servers[1].connect_as("bob"), pair.servers[0].connect_as("ann"));
+    [&mut bob, &mut ann].into_iter().for_each(|client| drop(join(client)));
+    until_ahead(&mut ann, 1);
+    pair.servers[1].signal(Signal::KILL);
+    pair.servers[1].wait();
+    until_ahead(&mut ann, 0);
+    assert_eq!((look(&pair.backends[0]).departed, look(&pair.backends[0]).waiting), (1, 1));
+    // On another instance he has it again.
+    assert_eq!(place(&join(&mut pair.servers[0].connect_as("bob"))), Some(1));
+}
 
 #[test]
 fn a_place_departs_when_its_holder_is_on_neither_instance() {

@@ -138,18 +138,19 @@ fn what_cannot_be_understood_is_refused_with_its_reason() {
 #[test]
 fn a_channel_of_our_own_names_its_address_and_its_hash_tag() {
     let rows = [
-        (Some(Address::User("alice".into())), "usher:{user:alice}:live"),
-        (Some(Address::User("a}:b".into())), "usher:{user:a}:b}:live"),
-        (Some(Address::Room("event:1".into())), "usher:{room:event:1}:live"),
+        (Some(Address::User("alice".into()).into()), "usher:{user:alice}:live"),
+        (Some(Address::User("a}:b".into()).into()), "usher:{user:a}:b}:live"),
+        (Some(Address::Room("event:1".into()).into()), "usher:{room:event:1}:live"),
+        (Some(Subject::Queue("e:1".into())), "usher:{queue:e:1}:live"),
         (None, "usher:{everyone}:live"),
     ];
     for (address, channel) in rows {
         assert_eq!(live("usher:", address.as_ref()), channel);
-        assert_eq!(address_of("usher:", channel), Some(address));
+        assert_eq!(subject_of("usher:", channel), Some(address));
     }
     for other in
         ["usher:{user:a}:log", "other:{user:a}:live", "usher:{user:}:live", "usher:{x}:live", "user:a:live"]
     {
-        assert_eq!(address_of("usher:", other), None, "{other}");
+        assert_eq!(subject_of("usher:", other), None, "{other}");
     }
 }

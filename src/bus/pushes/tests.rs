@@ -7,7 +7,7 @@ use crate::{bus::Foreign, limits::HEARD_MAX};
 struct Wire {
     pushes: Pushes,
     heard: queue::Receiver<Heard>,
-    ended: mpsc::Receiver<Address>,
+    ended: mpsc::Receiver<Subject>,
     status: Arc<Status>,
 }
 
@@ -30,8 +30,8 @@ impl Wire {
     }
 }
 
-fn alice() -> Address {
-    Address::User("alice".into())
+fn alice() -> Subject {
+    Subject::Address(crate::event::Address::User("alice".into()))
 }
 
 #[tokio::test]

@@ -22,7 +22,8 @@ impl Desk {
         self.learn_lease(now);
         self.route_viewed(now, |shards| Input::Clock { shards });
         let leads = self.backend.leads(now);
-        self.lines_input(now, lines::io::Input::Tick { leads });
+        let others = self.route.others();
+        self.lines_input(now, lines::io::Input::Tick { leads, others });
         let cells = &self.status.control;
         let directory = self.route.directory();
         cells.users.set(directory.user_count() as u64);

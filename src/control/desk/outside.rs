@@ -20,7 +20,11 @@ use crate::{
         lines::{self, Lines},
     },
     store::Answered,
-    stream::{envelope::Publication, names, word::Word},
+    stream::{
+        envelope::Publication,
+        names::{self, Subject},
+        word::Word,
+    },
 };
 
 impl Desk {
@@ -51,7 +55,12 @@ impl Desk {
                 self.status.control.redis.followed.set(0);
                 self.route_input(now, Input::Down);
             }
-            News::Heard(Heard::Subscribed(address)) => self.route_input(now, Input::Subscribed { address }),
+            News::Heard(Heard::Subscribed(Subject::Address(address))) => {
+                self.route_input(now, Input::Subscribed { address });
+            }
+            News::Heard(Heard::Subscribed(Subject::Queue(event_id))) => {
+                self.lines_input(now, lines::io::Input::Subscribed { event_id });
+            }
             News::Heard(Heard::Shared(bytes)) => {
                 if let Some(publication) = self.backend.understand(&bytes) {
                     self.shared(now, publication);

@@ -28,6 +28,7 @@ use crate::{
         command::Command,
         pass::{self, Claims, USER_PREFIX, anonymous_holder},
     },
+    stream::names::Subject,
 };
 
 /// The waiting rooms, and what is under way for them.
@@ -162,6 +163,7 @@ impl Desk {
                         outputs.extend(more.drain(..));
                     }
                 }
+                Output::Interest { event_id, on } => self.backend.set_interest(Subject::Queue(event_id), on),
                 Output::Line { shard, update } => {
                     let links: &mut [Link] = match shard {
                         Some(shard) => std::slice::from_mut(&mut self.links[shard.index()]),

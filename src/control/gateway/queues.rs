@@ -20,6 +20,9 @@ pub enum QueueError {
     /// The queue's rules.
     #[error(transparent)]
     Rules(#[from] queue::Refusal),
+    /// Nobody knows its places any more.
+    #[error("the log of the queue was lost: it has ended, and can be opened anew")]
+    Lost,
 }
 
 impl Gateway {
@@ -41,6 +44,7 @@ impl Gateway {
         match answer.await {
             Ok(Ok(view)) => Ok(*view),
             Ok(Err(Denied::Refused(refusal))) => Err(refusal.into()),
+            Ok(Err(Denied::Lost)) => Err(QueueError::Lost),
             Ok(Err(Denied::Unwritable)) => {
                 let retry_after_ms = STORE_RETRY.as_millis() as u32;
                 Err(PublishError::from(Refusal::NotStored { retry_after_ms }).into())

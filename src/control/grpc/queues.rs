@@ -67,6 +67,7 @@ pub(super) fn response(view: View) -> QueueResponse {
         LineState::Paused { .. } => "paused",
         LineState::SoldOut => "sold_out",
         LineState::Closed => "closed",
+        LineState::Lost => "lost",
     };
     QueueResponse {
         event_id: line.event_id.as_ref().into(),
@@ -90,6 +91,7 @@ pub(super) fn response(view: View) -> QueueResponse {
 pub(super) fn refusal(error: QueueError) -> tonic::Status {
     match error {
         QueueError::Call(error) => super::service::refusal(error),
+        lost @ QueueError::Lost => tonic::Status::data_loss(lost.to_string()),
         QueueError::Rules(refusal @ (Refusal::NoQueue | Refusal::NoPlace)) => {
             tonic::Status::not_found(refusal.to_string())
         }

@@ -15,6 +15,7 @@ pub(super) const EVENT: &str = "event-1";
 pub(super) fn news(sequence: u64, serving: u32, departed: &[(u32, u32)]) -> LineUpdate {
     LineUpdate {
         event_id: EVENT.into(),
+        epoch: 1,
         after: Some(sequence - 1),
         sequence,
         departed: Places::Runs(departed.into()),

@@ -105,6 +105,9 @@ pub(super) struct Line {
     pub(super) state_key: LatestKey,
 }
 
+/// What people are told of a queue whose places nobody knows any more.
+const LOST: &str = "the queue was lost";
+
 /// In front of everybody.
 pub(super) const FRONT: Key = (Mark(0), 0);
 
@@ -157,6 +160,7 @@ impl Line {
             LineState::Paused { reason } => ("queue:paused", Some(&**reason)),
             LineState::SoldOut => ("queue:sold_out", None),
             LineState::Closed => ("queue:closed", None),
+            LineState::Lost => ("queue:closed", Some(LOST)),
         };
         Some(Notice::QueueState { kind, event_id: &self.replica.event_id, reason })
     }
@@ -188,7 +192,7 @@ impl Line {
 
     /// Whether nobody needs it any more.
     pub(super) fn is_over(&self) -> bool {
-        self.replica.state == LineState::Closed && self.bulletin.is_none()
+        matches!(self.replica.state, LineState::Closed | LineState::Lost) && self.bulletin.is_none()
     }
 
     /// Those who were let in or passed over and were not told yet: from, and up to before.

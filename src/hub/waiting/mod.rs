@@ -187,9 +187,11 @@ impl Lines {
 
     /// Takes news of a queue.
     fn update(&mut self, update: &LineUpdate, now: Tick) {
-        if self.find(&update.event_id).is_none() && update.state == LineState::Closed {
+        let known = self.find(&update.event_id);
+        if known.is_none() && matches!(update.state, LineState::Closed | LineState::Lost) {
             return;
         }
+        self.end_other(known, update);
         let index = self.find_or_begin(&update.event_id);
         let pause = self.paces.pause;
         let Some(line) = self.line(index) else { return };
@@ -204,6 +206,22 @@ impl Lines {
         self.reports_pending |= lost;
         self.next_due = self.next_due.min(due);
         self.forget_over();
+    }
+
+    /// The event has another queue: of the one before it nothing holds, and nobody waits in it.
+    fn end_other(&mut self, known: Option<u32>, update: &LineUpdate) {
+        let Some(index) = known else { return };
+        let Some(line) = self
+            .lines
+            .get_mut(index as usize)
+            .and_then(|line| line.take_if(|line| line.replica.is_of_another(update)))
+        else {
+            return;
+        };
+        self.by_event.remove(&line.replica.event_id);
+        for (_, slot) in line.waiting.keys() {
+            self.unstand(*slot, index);
+        }
     }
 
     /// Forgets queues that are over and of which everybody was told so.

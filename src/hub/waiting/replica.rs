@@ -15,6 +15,8 @@ use crate::{
 #[derive(Debug)]
 pub(super) struct Replica {
     pub(super) event_id: Arc<str>,
+    /// As in [`LineUpdate::epoch`].
+    epoch: u64,
     /// Of the last update; `None`: no whole picture came yet.
     sequence: Option<u64>,
     pub(super) serving: u32,
@@ -62,6 +64,7 @@ impl Replica {
     pub(super) fn new(event_id: Arc<str>) -> Self {
         Self {
             event_id,
+            epoch: 0,
             sequence: None,
             serving: 0,
             departed: Departed::default(),
@@ -77,7 +80,15 @@ impl Replica {
         }
     }
 
+    /// Whether it tells the whole of another queue of the event.
+    pub(super) fn is_of_another(&self, update: &LineUpdate) -> bool {
+        self.sequence.is_some() && update.after.is_none() && self.epoch != update.epoch
+    }
+
     pub(super) fn apply(&mut self, update: &LineUpdate) -> Applied {
+        if self.sequence.is_some() && self.epoch != update.epoch {
+            return Applied::Gap;
+        }
         match (update.after, self.sequence) {
             (_, Some(known)) if update.sequence <= known => return Applied::Old,
             (None, _) => {}
@@ -85,7 +96,7 @@ impl Replica {
             (Some(after), Some(known)) if after <= known => {}
             (Some(_), _) => return Applied::Gap,
         }
-        self.sequence = Some(update.sequence);
+        (self.epoch, self.sequence) = (update.epoch, Some(update.sequence));
         let departed = self.departed.insert(&update.departed);
         let served = update.serving > self.serving;
         self.serving = self.serving.max(update.serving.min(LINE_PLACES_MAX));

@@ -87,6 +87,7 @@ impl Hub {
         let problem = match denial {
             LineDenial::Unknown => Problem::NO_QUEUE,
             LineDenial::Over => Problem::QUEUE_OVER,
+            LineDenial::Lost => Problem::QUEUE_LOST,
             LineDenial::BadToken => Problem::BAD_PLACE_TOKEN,
             LineDenial::NotIn => Problem::NOT_IN_QUEUE,
             LineDenial::Overloaded { retry_after_ms } => Problem::OVERLOADED.after(u64::from(retry_after_ms)),

@@ -167,7 +167,7 @@ impl Line {
         let kind = match self.replica.state {
             LineState::Paused { .. } => "queue:paused",
             LineState::SoldOut => "queue:sold_out",
-            LineState::Closed => "queue:closed",
+            LineState::Closed | LineState::Lost => "queue:closed",
             LineState::Early { .. } | LineState::Open => "queue:resumed",
         };
         let Bulletin { frame, from } = bulletin;

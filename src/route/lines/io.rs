@@ -11,7 +11,10 @@ use crate::{
         command::Command,
         queue::{Refusal, Stats},
     },
-    stream::store::{Answer, Ask},
+    stream::{
+        store::{Answer, Ask},
+        word::InstanceId,
+    },
 };
 
 /// Something that waiting rooms are told.
@@ -69,10 +72,17 @@ pub enum Input {
     },
     /// Another instance published an entry of a log.
     Stored(Arc<Event>),
+    /// What is appended to the log from now on is heard.
+    Subscribed {
+        /// Of which queue.
+        event_id: Arc<str>,
+    },
     /// Time passed.
     Tick {
         /// This instance is the one that moves queues by time; others do when it is late.
         leads: bool,
+        /// Other instances that live; `None`: nobody knows.
+        others: Option<Vec<InstanceId>>,
     },
 }
 
@@ -85,6 +95,13 @@ pub enum Output {
         ticket: Ticket,
         /// What.
         ask: Ask,
+    },
+    /// What other instances append to the log is to be heard, or not any more.
+    Interest {
+        /// Of which queue.
+        event_id: Arc<str>,
+        /// Whether.
+        on: bool,
     },
     /// News of a queue for one shard, or for all. Where there is no room the shard finds out by itself.
     Line {
@@ -167,4 +184,7 @@ pub enum Denied {
     /// Too much waits, or the store refused: nothing was done.
     #[error("the queue cannot be written")]
     Unwritable,
+    /// Its log was lost: the queue has ended.
+    #[error("the log of the queue was lost")]
+    Lost,
 }

@@ -8,7 +8,7 @@ use std::{collections::VecDeque, sync::Arc};
 
 use bytes::Bytes;
 
-use super::Waiter;
+use super::room::Waiter;
 use crate::{
     clock::Now,
     event::{Class, Event, Form, Position, Target},
@@ -35,6 +35,8 @@ pub(super) struct Log {
     pub(super) rests: bool,
     /// The log cannot be read to its end: nothing is written, nobody is told anything any more.
     pub(super) is_broken: bool,
+    /// Who wants to know how the queue stands: those whose look has begun, and those for the next.
+    looks: [Vec<Waiter>; 2],
     /// What waits to be written.
     pending: VecDeque<(Command, Option<Waiter>)>,
     pub(super) flight: Option<Flight>,
@@ -86,12 +88,44 @@ impl Log {
 
     /// Nothing waits and nothing is under way.
     pub(super) fn is_idle(&self) -> bool {
-        self.pending.is_empty() && self.flight.is_none() && !self.asking
+        self.pending.is_empty()
+            && self.flight.is_none()
+            && !self.asking
+            && self.looks.iter().all(Vec::is_empty)
     }
 
     /// Whoever waits for what will not be written.
     pub(super) fn take_waiters(&mut self) -> Vec<Waiter> {
         self.pending.drain(..).filter_map(|(_, waiter)| waiter).collect()
+    }
+
+    /// Somebody wants to know how the queue stands, by what is stored from now on; given back where too many do.
+    pub(super) fn push_look(&mut self, waiter: Waiter) -> Result<(), Waiter> {
+        if self.looks[1].len() >= LINE_WAITING_MAX {
+            return Err(waiter);
+        }
+        self.looks[1].push(waiter);
+        self.look = true;
+        Ok(())
+    }
+
+    /// The log is being read.
+    pub(super) fn begin_look(&mut self) {
+        self.look = false;
+        let [begun, next] = &mut self.looks;
+        begun.append(next);
+    }
+
+    /// Those who may be told now.
+    pub(super) fn take_begun_looks(&mut self) -> Vec<Waiter> {
+        if self.is_current() { std::mem::take(&mut self.looks[0]) } else { Vec::new() }
+    }
+
+    /// All of them.
+    pub(super) fn take_looks(&mut self) -> Vec<Waiter> {
+        let [begun, next] = &mut self.looks;
+        begun.append(next);
+        std::mem::take(begun)
     }
 
     /// What the store is to be asked to write, if it is time for anything; `instance` names this start of this instance.

@@ -5,37 +5,34 @@
 //! was applied before, and what was applied is stored; who is connected here is written again until the log says the same.
 //! Talks to its driver through [`Input`] and [`Output`].
 //!
-//! Reading order: `io`, `log`, this file, `telling`.
+//! Reading order: `io`, `log`, `room`, this file, `answers`, `telling`.
 
+mod answers;
 pub mod io;
 mod log;
+mod room;
 mod telling;
 #[cfg(test)]
 mod tests;
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, HashMap},
     sync::Arc,
     time::Duration,
 };
 
 use self::{
     io::{Denied, Input, Output},
-    log::Log,
+    room::{Question, Room, Waiter, deny, turn_away},
 };
 use crate::{
     clock::Now,
-    event::Event,
     ids::ShardId,
-    limits::{LINES_FOLLOWED_MAX, OVERLOAD_RETRY, REPLAY_PAGE_EVENTS_MAX},
-    line::{LineDenial, LineRequest},
-    route::{Instances, Ticket, Token},
-    sale::{
-        command::Command,
-        queue::{Mark as Told, Refusal},
-        queues::Queues,
-    },
-    stream::store::{Answer, Ask, Failure, Head, Mark, Page},
+    limits::LINES_FOLLOWED_MAX,
+    line::{LineDenial, LineUpdate},
+    route::{Ticket, Token},
+    sale::{command::Command, queue::Refusal, queues::Queues},
+    stream::{store::Ask, word::InstanceId},
 };
 
 /// Tickets of waiting rooms have this bit, so that they are told from the router's.
@@ -46,72 +43,38 @@ pub const TICKET_BIT: Ticket = 1 << 63;
 pub struct Lines {
     /// Names this start of this instance, `1..=INSTANCE_BYTES_MAX` bytes.
     instance: Box<str>,
-    instances: Instances,
     queues: Queues,
     rooms: BTreeMap<Arc<str>, Room>,
     asked: HashMap<Ticket, (Question, Arc<str>)>,
     ticket_last: Ticket,
     /// When the logs were last looked at, monotonic ns.
-    polled_ns: u64,
-}
-
-/// What the store was asked.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Question {
-    Head,
-    Read,
-    Append,
-}
-
-/// What this instance has of one queue beside its state.
-#[derive(Debug)]
-struct Room {
-    stream: Arc<str>,
-    log: Log,
-    /// What all shards were told of the line.
-    told: Option<Told>,
-    present: HashMap<Arc<str>, Present>,
-    /// Holders whose presence may have to be written.
-    changed: BTreeSet<Arc<str>>,
-    /// Whoever got a place and may never come into it: until when, monotonic ns.
-    seated: VecDeque<(u64, Arc<str>)>,
-    /// A tick waits to be written, or is under way.
-    ticking: bool,
-}
-
-/// The connections of a holder here.
-#[derive(Debug, Default)]
-struct Present {
-    by_shard: Vec<u32>,
-    /// What the log says of this instance.
-    written: bool,
-}
-
-impl Present {
-    fn count(&self) -> u32 {
-        self.by_shard.iter().sum()
-    }
-}
-
-/// Who waits for what comes of a command.
-#[derive(Debug)]
-enum Waiter {
-    Join { place_token: Option<Box<str>>, asked: Box<LineRequest> },
-    Leave(Box<LineRequest>),
-    Operator(Token),
+    looked_ns: u64,
+    /// Queues about which something may have to be asked.
+    active: BTreeSet<Arc<str>>,
+    /// Instances in the logs that are not heard of: since when, monotonic ns.
+    silent: BTreeMap<Box<str>, u64>,
+    /// How long that may be, beside the time after which nobody counts it (`PRESENCE_TIMEOUT`): time for one that is
+    /// heard of for the first time.
+    silence_max: Duration,
+    /// Queues that began here.
+    epoch_last: u64,
 }
 
 impl Lines {
-    /// No queue is known yet. The seed names this start.
-    pub fn new(instances: Instances, seed: u64) -> Self {
+    /// No queue is known yet. The seed names this start; who is connected to an instance that is not heard of for
+    /// `silence_max` is away.
+    pub fn new(seed: u64, silence_max: Duration) -> Self {
         Self {
             instance: format!("{seed:016x}").into(),
-            instances,
             queues: Queues::default(),
             rooms: BTreeMap::new(),
             asked: HashMap::new(),
             ticket_last: TICKET_BIT,
-            polled_ns: 0,
+            looked_ns: 0,
+            active: BTreeSet::new(),
+            silent: BTreeMap::new(),
+            silence_max,
+            epoch_last: 0,
         }
     }
 
@@ -137,76 +100,113 @@ impl Lines {
                 self.waiting(shard, &event_id, holder, connections);
             }
             Input::Lost { shard, event_id } => {
-                if let Some(queue) = self.queues.get(&event_id) {
-                    out.push(Output::Line { shard: Some(shard), update: Arc::new(queue.line(None)) });
+                if let (Some(queue), Some(room)) = (self.queues.get(&event_id), self.rooms.get(&event_id)) {
+                    let update = Arc::new(LineUpdate { epoch: room.epoch, ..queue.line(None) });
+                    out.push(Output::Line { shard: Some(shard), update });
                 }
             }
-            Input::Operate { token, event_id, command } => {
-                // To look is to move the time: nothing is older than what the caller did before.
-                let command = command.unwrap_or(Command::Tick);
+            Input::Operate { token, event_id, command: Some(command) } => {
                 self.command(&event_id, command, Waiter::Operator(token), out);
+            }
+            Input::Operate { token, event_id, command: None } => self.look(&event_id, token, out),
+            Input::Subscribed { event_id } => {
+                if let Some(room) = self.rooms.get_mut(&event_id) {
+                    room.log.look = true;
+                    self.active.insert(event_id);
+                }
             }
             Input::Answered { ticket, answer } => {
                 if let Some((question, event_id)) = self.asked.remove(&ticket) {
+                    self.active.insert(Arc::clone(&event_id));
                     self.answered(now, (question, &event_id), answer, out);
                 }
             }
             Input::Stored(event) => self.heard(now, &event, out),
-            Input::Tick { leads } => self.tick(now, leads),
+            Input::Tick { leads, others } => self.tick(now, leads, others.as_deref(), out),
         }
     }
 
     /// Asks the store for what this turn brought; many commands are one entry.
     pub fn flush(&mut self, now: Now, out: &mut Vec<Output>) {
-        let Self { instance, rooms, asked, ticket_last, queues, .. } = self;
-        for (event_id, room) in rooms.iter_mut() {
-            if queues.get(event_id).is_some() {
-                room.write_presence(instance);
+        while let Some(event_id) = self.active.pop_first() {
+            let Some(room) = self.rooms.get_mut(&event_id) else { continue };
+            if self.queues.get(&event_id).is_some() {
+                room.write_presence(&self.instance);
+                if !std::mem::replace(&mut room.followed, true) {
+                    out.push(Output::Interest { event_id: Arc::clone(&event_id), on: true });
+                }
             } else if room.log.is_current() {
                 room.changed.clear();
-                room.log
-                    .take_before_open()
-                    .into_iter()
-                    .for_each(|waiter| telling::refuse(waiter, Refusal::NoQueue, out));
+                for waiter in room.log.take_before_open().into_iter().chain(room.log.take_looks()) {
+                    telling::refuse(waiter, Refusal::NoQueue, out);
+                }
             }
-            if let Some((question, ask)) = room.next_ask(now, instance) {
-                *ticket_last += 1;
-                asked.insert(*ticket_last, (question, Arc::clone(event_id)));
-                out.push(Output::Ask { ticket: *ticket_last, ask });
+            if let Some((question, ask)) = room.next_ask(now, &self.instance) {
+                self.ask(question, &event_id, ask, out);
+            } else if self.queues.get(&event_id).is_none() && room.is_idle() {
+                self.rooms.remove(&event_id);
             }
         }
-        rooms.retain(|event_id, room| {
-            queues.get(event_id).is_some() || !room.log.is_idle() || !room.log.is_current()
-        });
+    }
+
+    /// Rooms whose logs were lost.
+    pub fn lost_count(&self) -> usize {
+        self.rooms.values().filter(|room| room.log.is_broken).count()
+    }
+
+    /// All queues that are followed.
+    pub const fn queues(&self) -> &Queues {
+        &self.queues
     }
 
     fn command(&mut self, event_id: &Arc<str>, command: Command, waiter: Waiter, out: &mut Vec<Output>) {
-        let waiter = match self.room(event_id) {
-            Some(room) if !room.log.is_broken => room.log.push(command, Some(waiter)).err().flatten(),
-            _ => Some(waiter),
-        };
-        if let Some(waiter) = waiter {
-            turn_away(waiter, out);
+        // Whoever opens a queue whose log was lost knows that its places are gone.
+        let begins = matches!(command, Command::Open(_));
+        if begins && self.rooms.get(event_id).is_some_and(|room| room.log.is_broken) {
+            self.forget(event_id, out);
+        }
+        match self.room(event_id) {
+            Some(room) if room.log.is_broken => deny(waiter, LineDenial::Lost, Denied::Lost, out),
+            Some(room) => {
+                if let Err(Some(waiter)) = room.log.push(command, Some(waiter)) {
+                    turn_away(waiter, out);
+                }
+            }
+            None => turn_away(waiter, out),
+        }
+    }
+
+    /// Answers with the queue as it is when everything was applied that is stored by now.
+    fn look(&mut self, event_id: &Arc<str>, token: Token, out: &mut Vec<Output>) {
+        let waiter = Waiter::Operator(token);
+        match self.room(event_id) {
+            Some(room) if room.log.is_broken => deny(waiter, LineDenial::Lost, Denied::Lost, out),
+            Some(room) => {
+                if let Err(waiter) = room.log.push_look(waiter) {
+                    turn_away(waiter, out);
+                }
+            }
+            None => turn_away(waiter, out),
         }
     }
 
     /// What there is of the queue; begins to follow it. `None`: too many are followed.
     fn room(&mut self, event_id: &Arc<str>) -> Option<&mut Room> {
-        if !self.rooms.contains_key(event_id) && self.rooms.len() >= LINES_FOLLOWED_MAX {
-            return None;
+        if !self.rooms.contains_key(event_id) {
+            if self.rooms.len() >= LINES_FOLLOWED_MAX {
+                return None;
+            }
+            self.epoch_last += 1;
+            self.rooms.insert(Arc::clone(event_id), Room::new(event_id, self.epoch_last));
         }
-        Some(self.rooms.entry(Arc::clone(event_id)).or_insert_with(|| Room {
-            stream: format!("queue:{event_id}").into(),
-            log: Log::default(),
-            told: None,
-            present: HashMap::new(),
-            changed: BTreeSet::new(),
-            seated: VecDeque::new(),
-            ticking: false,
-        }))
+        self.active.insert(Arc::clone(event_id));
+        self.rooms.get_mut(event_id)
     }
 
     fn waiting(&mut self, shard: ShardId, event_id: &Arc<str>, holder: Arc<str>, connections: u32) {
+        if connections == 0 && !self.rooms.contains_key(event_id) {
+            return;
+        }
         let Some(room) = self.room(event_id) else { return };
         let present = room.present.entry(Arc::clone(&holder)).or_default();
         let length = present.by_shard.len().max(shard.index() + 1);
@@ -215,170 +215,89 @@ impl Lines {
         room.changed.insert(holder);
     }
 
-    fn answered(
-        &mut self,
-        now: Now,
-        (question, event_id): (Question, &Arc<str>),
-        answer: Answer,
-        out: &mut Vec<Output>,
-    ) {
-        let Some(room) = self.rooms.get_mut(event_id) else { return };
-        let log = &mut room.log;
-        match &mut log.flight {
-            Some(flight) if question == Question::Append => flight.asked = false,
-            _ => log.asking = false,
+    /// Forgets a queue that is over, or whose log was lost; whoever wants something of it has it read again.
+    fn forget(&mut self, event_id: &Arc<str>, out: &mut Vec<Output>) {
+        self.queues.remove(event_id);
+        let Some(mut room) = self.rooms.remove(event_id) else { return };
+        for waiter in room.log.take_waiters().into_iter().chain(room.log.take_looks()) {
+            turn_away(waiter, out);
         }
-        match answer {
-            Answer::Head(Head { epoch, offset, .. }) => {
-                log.at = Some(Mark { epoch, offset: 0 });
-                log.known = offset;
-            }
-            Answer::Page(page) => self.page(now, event_id, page, out),
-            Answer::Appended(event) => {
-                let Some(position) = &event.position else { return };
-                if log.stored(position) {
-                    self.apply(now, event_id, &event, out);
-                }
-            }
-            // It is read, since nobody sent it along.
-            Answer::Repeated(position) => {
-                let _is_next = log.stored(&position);
-            }
-            Answer::Failed(Failure::Refused) if question == Question::Append => {
-                room.ticking = false;
-                let waiters = log.flight.take().map(|flight| flight.waiters).unwrap_or_default();
-                waiters.into_iter().flatten().for_each(|waiter| turn_away(waiter, out));
-            }
-            Answer::Failed(_) => {
-                log.rests = true;
-                if question == Question::Head {
-                    log.take_waiters().into_iter().for_each(|waiter| turn_away(waiter, out));
-                }
-            }
-            Answer::KeyReused
-            | Answer::Acknowledged(_)
-            | Answer::Remembered
-            | Answer::Recalled(_)
-            | Answer::Forgotten => {}
+        if room.followed {
+            out.push(Output::Interest { event_id: Arc::clone(event_id), on: false });
         }
     }
 
-    /// What follows in the log.
-    fn page(&mut self, now: Now, event_id: &Arc<str>, page: Page, out: &mut Vec<Output>) {
-        let Some(room) = self.rooms.get_mut(event_id) else { return };
-        let Some(at) = &mut room.log.at else { return };
-        match page.events {
-            Some(events) => {
-                at.epoch = page.head.epoch;
-                room.log.known = room.log.known.max(page.head.offset);
-                for event in events {
-                    self.apply(now, event_id, &event, out);
-                }
-            }
-            None => {
-                // The beginning is gone, or this is another history: nobody may be told places that do not hold.
-                tracing::error!(event_id = &**event_id, "the log of a queue was lost");
-                room.log.is_broken = true;
-                room.log.take_waiters().into_iter().for_each(|waiter| turn_away(waiter, out));
-            }
-        }
-    }
-
-    fn heard(&mut self, now: Now, event: &Arc<Event>, out: &mut Vec<Output>) {
-        let Some(position) = &event.position else { return };
-        let Some(event_id) = position.stream.strip_prefix("queue:") else { return };
-        let Some((event_id, _)) = self.rooms.get_key_value(event_id) else { return };
-        let event_id = Arc::clone(event_id);
-        let Some(room) = self.rooms.get_mut(&event_id) else { return };
-        if room.log.note(&position.epoch, position.offset) && !room.log.is_unsettled() {
-            self.apply(now, &event_id, event, out);
-        }
-    }
-
-    fn tick(&mut self, now: Now, leads: bool) {
-        let polls = matches!(self.instances, Instances::Several)
-            && now.mono_ns.saturating_sub(self.polled_ns) >= POLL.as_nanos() as u64;
-        if polls {
-            self.polled_ns = now.mono_ns;
+    fn tick(&mut self, now: Now, leads: bool, others: Option<&[InstanceId]>, out: &mut Vec<Output>) {
+        let looks = now.mono_ns.saturating_sub(self.looked_ns) >= LOOK_INTERVAL.as_nanos() as u64;
+        if looks {
+            self.looked_ns = now.mono_ns;
         }
         let late_ms = if leads { 0 } else { TICK_LATE.as_millis() as u64 };
+        self.find_silent(now, others);
+        let mut over = Vec::new();
         for (event_id, room) in &mut self.rooms {
             room.log.rests = false;
             while let Some((_, holder)) = room.seated.pop_front_if(|(due_ns, _)| *due_ns <= now.mono_ns) {
                 room.changed.insert(holder);
             }
-            let due = self.queues.get(event_id).and_then(|queue| queue.next_due_ms());
+            room.log.look |= looks;
+            self.active.insert(Arc::clone(event_id));
+            let Some(queue) = self.queues.get(event_id) else { continue };
+            if queue.closed_ms().is_some_and(|closed_ms| closed_ms + CLOSED_KEPT_MS <= now.wall_ms) {
+                over.push(Arc::clone(event_id));
+                continue;
+            }
+            let due = queue.next_due_ms();
             if !room.ticking && due.is_some_and(|due_ms| due_ms + late_ms <= now.wall_ms) {
                 room.ticking = room.log.push(Command::Tick, None).is_ok();
             }
-            room.log.look |= polls;
-        }
-    }
-}
-
-impl Room {
-    /// What the store is to be asked next.
-    fn next_ask(&mut self, now: Now, instance: &str) -> Option<(Question, Ask)> {
-        let Self { stream, log, .. } = self;
-        if log.rests || log.asking || log.is_broken {
-            return None;
-        }
-        let Some(at) = &log.at else {
-            log.asking = true;
-            return Some((Question::Head, Ask::Head { stream: Arc::clone(stream), known: None }));
-        };
-        if !log.is_unsettled() && (at.offset < log.known || std::mem::take(&mut log.look)) {
-            log.asking = true;
-            return Some((Question::Read, read(stream, at)));
-        }
-        Some((Question::Append, Ask::Append(log.next_append(now, instance, stream)?)))
-    }
-
-    /// Writes who came and who went, as far as the log does not say it.
-    fn write_presence(&mut self, instance: &str) {
-        while let Some(holder) = self.changed.pop_first() {
-            let Some(present) = self.present.get_mut(&holder) else { continue };
-            let (is_here, instance) = (present.count() > 0, instance.into());
-            if is_here == present.written {
-                continue;
+            let silence_max = if leads { self.silence_max } else { self.silence_max + TICK_LATE };
+            for instance in queue.instances().filter(|name| **name != *self.instance) {
+                let silent = self.silent.get(instance);
+                let is_gone =
+                    silent.is_some_and(|since_ns| since_ns + silence_max.as_nanos() as u64 <= now.mono_ns);
+                if is_gone && !room.gone.contains(instance) {
+                    let command = Command::InstanceGone { instance: instance.into() };
+                    if room.log.push(command, None).is_ok() {
+                        room.gone.insert(instance.into());
+                    }
+                }
             }
-            let name = (*holder).into();
-            let command = match is_here {
-                true => Command::Here { holder: name, instance },
-                false => Command::Away { holder: name, instance },
+        }
+        for event_id in over {
+            let stream = self.rooms.get(&event_id).map(|room| Arc::clone(&room.stream));
+            self.forget(&event_id, out);
+            if let Some(stream) = stream.filter(|_| leads) {
+                self.ask(Question::Forget, &event_id, Ask::Forget { stream }, out);
+            }
+        }
+    }
+
+    /// Notes since when instances that people are connected to, by the logs, are not heard of.
+    fn find_silent(&mut self, now: Now, others: Option<&[InstanceId]>) {
+        let mut silent = BTreeMap::new();
+        if let Some(others) = others {
+            let lives = |name: &str| {
+                *name == *self.instance
+                    || InstanceId::from_str_radix(name, 16).is_ok_and(|id| others.contains(&id))
             };
-            if self.log.push(command, None).is_err() {
-                self.changed.insert(holder);
-                return;
-            }
-            present.written = is_here;
-            if !is_here {
-                self.present.remove(&holder);
+            for name in self.queues.iter().flat_map(|queue| queue.instances()).filter(|name| !lives(name)) {
+                silent.insert(name.into(), self.silent.get(name).copied().unwrap_or(now.mono_ns));
             }
         }
+        self.silent = silent;
+    }
+
+    fn ask(&mut self, question: Question, event_id: &Arc<str>, ask: Ask, out: &mut Vec<Output>) {
+        self.ticket_last += 1;
+        self.asked.insert(self.ticket_last, (question, Arc::clone(event_id)));
+        out.push(Output::Ask { ticket: self.ticket_last, ask });
     }
 }
 
-fn read(stream: &Arc<str>, at: &Mark) -> Ask {
-    Ask::Read {
-        stream: Arc::clone(stream),
-        epoch: Arc::clone(&at.epoch),
-        after: at.offset,
-        count_max: REPLAY_PAGE_EVENTS_MAX,
-    }
-}
-
-/// Nothing was written.
-fn turn_away(waiter: Waiter, out: &mut Vec<Output>) {
-    let denial = LineDenial::Overloaded { retry_after_ms: OVERLOAD_RETRY.as_millis() as u32 };
-    out.push(match waiter {
-        Waiter::Join { asked, .. } => Output::Denied { asked, leave: false, denial },
-        Waiter::Leave(asked) => Output::Denied { asked, leave: true, denial },
-        Waiter::Operator(token) => Output::Operated { token, result: Err(Denied::Unwritable) },
-    });
-}
-
-/// Between two looks at logs to which other instances append.
-const POLL: Duration = Duration::from_millis(250);
+/// Between two looks at each log: of what was published and not heard, and so that a log that is followed does not expire.
+const LOOK_INTERVAL: Duration = Duration::from_secs(10);
 /// So late is the one that should tick before the others do.
 const TICK_LATE: Duration = Duration::from_secs(1);
+/// How long a queue that was closed is kept, so that who comes is told that it is over.
+const CLOSED_KEPT_MS: u64 = 24 * 3_600_000;

@@ -5,15 +5,16 @@ use std::sync::Arc;
 use serde_json::json;
 
 use super::{
-    Lines, Present, Room, Waiter,
+    Lines,
     io::{Admission, Denied, Output, View},
+    room::{Present, Room, Waiter, deny},
 };
 use crate::{
     clock::Now,
     event::Event,
     ids::ShardId,
     limits::SEAT_TIME_MAX,
-    line::{LineDenial, LineRequest, PlaceNews, Seated},
+    line::{LineDenial, LineRequest, LineUpdate, PlaceNews, Seated},
     sale::{
         command::{Command, Entry},
         fair::commitment,
@@ -48,10 +49,14 @@ impl Lines {
             return;
         };
         if effects.iter().any(|(_, effect)| *effect == Effect::Moved) {
-            let update = Arc::new(queue.line(room.told));
+            let update = Arc::new(LineUpdate { epoch: room.epoch, ..queue.line(room.told) });
             room.told = Some(queue.mark());
             out.push(Output::Line { shard: None, update });
         }
+        if entry.commands.iter().any(|command| is_end_of(command, &self.instance)) {
+            room.write_all_presence();
+        }
+        room.gone.retain(|gone| queue.instances().any(|name| *name == **gone));
         let mut telling = Telling { now, room, queue, is_writer: !waiters.is_empty(), out };
         // Answers first: who asked hears that it has a place before it hears what became of it.
         for (index, waiter) in waiters.into_iter().enumerate() {
@@ -66,6 +71,28 @@ impl Lines {
             telling.tell(effect);
         }
     }
+}
+
+impl Lines {
+    /// Answers those who wanted to know how the queue stands, if everything was applied that they may ask about.
+    pub(super) fn show_looks(&mut self, event_id: &Arc<str>, out: &mut Vec<Output>) {
+        let Some(room) = self.rooms.get_mut(event_id) else { return };
+        let Some(queue) = self.queues.get(event_id) else { return };
+        for waiter in room.log.take_begun_looks() {
+            if let Waiter::Operator(token) = waiter {
+                out.push(Output::Operated { token, result: Ok(Box::new(view(queue))) });
+            }
+        }
+    }
+}
+
+fn view(queue: &Queue) -> View {
+    let line = queue.line(Some(queue.mark()));
+    View { stats: queue.stats(), line, commitment: commitment(&queue.terms().seed) }
+}
+
+fn is_end_of(command: &Command, name: &str) -> bool {
+    matches!(command, Command::InstanceGone { instance } if **instance == *name)
 }
 
 struct Telling<'a> {
@@ -123,10 +150,7 @@ impl Telling<'_> {
                 self.out.push(Output::PlaceNews { shard, news: Arc::new(news) });
             }
             (Waiter::Operator(token), None) => {
-                let line = self.queue.line(Some(self.queue.mark()));
-                let commitment = commitment(&self.queue.terms().seed);
-                let view = View { stats: self.queue.stats(), line, commitment };
-                self.out.push(Output::Operated { token, result: Ok(Box::new(view)) });
+                self.out.push(Output::Operated { token, result: Ok(Box::new(view(self.queue))) });
             }
             (waiter, Some(refusal)) => refuse(waiter, refusal, self.out),
         }
@@ -199,9 +223,5 @@ pub(super) fn refuse(waiter: Waiter, refusal: Refusal, out: &mut Vec<Output>) {
         Refusal::NoPlace | Refusal::NotAdmitted | Refusal::Expired => LineDenial::NotIn,
         _ => LineDenial::Over,
     };
-    out.push(match waiter {
-        Waiter::Join { asked, .. } => Output::Denied { asked, leave: false, denial },
-        Waiter::Leave(asked) => Output::Denied { asked, leave: true, denial },
-        Waiter::Operator(token) => Output::Operated { token, result: Err(Denied::Refused(refusal)) },
-    });
+    deny(waiter, denial, Denied::Refused(refusal), out);
 }

@@ -8,9 +8,9 @@ use super::{
 };
 use crate::{
     clock::Now,
+    event::Event,
     ids::{ConnId, ShardId},
     line::{LineDenial, LineRequest, LineState, Ticket},
-    route::Instances,
     sale::{
         command::{Command, Terms},
         inlet::Inlet,
@@ -18,17 +18,21 @@ use crate::{
     },
     stream::{
         history::{Bounds, History},
-        store::{Answer, Ask, Failure},
+        store::{Answer, Ask, Failure, Page},
     },
 };
 
 const START: Now = Now { mono_ns: 1_000_000_000, wall_ms: 1_700_000_000_000 };
 
 fn history() -> History {
+    history_of(7)
+}
+
+fn history_of(seed: u64) -> History {
     let day = Duration::from_secs(24 * 3600);
     let bounds =
         Bounds { count_max: 2, age_max: day, ledger_age_max: day, bytes_max: 1 << 20, streams_max: 10 };
-    History::new(bounds, 7)
+    History::new(bounds, seed)
 }
 
 fn open(inlet: Inlet) -> Command {
@@ -49,11 +53,22 @@ struct Instance {
     token: u64,
     /// Whether the store answers.
     up: bool,
+    /// Instances that are heard of.
+    others: Vec<u64>,
+    /// Questions to the store.
+    asked: usize,
 }
 
 impl Instance {
     fn new(seed: u64) -> Self {
-        Self { lines: Lines::new(Instances::Several, seed), now: START, token: 0, up: true }
+        Self {
+            lines: Lines::new(seed, Duration::from_secs(10)),
+            now: START,
+            token: 0,
+            up: true,
+            others: vec![1, 2],
+            asked: 0,
+        }
     }
 
     /// A turn: everything that came of it but questions.
@@ -65,6 +80,7 @@ impl Instance {
             for output in std::mem::take(&mut out) {
                 match output {
                     Output::Ask { ticket, ask } => {
+                        self.asked += 1;
                         let answer = match self.up {
                             true => history.answer(self.now, ask),
                             false => Answer::Failed(Failure::Unavailable),
@@ -93,7 +109,7 @@ impl Instance {
 
     fn pass(&mut self, history: &mut History, time: Duration, leads: bool) -> Vec<Output> {
         self.now = self.now.after(time);
-        self.turn(history, Input::Tick { leads })
+        self.turn(history, Input::Tick { leads, others: Some(self.others.clone()) })
     }
 }
 
@@ -172,7 +188,7 @@ fn an_instance_that_comes_later_has_the_same_queue() {
     }
     assert_eq!(ticket(&other.join(&mut history, "late", 1)), Some(Ticket::Place(201)), "nothing was trimmed");
     other.operate(&mut history, Some(Command::Advance { to: 3 }));
-    let told = one.pass(&mut history, Duration::from_millis(300), false);
+    let told = one.turn(&mut history, Input::Subscribed { event_id: "e".into() });
     assert_eq!(
         (serving(&told), admitted(&told).len()),
         (Some(3), 0),
@@ -269,4 +285,135 @@ fn shards_are_told_differences_that_join() {
     let lost = one.turn(&mut history, Input::Lost { shard: ShardId(3), event_id: "e".into() });
     let (shard, whole) = of(&lost).expect("news");
     assert_eq!((shard, whole.after, whole.sequence), (Some(ShardId(3)), None, second.sequence));
+}
+
+/// The newest entry of the log, as it is published.
+fn newest(history: &mut History, now: Now) -> Arc<Event> {
+    let stream: Arc<str> = "queue:e".into();
+    let Answer::Head(head) = history.answer(now, Ask::Head { stream: Arc::clone(&stream), known: None })
+    else {
+        panic!("no head")
+    };
+    let ask = Ask::Read { stream, epoch: head.epoch, after: head.offset - 1, count_max: 1 };
+    let Answer::Page(Page { events: Some(mut events), .. }) = history.answer(now, ask) else {
+        panic!("no page")
+    };
+    events.pop().expect("an entry")
+}
+
+#[test]
+fn what_another_instance_publishes_is_applied_without_a_question() {
+    let (mut one, mut other, mut history) = (Instance::new(1), Instance::new(2), history());
+    let told = one.operate(&mut history, Some(open(Inlet::Manual)));
+    assert!(
+        told.iter().any(|output| matches!(output, Output::Interest { on: true, .. })),
+        "it wants to hear"
+    );
+    one.join(&mut history, "ann", 1);
+    other.operate(&mut history, None);
+    let asked = other.asked;
+    one.operate(&mut history, Some(Command::Advance { to: 1 }));
+    let entry = newest(&mut history, one.now);
+    let told = other.turn(&mut history, Input::Stored(Arc::clone(&entry)));
+    assert_eq!((serving(&told), other.asked), (Some(1), asked));
+    let again = other.turn(&mut history, Input::Stored(entry));
+    assert_eq!((again.len(), other.asked), (0, asked), "an entry that was applied is nothing new");
+    // One that was missed is read.
+    one.operate(&mut history, Some(Command::Advance { to: 2 }));
+    one.operate(&mut history, Some(Command::Advance { to: 3 }));
+    let entry = newest(&mut history, one.now);
+    let told = other.turn(&mut history, Input::Stored(entry));
+    assert_eq!((serving(&told), other.asked), (Some(2), asked + 1));
+    assert_eq!(one.lines.queues, other.lines.queues);
+}
+
+#[test]
+fn a_look_is_as_new_as_what_was_stored_and_writes_nothing() {
+    let (mut one, mut other, mut history) = (Instance::new(1), Instance::new(2), history());
+    one.operate(&mut history, Some(open(Inlet::Manual)));
+    other.operate(&mut history, None);
+    one.join(&mut history, "ann", 1);
+    let entries = history.entry_count();
+    let told = other.operate(&mut history, None);
+    assert!(told.iter().any(
+        |output| matches!(output, Output::Operated { result: Ok(view), .. } if view.stats.waiting == 1)
+    ));
+    assert_eq!(history.entry_count(), entries);
+    other.up = false;
+    let told = other.operate(&mut history, None);
+    assert!(matches!(told[..], [Output::Operated { result: Err(Denied::Unwritable), .. }]), "{told:?}");
+}
+
+#[test]
+fn who_was_connected_to_an_instance_that_died_is_away_and_who_lives_says_so_again() {
+    let (mut one, mut other, mut history) = (Instance::new(1), Instance::new(2), history());
+    one.operate(&mut history, Some(open(Inlet::Manual)));
+    for (instance, user, slot) in [(&mut one, "ann", 1), (&mut other, "bob", 2)] {
+        instance.join(&mut history, user, slot);
+        let holder = format!("u:{user}").into();
+        let (shard, event_id) = (ShardId(0), "e".into());
+        instance.turn(&mut history, Input::Waiting { shard, event_id, holder, connections: 1 });
+    }
+    one.others.clear();
+    let mut pass = |one: &mut Instance, seconds| {
+        one.pass(&mut history, Duration::from_secs(seconds), true);
+        one.lines.queues.get("e").map(|queue| (queue.instances().count(), queue.stats().departed))
+    };
+    // It reads the log at the first look, and misses the other from then on.
+    (pass(&mut one, 10), pass(&mut one, 1));
+    assert_eq!(pass(&mut one, 9), Some((2, 0)), "it may only be late");
+    assert_eq!(pass(&mut one, 2), Some((1, 0)));
+    assert_eq!(pass(&mut one, 121), Some((1, 1)), "the grace is over");
+    // It was not dead.
+    other.now = one.now;
+    other.turn(&mut history, Input::Subscribed { event_id: "e".into() });
+    one.turn(&mut history, Input::Subscribed { event_id: "e".into() });
+    let queue = one.lines.queues.get("e").expect("the queue");
+    assert_eq!(queue.instances().count(), 2, "bob is here");
+}
+
+#[test]
+fn a_queue_whose_log_was_lost_ends_and_can_be_opened_anew() {
+    let (mut one, mut old) = (Instance::new(1), history());
+    one.operate(&mut old, Some(open(Inlet::Manual)));
+    one.join(&mut old, "ann", 1);
+    let line = |told: &[Output]| {
+        told.iter().find_map(|output| match output {
+            Output::Line { update, .. } => Some(Arc::clone(update)),
+            _ => None,
+        })
+    };
+    let mut history = history_of(8);
+    let told = one.pass(&mut history, Duration::from_secs(10), true);
+    let lost = line(&told).expect("the shards are told");
+    assert_eq!((lost.after, &lost.state), (None, &LineState::Lost));
+    assert_eq!(denial(&one.join(&mut history, "bob", 2)), Some(LineDenial::Lost));
+    for command in [None, Some(Command::Advance { to: 1 })] {
+        let told = one.operate(&mut history, command);
+        assert!(matches!(told[..], [Output::Operated { result: Err(Denied::Lost), .. }]), "{told:?}");
+    }
+    assert_eq!((history.entry_count(), one.lines.lost_count()), (0, 1));
+    let told = one.operate(&mut history, Some(open(Inlet::Manual)));
+    let new = line(&told).expect("the shards are told");
+    assert!(new.epoch > lost.epoch && new.state == LineState::Open, "{new:?}");
+    assert_eq!(ticket(&one.join(&mut history, "bob", 2)), Some(Ticket::Place(1)));
+}
+
+#[test]
+fn a_queue_that_was_closed_is_forgotten_with_its_log_a_day_later() {
+    let (mut one, mut other, mut history) = (Instance::new(1), Instance::new(2), history());
+    one.operate(&mut history, Some(open(Inlet::Manual)));
+    one.operate(&mut history, Some(Command::Close));
+    other.operate(&mut history, None);
+    let day = Duration::from_secs(24 * 3_600);
+    one.pass(&mut history, day - Duration::from_secs(1), true);
+    assert_eq!(denial(&one.join(&mut history, "ann", 1)), Some(LineDenial::Over));
+    one.pass(&mut history, Duration::from_secs(1), true);
+    assert_eq!((one.lines.rooms.len(), history.entry_count()), (0, 0));
+    // Whoever is a little behind finds no log, and needs none.
+    other.pass(&mut history, day - Duration::from_secs(1), false);
+    assert_eq!((other.lines.rooms.len(), other.lines.lost_count()), (0, 0));
+    assert_eq!(denial(&other.join(&mut history, "ann", 1)), Some(LineDenial::Unknown));
+    one.operate(&mut history, Some(open(Inlet::Manual)));
+    assert_eq!(ticket(&one.join(&mut history, "ann", 1)), Some(Ticket::Place(1)));
 }

@@ -138,6 +138,7 @@ impl Queue {
         let drawn = self.opened && since.is_none_or(|mark| !mark.drawn);
         LineUpdate {
             event_id: Arc::clone(&self.event_id),
+            epoch: 0,
             after: since.map(|mark| mark.sequence),
             sequence: self.moves,
             departed: Places::new(still_matter.collect()),
@@ -154,6 +155,16 @@ impl Queue {
     pub fn ticket(&self, holder: &str) -> Option<Ticket> {
         let number = self.number_of(holder).filter(|number| self.state(*number).is_live())?;
         Some(if self.opened { Ticket::Place(number) } else { Ticket::Entry(number) })
+    }
+
+    /// Instances that people are connected to.
+    pub fn instances(&self) -> impl Iterator<Item = &str> {
+        self.instances.iter().flatten().map(|name| &**name)
+    }
+
+    /// When it was closed, wall ms; `None`: it is not.
+    pub fn closed_ms(&self) -> Option<u64> {
+        (self.phase == Phase::Closed).then_some(self.closed_at_ms)
     }
 
     /// When a [`crate::sale::command::Command::Tick`] will change something, wall ms; `None`: nothing is due.

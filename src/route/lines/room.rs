@@ -1,0 +1,171 @@
+//! One queue as an instance follows it: its log, who is connected here, who waits for what.
+//!
+//! Owns what the store is asked next, and what the log has to say of who is here. Never decides anything about the queue.
+
+use std::{
+    collections::{BTreeSet, HashMap, VecDeque},
+    sync::Arc,
+};
+
+use super::{
+    io::{Denied, Output},
+    log::Log,
+};
+use crate::{
+    clock::Now,
+    limits::{OVERLOAD_RETRY, REPLAY_PAGE_EVENTS_MAX},
+    line::{LineDenial, LineRequest},
+    route::Token,
+    sale::{command::Command, queue::Mark as Told},
+    stream::store::{Ask, Mark},
+};
+
+/// What the store was asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Question {
+    Head,
+    Read,
+    Append,
+    Forget,
+}
+
+/// What this instance has of one queue beside its state.
+#[derive(Debug)]
+pub(super) struct Room {
+    pub(super) stream: Arc<str>,
+    pub(super) log: Log,
+    /// Names this queue among those that the event had here; of [`crate::line::LineUpdate`].
+    pub(super) epoch: u64,
+    /// What all shards were told of the line.
+    pub(super) told: Option<Told>,
+    pub(super) present: HashMap<Arc<str>, Present>,
+    /// Holders whose presence may have to be written.
+    pub(super) changed: BTreeSet<Arc<str>>,
+    /// Whoever got a place and may never come into it: until when, monotonic ns.
+    pub(super) seated: VecDeque<(u64, Arc<str>)>,
+    /// A tick waits to be written, or is under way.
+    pub(super) ticking: bool,
+    /// What others append is heard of.
+    pub(super) followed: bool,
+    /// Instances whose end waits to be written, or is under way.
+    pub(super) gone: BTreeSet<Box<str>>,
+}
+
+/// The connections of a holder here.
+#[derive(Debug, Default)]
+pub(super) struct Present {
+    pub(super) by_shard: Vec<u32>,
+    /// What the log says of this instance.
+    pub(super) written: bool,
+}
+
+impl Present {
+    fn count(&self) -> u32 {
+        self.by_shard.iter().sum()
+    }
+}
+
+/// Who waits for what comes of a command.
+#[derive(Debug)]
+pub(super) enum Waiter {
+    Join { place_token: Option<Box<str>>, asked: Box<LineRequest> },
+    Leave(Box<LineRequest>),
+    Operator(Token),
+}
+
+impl Room {
+    pub(super) fn new(event_id: &str, epoch: u64) -> Self {
+        Self {
+            stream: format!("queue:{event_id}").into(),
+            log: Log::default(),
+            epoch,
+            told: None,
+            present: HashMap::new(),
+            changed: BTreeSet::new(),
+            seated: VecDeque::new(),
+            ticking: false,
+            followed: false,
+            gone: BTreeSet::new(),
+        }
+    }
+
+    /// What the store is to be asked next.
+    pub(super) fn next_ask(&mut self, now: Now, instance: &str) -> Option<(Question, Ask)> {
+        let Self { stream, log, .. } = self;
+        if log.rests || log.asking || log.is_broken {
+            return None;
+        }
+        let Some(at) = &log.at else {
+            log.asking = true;
+            return Some((Question::Head, Ask::Head { stream: Arc::clone(stream), known: None }));
+        };
+        if !log.is_unsettled() && (at.offset < log.known || log.look) {
+            let read = read(stream, at);
+            log.asking = true;
+            log.begin_look();
+            return Some((Question::Read, read));
+        }
+        Some((Question::Append, Ask::Append(log.next_append(now, instance, stream)?)))
+    }
+
+    /// Writes who came and who went, as far as the log does not say it.
+    pub(super) fn write_presence(&mut self, instance: &str) {
+        while let Some(holder) = self.changed.pop_first() {
+            let Some(present) = self.present.get_mut(&holder) else { continue };
+            let (is_here, instance) = (present.count() > 0, instance.into());
+            if is_here == present.written {
+                continue;
+            }
+            let name = (*holder).into();
+            let command = match is_here {
+                true => Command::Here { holder: name, instance },
+                false => Command::Away { holder: name, instance },
+            };
+            if self.log.push(command, None).is_err() {
+                self.changed.insert(holder);
+                return;
+            }
+            present.written = is_here;
+            if !is_here {
+                self.present.remove(&holder);
+            }
+        }
+    }
+
+    /// The log says that nobody is connected here: it is told who is.
+    pub(super) fn write_all_presence(&mut self) {
+        for (holder, present) in &mut self.present {
+            present.written = false;
+            self.changed.insert(Arc::clone(holder));
+        }
+    }
+
+    /// Nothing waits for anything.
+    pub(super) fn is_idle(&self) -> bool {
+        self.log.is_idle() && self.log.is_current()
+    }
+}
+
+fn read(stream: &Arc<str>, at: &Mark) -> Ask {
+    Ask::Read {
+        stream: Arc::clone(stream),
+        epoch: Arc::clone(&at.epoch),
+        after: at.offset,
+        count_max: REPLAY_PAGE_EVENTS_MAX,
+    }
+}
+
+/// Nothing was written.
+pub(super) fn turn_away(waiter: Waiter, out: &mut Vec<Output>) {
+    let retry_after_ms = OVERLOAD_RETRY.as_millis() as u32;
+    deny(waiter, LineDenial::Overloaded { retry_after_ms }, Denied::Unwritable, out);
+}
+
+/// Tells whoever waits why it waits in vain.
+pub(super) fn deny(waiter: Waiter, denial: LineDenial, denied: Denied, out: &mut Vec<Output>) {
+    out.push(match waiter {
+        Waiter::Join { asked, .. } => Output::Denied { asked, leave: false, denial },
+        Waiter::Leave(asked) => Output::Denied { asked, leave: true, denial },
+        Waiter::Operator(token) => Output::Operated { token, result: Err(denied) },
+    });
+}
