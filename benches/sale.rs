@@ -18,6 +18,8 @@ fn terms() -> Terms {
     Terms {
         opens_at_ms: OPENS_MS,
         seed: [7; 32],
+        salts: [0; 32],
+        made: false,
         inlet: Inlet::Manual,
         claim_ms: 60_000,
         grace_ms: 120_000,

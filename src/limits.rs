@@ -276,6 +276,8 @@ pub const PLACES_PER_HOLDER_MAX: u8 = 16;
 pub const QUEUE_INSTANCES_MAX: usize = 64;
 /// Length of an instance's name, bytes.
 pub const INSTANCE_BYTES_MAX: usize = 64;
+/// Idempotency keys that one queue remembers; the oldest goes first.
+pub const ADMIT_KEYS_MAX: usize = 1_024;
 /// Length of the reason of a pause, bytes.
 pub const QUEUE_REASON_BYTES_MAX: usize = 256;
 /// Claim window, grace and stay of a queue.

@@ -232,7 +232,7 @@ impl ShardCells {
 }
 
 /// Methods of `realtime.RealtimeService`, in the order of the proto file.
-pub const GRPC_METHODS: [&str; 22] = [
+pub const GRPC_METHODS: [&str; 23] = [
     "NotifyBookingResult",
     "NotifyQueuePosition",
     "NotifyPaymentStatus",
@@ -252,6 +252,7 @@ pub const GRPC_METHODS: [&str; 22] = [
     "PauseQueue",
     "CloseQueue",
     "GetQueue",
+    "GetQueueLog",
     "Claim",
     "Complete",
     "Abandon",

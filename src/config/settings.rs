@@ -174,6 +174,8 @@ pub struct Client {
     pub compression: bool,
     /// `QUEUE_UPDATE_INTERVAL`: between two positions of an event to one connection; zero: none is kept back; 1 s.
     pub queue_update_interval: Duration,
+    /// `QUEUE_GRACE`: how long who waits in a queue may be away before the place counts for nobody; 120 s.
+    pub queue_grace: Duration,
 }
 
 /// Keep-alive of connections.
@@ -408,6 +410,7 @@ impl Default for Settings {
                 typing_timeout: Duration::from_secs(5),
                 compression: false,
                 queue_update_interval: Duration::from_secs(1),
+                queue_grace: Duration::from_secs(120),
             },
             keep_alive: KeepAlive {
                 ping_interval: Duration::from_secs(30),

@@ -6,6 +6,7 @@
 mod gauges;
 mod inquiries;
 mod outside;
+mod receipts;
 mod stopping;
 mod waiting;
 
@@ -252,6 +253,7 @@ impl Desk {
             Call::Push { events, reply } => self.push(now, events, reply),
             Call::Disconnect { user, reply } => self.disconnect(now, user, reply),
             Call::Operate { event_id, command, reply } => self.operate(now, event_id, command, reply),
+            Call::Drawn { event_id, reply } => give(reply, self.drawn(&event_id)),
             Call::Stats { rooms_max, reply } => give(reply, self.stats(rooms_max)),
             Call::Inquire { inquiry, reply } => self.inquire(now, inquiry, reply),
             Call::Presence { address, reply } => self.count(now, address, reply),

@@ -24,6 +24,7 @@ pub use self::{
 use crate::{
     auth::{SigningKeys, Verifier},
     clock::Now,
+    control::passes::Drawn,
     event::{Address, Class, Event, Form, Pushed, Receipt, Refusal, Target},
     limits::{CALLS_MAX, IDEMPOTENCY_KEY_BYTES_MAX, KIND_BYTES_MAX, LISTED_ROOMS_MAX, OVERLOAD_RETRY},
     route::{
@@ -67,6 +68,13 @@ pub enum Call {
         command: Option<Command>,
         /// Gets the queue as it is then.
         reply: oneshot::Sender<Result<Box<View>, Denied>>,
+    },
+    /// Tell who was in the pre-queue.
+    Drawn {
+        /// Of which event.
+        event_id: Arc<str>,
+        /// Gets the shuffle; `None`: it was not drawn, or not yet.
+        reply: oneshot::Sender<Option<Arc<Drawn>>>,
     },
     /// Count.
     Stats {

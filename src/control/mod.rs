@@ -109,7 +109,11 @@ pub async fn run(parts: ControlParts) -> Result<(), ControlError> {
     let (stop_pages, pages_stopped) = watch::channel(false);
     let mut servers = JoinSet::new();
     let (health, grpc) = grpc::serve(
-        grpc::Callers { settings: &parts.settings.callers, listener: parts.grpc },
+        grpc::Callers {
+            settings: &parts.settings.callers,
+            listener: parts.grpc,
+            queue_grace: parts.settings.client.queue_grace,
+        },
         parts.gateway.clone(),
         parts.status.clone(),
         calls_stopped,

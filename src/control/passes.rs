@@ -153,6 +153,8 @@ pub struct Drawn {
     pub shuffle: Shuffle,
     /// Its statement, signed.
     pub signed_root: String,
+    /// For auditors.
+    pub salts: [u8; 32],
 }
 
 /// What a shuffle is drawn from.
@@ -209,18 +211,21 @@ impl Signer {
             return Err(SignError::TooLarge);
         }
         let (reply, answer) = oneshot::channel();
-        self.put(Job::Passes(claims, reply), count)?;
+        self.put(Job::Passes(claims, reply), count).map_err(|(error, _)| error)?;
         Ok(answer)
     }
 
     /// Has a shuffle drawn and its root signed.
     ///
     /// # Errors
-    /// Nothing will be signed.
-    pub fn draw(&self, draw: Draw) -> Result<oneshot::Receiver<Drawn>, SignError> {
+    /// Nothing will be signed; the draw comes back.
+    pub fn draw(&self, draw: Draw) -> Result<oneshot::Receiver<Drawn>, (SignError, Option<Box<Draw>>)> {
         let (reply, answer) = oneshot::channel();
-        self.put(Job::Shuffle(Box::new(draw), reply), 1)?;
-        Ok(answer)
+        match self.put(Job::Shuffle(Box::new(draw), reply), 1) {
+            Ok(()) => Ok(answer),
+            Err((error, Job::Shuffle(draw, _))) => Err((error, Some(draw))),
+            Err((error, Job::Passes(..))) => Err((error, None)),
+        }
     }
 
     /// Signs what is asked from now on with these.
@@ -239,15 +244,16 @@ impl Signer {
         &self.places
     }
 
-    fn put(&self, job: Job, count: usize) -> Result<(), SignError> {
+    /// Gives the job back where nothing will be signed.
+    fn put(&self, job: Job, count: usize) -> Result<(), (SignError, Job)> {
         let cells = &self.status.control.passes;
         let error = match self.jobs.try_send(job) {
             Ok(()) => {
                 cells.accepted.add(count as u64);
                 return Ok(());
             }
-            Err(TrySendError::Full(_)) => SignError::Full,
-            Err(TrySendError::Disconnected(_)) => SignError::Ended,
+            Err(TrySendError::Full(job)) => (SignError::Full, job),
+            Err(TrySendError::Disconnected(job)) => (SignError::Ended, job),
         };
         cells.refused.add(count as u64);
         Err(error)
@@ -283,7 +289,7 @@ impl Signing {
                     let statement = shuffle.statement(&self.issuer, issued_at_s);
                     if let Some(signed_root) = signed(&keys, &statement) {
                         // As above.
-                        reply.send(Drawn { shuffle, signed_root }).ok();
+                        reply.send(Drawn { shuffle, signed_root, salts: secrets.salts }).ok();
                     }
                 }
             }

@@ -429,14 +429,14 @@ pub struct OpenQueueRequest {
     /// Milliseconds since the epoch; who joins before has a place when it opens. 0: at once.
     #[prost(uint64, tag = "2")]
     pub opens_at_ms: u64,
-    /// 32 secret bytes that order who came before the opening; the answer has their SHA-256. Empty: the gateway makes some.
-    /// Whoever changes terms sends the same again.
+    /// 32 secret bytes; of them come the seed that orders who came before the opening, and what hides people in receipts.
+    /// Empty: the gateway makes some, and a queue that there is keeps its own.
     #[prost(bytes = "vec", tag = "3")]
-    pub seed: ::prost::alloc::vec::Vec<u8>,
+    pub secret: ::prost::alloc::vec::Vec<u8>,
     /// Seconds to use a pass in; 0: 300.
     #[prost(uint32, tag = "6")]
     pub claim_seconds: u32,
-    /// Seconds that somebody who is away is waited for; 0: 120.
+    /// Seconds that somebody who is away is waited for; 0: `QUEUE_GRACE`, 120.
     #[prost(uint32, tag = "7")]
     pub grace_seconds: u32,
     /// Seconds after which somebody who used a pass counts as gone; 0: never.
@@ -479,6 +479,9 @@ pub struct AdmitNextRequest {
     /// How many.
     #[prost(uint32, tag = "2")]
     pub count: u32,
+    /// A repeated call with the same key lets in nobody more, for five minutes; at most 256 bytes.
+    #[prost(string, tag = "3")]
+    pub idempotency_key: ::prost::alloc::string::String,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct PauseQueueRequest {
@@ -553,6 +556,15 @@ pub struct QueueResponse {
     /// SHA-256 of the seed.
     #[prost(bytes = "vec", tag = "14")]
     pub commitment: ::prost::alloc::vec::Vec<u8>,
+    /// The seed, once the queue has opened.
+    #[prost(bytes = "vec", tag = "15")]
+    pub seed: ::prost::alloc::vec::Vec<u8>,
+}
+/// Parts of one text: lines of JSON, {"event_id","salts"}, then everybody who was in the pre-queue when it opened.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct QueueLogPart {
+    #[prost(string, tag = "1")]
+    pub text: ::prost::alloc::string::String,
 }
 /// How an event may be treated between acceptance and the socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
@@ -1143,6 +1155,31 @@ pub mod realtime_service_client {
                 .insert(GrpcMethod::new("realtime.RealtimeService", "GetQueue"));
             self.inner.unary(req, path, codec).await
         }
+        /// Who was in the pre-queue when it opened, for auditors: `usher queue verify --log` reads it.
+        pub async fn get_queue_log(
+            &mut self,
+            request: impl tonic::IntoRequest<super::GetQueueRequest>,
+        ) -> std::result::Result<
+            tonic::Response<tonic::codec::Streaming<super::QueueLogPart>>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/realtime.RealtimeService/GetQueueLog",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("realtime.RealtimeService", "GetQueueLog"));
+            self.inner.server_streaming(req, path, codec).await
+        }
         /// Somebody used the pass: it does not expire any more.
         pub async fn claim(
             &mut self,
@@ -1350,6 +1387,20 @@ pub mod realtime_service_server {
             &self,
             request: tonic::Request<super::GetQueueRequest>,
         ) -> std::result::Result<tonic::Response<super::QueueResponse>, tonic::Status>;
+        /// Server streaming response type for the GetQueueLog method.
+        type GetQueueLogStream: tonic::codegen::tokio_stream::Stream<
+                Item = std::result::Result<super::QueueLogPart, tonic::Status>,
+            >
+            + std::marker::Send
+            + 'static;
+        /// Who was in the pre-queue when it opened, for auditors: `usher queue verify --log` reads it.
+        async fn get_queue_log(
+            &self,
+            request: tonic::Request<super::GetQueueRequest>,
+        ) -> std::result::Result<
+            tonic::Response<Self::GetQueueLogStream>,
+            tonic::Status,
+        >;
         /// Somebody used the pass: it does not expire any more.
         async fn claim(
             &self,
@@ -2321,6 +2372,52 @@ pub mod realtime_service_server {
                                 max_encoding_message_size,
                             );
                         let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/realtime.RealtimeService/GetQueueLog" => {
+                    #[allow(non_camel_case_types)]
+                    struct GetQueueLogSvc<T: RealtimeService>(pub Arc<T>);
+                    impl<
+                        T: RealtimeService,
+                    > tonic::server::ServerStreamingService<super::GetQueueRequest>
+                    for GetQueueLogSvc<T> {
+                        type Response = super::QueueLogPart;
+                        type ResponseStream = T::GetQueueLogStream;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::ResponseStream>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::GetQueueRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as RealtimeService>::get_queue_log(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = GetQueueLogSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.server_streaming(method, req).await;
                         Ok(res)
                     };
                     Box::pin(fut)

@@ -16,8 +16,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     limits::{
-        ENTRY_COMMANDS_MAX, EVENT_BYTES_MAX, HOLDER_BYTES_MAX, INSTANCE_BYTES_MAX, OFFSET_MAX, PLACES_MAX,
-        QUEUE_REASON_BYTES_MAX, QUEUE_TIME_MAX,
+        ENTRY_COMMANDS_MAX, EVENT_BYTES_MAX, HOLDER_BYTES_MAX, IDEMPOTENCY_KEY_BYTES_MAX, INSTANCE_BYTES_MAX,
+        OFFSET_MAX, PLACES_MAX, QUEUE_REASON_BYTES_MAX, QUEUE_TIME_MAX,
     },
     sale::inlet::Inlet,
 };
@@ -32,6 +32,12 @@ pub struct Terms {
     pub opens_at_ms: u64,
     /// Orders the pre-queue; committed to before, revealed at the opening.
     pub seed: [u8; 32],
+    /// Hides people in receipts of others ([`crate::sale::fair::Secrets`]); never revealed.
+    #[serde(default)]
+    pub salts: [u8; 32],
+    /// Both were made by the gateway: a queue that there is keeps its own.
+    #[serde(default)]
+    pub made: bool,
     /// How people are let in by themselves.
     pub inlet: Inlet,
     /// Admission → its pass expires, ms, `1..=QUEUE_TIME_MAX`.
@@ -113,6 +119,9 @@ pub enum Command {
     AdmitNext {
         /// Any number; no more than wait.
         count: u32,
+        /// Whoever repeats it lets in nobody more, for five minutes; `1..=IDEMPOTENCY_KEY_BYTES_MAX` bytes.
+        #[serde(rename = "k", default, skip_serializing_if = "Option::is_none")]
+        key: Option<Box<str>>,
     },
     /// The holder used its pass.
     Claim {
@@ -162,7 +171,10 @@ impl Command {
             Self::InstanceGone { instance } => is_instance(instance),
             Self::Advance { to } => *to <= PLACES_MAX,
             Self::Pause { reason } => reason.len() <= QUEUE_REASON_BYTES_MAX,
-            Self::Tick | Self::AdmitNext { .. } | Self::Resume | Self::SellOut | Self::Close => true,
+            Self::AdmitNext { key, .. } => {
+                key.as_ref().is_none_or(|key| (1..=IDEMPOTENCY_KEY_BYTES_MAX).contains(&key.len()))
+            }
+            Self::Tick | Self::Resume | Self::SellOut | Self::Close => true,
         }
     }
 }

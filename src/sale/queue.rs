@@ -17,7 +17,10 @@ mod reading;
 #[cfg(test)]
 mod tests;
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{
+    collections::{BTreeSet, VecDeque},
+    sync::Arc,
+};
 
 pub use effect::{Effect, Refusal};
 pub use reading::{Mark, Seat, Stats};
@@ -74,6 +77,8 @@ pub struct Queue {
     draw: Arc<[u32]>,
     /// How often the line became another.
     moves: u64,
+    /// Keys of calls that let people in: how many, and when, wall ms; those that are too old go with the next.
+    keys: VecDeque<(Box<str>, u32, u64)>,
     /// `0`: it is not closed.
     closed_at_ms: u64,
     serving: u32,
@@ -120,6 +125,7 @@ impl Queue {
             departures: Vec::new(),
             draw: [].into(),
             moves: 0,
+            keys: VecDeque::new(),
             closed_at_ms: 0,
             serving: 0,
             moved_at_ms: 0,
@@ -155,7 +161,7 @@ impl Queue {
             Command::Away { holder, instance } => self.away(holder, instance),
             Command::InstanceGone { instance } => self.instance_gone(instance),
             Command::Advance { to } => self.advance(*to, out),
-            Command::AdmitNext { count } => self.admit_next(*count, out),
+            Command::AdmitNext { count, key } => self.admit_once(*count, key.as_deref(), out),
             Command::Claim { holder } => self.claim(holder, out),
             Command::Complete { holder } => self.finish(holder, Ending::Completed, out),
             Command::Abandon { holder } => self.finish(holder, Ending::Abandoned, out),
@@ -195,7 +201,7 @@ impl Queue {
         if self.is_over() {
             return out.push(Effect::operator_refused(self.over()));
         }
-        if terms.seed != self.terms.seed {
+        if terms.seed != self.terms.seed && !terms.made {
             return out.push(Effect::operator_refused(Refusal::SeedIsSettled));
         }
         if !terms.is_valid() {
@@ -203,7 +209,8 @@ impl Queue {
         }
         self.fill_bucket();
         let opens_at_ms = self.terms.opens_at_ms;
-        self.terms = terms.clone();
+        let Terms { seed, salts, made, .. } = self.terms;
+        self.terms = Terms { seed, salts, made, ..terms.clone() };
         if self.phase == Phase::Before {
             self.fall_due(out);
         } else {

@@ -74,6 +74,8 @@ mod tests {
         Command::Open(Box::new(Terms {
             opens_at_ms: 0,
             seed: [1; 32],
+            salts: [0; 32],
+            made: false,
             inlet,
             claim_ms: 1,
             grace_ms: 1,

@@ -13,12 +13,12 @@ use usher::{
         AdmitNextRequest, AdvanceQueueRequest, CloseQueueRequest, GetQueueRequest, HolderRequest,
         OpenQueueRequest, PauseQueueRequest, QueueResponse, open_queue_request::Inlet,
     },
-    sale::fair,
+    sale::fair::{self, Secrets},
 };
 
 use crate::support::{
     grpc::Backend,
-    holds_soon,
+    holds_soon, look_until,
     redis::Redis,
     server::{Server, command, text},
     ws::Client,
@@ -83,7 +83,7 @@ fn people_join_wait_and_are_let_in_with_passes_that_anybody_can_check() {
     let holder = HolderRequest { event_id: "e1".into(), holder: "ann".into(), anonymous: false };
     assert_eq!(backend.claim(holder).expect("she claims").inside, 1);
 
-    let next = backend.admit_next(AdmitNextRequest { event_id: "e1".into(), count: 1 });
+    let next = backend.admit_next(AdmitNextRequest { event_id: "e1".into(), count: 1, ..Default::default() });
     assert_eq!(next.expect("one more").admitted, 2);
     let first = until(&mut nobody, "queue:admitted");
     assert_eq!(first["place"], 2);
@@ -127,7 +127,7 @@ fn a_pause_and_an_end_are_told_to_who_waits_and_to_who_comes() {
     until(&mut ann, "queue:sold_out");
     let late = server.connect_as("cid").request("queue:join", &json!({"event_id": "e1"})).1;
     assert_eq!(late["code"], "queue_over");
-    let next = backend.admit_next(AdmitNextRequest { event_id: "e1".into(), count: 1 });
+    let next = backend.admit_next(AdmitNextRequest { event_id: "e1".into(), count: 1, ..Default::default() });
     assert_eq!(next.expect_err("nobody is let in").code(), Code::FailedPrecondition);
 }
 
@@ -144,10 +144,11 @@ fn place(joined: &Value) -> Option<u64> {
 fn who_came_before_the_opening_is_shuffled_by_the_seed_and_who_comes_later_stands_behind() {
     let server = Server::with(&[("SHARDS", "2"), ("QUEUE_UPDATE_INTERVAL", "0s")]);
     let backend = Backend::of(&server);
-    let seed = [9; 32];
+    let Secrets { seed, .. } = Secrets::derive(&[9; 32]);
     let opens_at_ms = Now::read().wall_ms + 1_500;
-    let terms = OpenQueueRequest { opens_at_ms, seed: seed.to_vec(), ..OpenQueueRequest::default() };
+    let terms = OpenQueueRequest { opens_at_ms, secret: vec![9; 32], ..OpenQueueRequest::default() };
     let early = open_with(&backend, terms);
+    assert_eq!(early.seed, [0_u8; 0], "a secret until then");
     assert_eq!((&*early.state, early.commitment), ("early", fair::commitment(&seed).to_vec()));
     let names: Vec<String> = (0..12).map(|n| format!("user{n}")).collect();
     let mut clients: Vec<Client> = names.iter().map(|name| server.connect_as(name)).collect();
@@ -155,7 +156,12 @@ fn who_came_before_the_opening_is_shuffled_by_the_seed_and_who_comes_later_stand
         let joined = join(client);
         assert_eq!((place(&joined), joined["opens_at"].as_u64()), (None, Some(opens_at_ms)), "{joined}");
     }
-    assert!(backend.admit_next(AdmitNextRequest { event_id: "e1".into(), count: 1 }).is_err(), "not yet");
+    assert!(
+        backend
+            .admit_next(AdmitNextRequest { event_id: "e1".into(), count: 1, ..Default::default() })
+            .is_err(),
+        "not yet"
+    );
 
     let mut holders: Vec<String> = names.iter().map(|name| format!("u:{name}")).collect();
     fair::order(&seed, &mut holders);
@@ -163,7 +169,9 @@ fn who_came_before_the_opening_is_shuffled_by_the_seed_and_who_comes_later_stand
     for (client, name) in clients.iter_mut().zip(&names) {
         assert_eq!(until(client, "booking:queue_position")["ahead"], place_of(name) - 1, "{name}");
     }
-    assert_eq!(look(&backend).state, "open");
+    let opened = look(&backend);
+    assert_eq!((&*opened.state, opened.seed), ("open", seed.to_vec()));
+    assert_receipt_is_good(&server, &backend, &mut clients[5], &seed);
     assert_eq!(place(&join(&mut server.connect_as("late"))), Some(13));
     // Another device has the place that was drawn.
     assert_eq!(place(&join(&mut server.connect_as("user5"))), Some(place_of("user5")));
@@ -175,6 +183,51 @@ fn who_came_before_the_opening_is_shuffled_by_the_seed_and_who_comes_later_stand
             place => until_ahead(client, place - 5),
         }
     }
+}
+
+/// Has a receipt checked by the command, alone and against everybody who was in the pre-queue.
+fn assert_receipt_is_good(server: &Server, backend: &Backend, client: &mut Client, seed: &fair::Seed) {
+    let receipt = look_until(|| {
+        client.send("queue:join", &json!({"event_id": "e1"}));
+        let joined = until(client, "queue:joined");
+        (!joined["receipt"].is_null()).then(|| joined["receipt"].clone())
+    });
+    let mut receipt = receipt.expect("a receipt, once it was drawn");
+    let directory = TempDir::new().expect("a directory");
+    let [file, jwks, log] =
+        ["receipt.json", "jwks.json", "joins.jsonl"].map(|name| directory.path().join(name));
+    fs::write(&jwks, server.get("/.well-known/jwks.json").text()).expect("a file");
+    fs::write(&log, backend.queue_log("e1")).expect("a file");
+    let check = |receipt: &Value| {
+        fs::write(&file, receipt.to_string()).expect("a file");
+        let (seed, jwks, log) = (fair::hex(seed), text(&jwks), text(&log));
+        let arguments = ["queue", "verify", text(&file), "--seed", &seed, "--jwks", jwks, "--log", log];
+        command().args(arguments).output().expect("the binary was built")
+    };
+    let said = check(&receipt);
+    assert!(said.status.success(), "{}", String::from_utf8_lossy(&said.stdout));
+    receipt["place"] = json!(receipt["place"].as_u64().expect("a place") % 12 + 1);
+    assert!(!check(&receipt).status.success(), "another place is none");
+}
+
+#[test]
+fn a_call_that_is_repeated_with_its_key_lets_nobody_more_in() {
+    let Pair { servers, backends, .. } = &pair(&[]);
+    open(&backends[0]);
+    let mut clients = [(); 4].map(|()| servers[0].connect());
+    clients.iter_mut().for_each(|client| drop(join(client)));
+    let admit = |at: usize, count, key: &str| {
+        let request = AdmitNextRequest { event_id: "e1".into(), count, idempotency_key: key.into() };
+        backends[at].admit_next(request)
+    };
+    for (at, key, admitted) in [(0, "k", 1), (1, "k", 1), (1, "l", 2), (0, "", 3), (0, "l", 3)] {
+        assert_eq!(admit(at, 1, key).expect("it answers").admitted, admitted, "{key}");
+    }
+    assert_eq!(admit(1, 2, "k").expect_err("another call").code(), Code::AlreadyExists);
+    // To change the terms needs no secret.
+    let terms = OpenQueueRequest { inlet: Some(Inlet::PerMinute(60_000)), ..OpenQueueRequest::default() };
+    open_with(&backends[1], terms);
+    assert!(holds_soon(|| look(&backends[0]).admitted == 4), "the inlet runs");
 }
 
 #[test]
@@ -274,7 +327,7 @@ fn a_queue_is_the_same_on_two_instances() {
     assert_eq!(advance(other, 1).serving, 1);
     assert_eq!(until(&mut ann, "queue:admitted")["place"], 1);
     until_ahead(&mut bob, 0);
-    let next = one.admit_next(AdmitNextRequest { event_id: "e1".into(), count: 1 });
+    let next = one.admit_next(AdmitNextRequest { event_id: "e1".into(), count: 1, ..Default::default() });
     assert_eq!(next.expect("one").admitted, 2);
     assert_eq!(until(&mut bob, "queue:admitted")["place"], 2);
     let [mut books, same] = [one, other].map(look);

@@ -11,7 +11,8 @@ use crate::generated::realtime::{
     GetQueueRequest, HolderRequest, NotifyBookingResultRequest, NotifyPaymentStatusRequest,
     NotifyQueuePositionRequest, OpenQueueRequest, PauseQueueRequest, PositionUpdates, PresenceRequest,
     PublishBatchRequest, PublishBatchResponse, PublishRequest, PublishResponse, PushQueuePositionsResponse,
-    QueueResponse, SendToUserRequest, broadcast_event_request, get_history_request, presence_request,
+    QueueLogPart, QueueResponse, SendToUserRequest, broadcast_event_request, get_history_request,
+    presence_request,
     realtime_service_server::{RealtimeService, RealtimeServiceServer},
     send_to_user_request,
 };
@@ -270,6 +271,15 @@ impl RealtimeService for Service {
     }
 
     async fn get_queue(&self, _: Request<GetQueueRequest>) -> Result<Response<QueueResponse>, Status> {
+        Err(Status::unimplemented(""))
+    }
+
+    type GetQueueLogStream = tokio_stream::Empty<Result<QueueLogPart, Status>>;
+
+    async fn get_queue_log(
+        &self,
+        _: Request<GetQueueRequest>,
+    ) -> Result<Response<Self::GetQueueLogStream>, Status> {
         Err(Status::unimplemented(""))
     }
 

@@ -41,6 +41,16 @@ pub struct Knob {
 }
 
 impl Knob {
+    const fn also(self, aliases: &'static [&'static str]) -> Self {
+        Self { aliases, ..self }
+    }
+
+    const fn secret(self) -> Self {
+        Self { secret: true, ..self }
+    }
+}
+
+impl Knob {
     /// The canonical name and its aliases, in the order in which they win.
     pub fn names(&self) -> impl Iterator<Item = &'static str> {
         std::iter::once(self.name).chain(self.aliases.iter().copied())

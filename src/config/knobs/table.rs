@@ -242,6 +242,12 @@ const CLIENT: &[Knob] = &[
         "1s",
         "Between two positions in a queue to one connection, the newest wins; 0s: every one goes at once",
     ),
+    knob(
+        "QUEUE_GRACE",
+        time(seconds(1), HOUR, |d, v| d.settings.client.queue_grace = v),
+        "2m",
+        "How long somebody in a queue may be away before the place counts for nobody; `OpenQueue` may say otherwise",
+    ),
 ];
 
 const KEEP_ALIVE: &[Knob] = &[
@@ -469,16 +475,6 @@ const DAY: Duration = Duration::from_secs(86_400);
 
 pub(super) const fn knob(name: &'static str, kind: Kind, default: &'static str, help: &'static str) -> Knob {
     Knob { name, aliases: &[], kind, default, help, secret: false }
-}
-
-impl Knob {
-    pub(super) const fn also(self, aliases: &'static [&'static str]) -> Self {
-        Self { aliases, ..self }
-    }
-
-    pub(super) const fn secret(self) -> Self {
-        Self { secret: true, ..self }
-    }
 }
 
 pub(super) const fn seconds(count: u64) -> Duration {

@@ -12,9 +12,10 @@ use aws_lc_rs::rand::{SecureRandom, SystemRandom};
 use serde_json::json;
 use tokio::sync::oneshot;
 
-use super::{Desk, Link, ReplyTo, give};
+use super::{Desk, Link, ReplyTo, give, receipts::Receipts};
 use crate::{
     clock::Now,
+    control::passes::{Draw, Drawn},
     event::{Class, Event, Form, Target},
     ids::ShardId,
     limits::{OVERLOAD_RETRY, SIGN_BATCH_MAX},
@@ -39,6 +40,7 @@ pub(super) struct Waiting {
     random: SystemRandom,
     /// Scratch: empty between two turns.
     outputs: Vec<Output>,
+    pub(super) receipts: Receipts,
     /// Passes that wait to be signed.
     grants: VecDeque<Grant>,
     /// Passes that are being signed, in order.
@@ -73,6 +75,7 @@ impl Waiting {
             issuer: issuer.into(),
             random: SystemRandom::new(),
             outputs: Vec::new(),
+            receipts: Receipts::default(),
             grants: VecDeque::new(),
             signing: VecDeque::new(),
         }
@@ -80,6 +83,7 @@ impl Waiting {
 
     /// The next passes that were signed.
     pub(super) fn poll_signed(&mut self, cx: &mut Context<'_>) -> Poll<Signed> {
+        self.receipts.poll(cx);
         let Some((answer, _)) = self.signing.front_mut() else { return Poll::Pending };
         let Poll::Ready(passes) = std::pin::Pin::new(answer).poll(cx) else { return Poll::Pending };
         let grants = self.signing.pop_front().map(|(_, grants)| grants).unwrap_or_default();
@@ -134,6 +138,11 @@ impl Desk {
         self.lines_input(now, Input::Operate { token, event_id, command });
     }
 
+    /// The shuffle of a queue that has opened; `None`: it was not drawn, or not yet.
+    pub(super) fn drawn(&self, event_id: &str) -> Option<Arc<Drawn>> {
+        self.waiting_rooms.receipts.of(event_id).cloned()
+    }
+
     pub(super) fn lines_input(&mut self, now: Now, input: Input) {
         self.waiting_rooms.lines.handle(now, input, &mut self.waiting_rooms.outputs);
         self.apply_lines(now);
@@ -150,6 +159,7 @@ impl Desk {
             self.apply_lines(now);
         }
         self.sign();
+        self.waiting_rooms.receipts.ask(&self.signer);
     }
 
     fn apply_lines(&mut self, now: Now) {
@@ -163,7 +173,16 @@ impl Desk {
                         outputs.extend(more.drain(..));
                     }
                 }
-                Output::Interest { event_id, on } => self.backend.set_interest(Subject::Queue(event_id), on),
+                Output::Interest { event_id, on } => {
+                    if !on {
+                        self.waiting_rooms.receipts.forget(&event_id);
+                    }
+                    self.backend.set_interest(Subject::Queue(event_id), on);
+                }
+                Output::Opened { event_id, secrets, holders, opened_at_ms } => {
+                    let issued_at_s = opened_at_ms / 1_000;
+                    self.waiting_rooms.receipts.draw(Draw { event_id, secrets, holders, issued_at_s });
+                }
                 Output::Line { shard, update } => {
                     let links: &mut [Link] = match shard {
                         Some(shard) => std::slice::from_mut(&mut self.links[shard.index()]),
@@ -174,11 +193,14 @@ impl Desk {
                         link.order(ToShard::Line(Arc::clone(&update)));
                     }
                 }
-                Output::Seated { seated, admission: None } => {
-                    self.answer_shard(seated.asked.conn.shard(), ToShard::Seated(seated));
-                }
-                Output::Seated { seated, admission: Some(admission) } => {
-                    self.waiting_rooms.grants.push_back(Grant::Seated { admission, seated });
+                Output::Seated { mut seated, admission } => {
+                    seated.receipt = self.waiting_rooms.receipts.receipt(&seated);
+                    match admission {
+                        None => self.answer_shard(seated.asked.conn.shard(), ToShard::Seated(seated)),
+                        Some(admission) => {
+                            self.waiting_rooms.grants.push_back(Grant::Seated { admission, seated });
+                        }
+                    }
                 }
                 Output::Denied { asked, leave, denial } => self.deny_line(*asked, leave, denial),
                 Output::PlaceNews { shard, news } => self.answer_shard(shard, ToShard::PlaceNews(news)),

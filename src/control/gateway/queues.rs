@@ -1,9 +1,12 @@
 //! What operators do with queues.
 
+use std::sync::Arc;
+
 use tokio::sync::oneshot;
 
 use super::{Call, Gateway, PublishError, check_length};
 use crate::{
+    control::passes::Drawn,
     event::Refusal,
     limits::{EVENT_ID_BYTES_MAX, STORE_RETRY},
     route::lines::io::{Denied, View},
@@ -26,6 +29,22 @@ pub enum QueueError {
 }
 
 impl Gateway {
+    /// The shuffle of the pre-queue, as this instance drew it.
+    ///
+    /// # Errors
+    /// As [`Gateway::operate`]; [`queue::Refusal::NotOpen`] also where nobody was in the pre-queue.
+    pub async fn drawn(&self, event_id: &str) -> Result<Arc<Drawn>, QueueError> {
+        // From then on it is followed.
+        self.operate(event_id, None).await?;
+        let (reply, answer) = oneshot::channel();
+        self.hand_over(Call::Drawn { event_id: event_id.into(), reply }).map_err(PublishError::from)?;
+        match answer.await {
+            Ok(Some(drawn)) => Ok(drawn),
+            Ok(None) => Err(queue::Refusal::NotOpen.into()),
+            Err(_) => Err(PublishError::from(Refusal::Draining).into()),
+        }
+    }
+
     /// Does something with the queue of an event, or looks at it; the answer is the queue as it is afterwards.
     ///
     /// # Errors

@@ -1,35 +1,42 @@
 //! Queues of waiting rooms: what operators ask as commands, the queue as an answer.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use aws_lc_rs::rand::{SecureRandom, SystemRandom};
 
 use crate::{
     clock::Now,
-    control::gateway::{PublishError, QueueError},
-    generated::realtime::{HolderRequest, OpenQueueRequest, QueueResponse, open_queue_request},
+    control::{
+        gateway::{PublishError, QueueError},
+        passes::Drawn,
+    },
+    generated::realtime::{HolderRequest, OpenQueueRequest, QueueLogPart, QueueResponse, open_queue_request},
     limits::PLACES_MAX,
     line::LineState,
     route::lines::io::View,
     sale::{
         command::{Command, Terms},
+        fair::{Hex, Secrets},
         inlet::Inlet,
         pass::USER_PREFIX,
         queue::Refusal,
+        receipt::Log,
     },
 };
 
 /// The terms that are asked for.
-pub(super) fn open(now: Now, request: &OpenQueueRequest) -> Result<Command, PublishError> {
-    let mut seed = [0; 32];
-    if request.seed.is_empty() {
+pub(super) fn open(now: Now, grace: Duration, request: &OpenQueueRequest) -> Result<Command, PublishError> {
+    let mut secret = [0; 32];
+    let made = request.secret.is_empty();
+    if made {
         let problem = "cannot be made now";
-        SystemRandom::new().fill(&mut seed).map_err(|_| PublishError::invalid("seed", problem))?;
-    } else if request.seed.len() == seed.len() {
-        seed.copy_from_slice(&request.seed);
+        SystemRandom::new().fill(&mut secret).map_err(|_| PublishError::invalid("secret", problem))?;
+    } else if request.secret.len() == secret.len() {
+        secret.copy_from_slice(&request.secret);
     } else {
-        return Err(PublishError::invalid("seed", "must be 32 bytes or none"));
+        return Err(PublishError::invalid("secret", "must be 32 bytes or none"));
     }
+    let Secrets { seed, salts } = Secrets::derive(&secret);
     let seconds = |given: u32, default: Duration| match given {
         0 => default.as_millis() as u64,
         given => u64::from(given) * 1_000,
@@ -37,13 +44,15 @@ pub(super) fn open(now: Now, request: &OpenQueueRequest) -> Result<Command, Publ
     Ok(Command::Open(Box::new(Terms {
         opens_at_ms: if request.opens_at_ms == 0 { now.wall_ms } else { request.opens_at_ms },
         seed,
+        salts,
+        made,
         inlet: match request.inlet {
             None => Inlet::Manual,
             Some(open_queue_request::Inlet::PerMinute(count)) => Inlet::PerMinute(count),
             Some(open_queue_request::Inlet::Inside(count)) => Inlet::Inside(count),
         },
         claim_ms: seconds(request.claim_seconds, CLAIM),
-        grace_ms: seconds(request.grace_seconds, GRACE),
+        grace_ms: seconds(request.grace_seconds, grace),
         stay_ms: u64::from(request.stay_seconds) * 1_000,
         places_max: if request.places_max == 0 { PLACES_MAX } else { request.places_max },
     })))
@@ -60,7 +69,7 @@ pub(super) fn holder(request: &HolderRequest) -> Result<Box<str>, PublishError> 
 
 /// The queue, for an operator.
 pub(super) fn response(view: View) -> QueueResponse {
-    let View { stats, line, commitment } = view;
+    let View { stats, line, commitment, seed } = view;
     let state = match line.state {
         LineState::Early { .. } => "early",
         LineState::Open => "open",
@@ -84,6 +93,7 @@ pub(super) fn response(view: View) -> QueueResponse {
         completed: stats.completed,
         abandoned: stats.abandoned,
         commitment: commitment.to_vec(),
+        seed: seed.map(Vec::from).unwrap_or_default(),
     }
 }
 
@@ -96,6 +106,7 @@ pub(super) fn refusal(error: QueueError) -> tonic::Status {
             tonic::Status::not_found(refusal.to_string())
         }
         QueueError::Rules(refusal @ Refusal::Terms) => tonic::Status::invalid_argument(refusal.to_string()),
+        QueueError::Rules(refusal @ Refusal::KeyReused) => tonic::Status::already_exists(refusal.to_string()),
         QueueError::Rules(refusal @ Refusal::TooManyQueues) => {
             tonic::Status::resource_exhausted(refusal.to_string())
         }
@@ -103,6 +114,39 @@ pub(super) fn refusal(error: QueueError) -> tonic::Status {
     }
 }
 
+/// The text of who was in the pre-queue, in parts.
+#[derive(Debug)]
+pub struct LogParts {
+    drawn: Arc<Drawn>,
+    event_id: String,
+    /// Holders that were told; `None`: not even the first line was.
+    told: Option<usize>,
+}
+
+impl LogParts {
+    pub(super) fn new(event_id: String, drawn: Arc<Drawn>) -> Self {
+        Self { drawn, event_id, told: None }
+    }
+}
+
+impl Iterator for LogParts {
+    type Item = Result<QueueLogPart, tonic::Status>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let Drawn { shuffle, salts, .. } = &*self.drawn;
+        let Some(told) = self.told else {
+            self.told = Some(0);
+            let heading = Log { event_id: self.event_id.clone(), salts: Hex(*salts), holders: Vec::new() };
+            return Some(Ok(QueueLogPart { text: heading.text() }));
+        };
+        let holders = shuffle.holders().get(told..).filter(|rest| !rest.is_empty())?;
+        let count = holders.len().min(LOG_PART_HOLDERS);
+        self.told = Some(told + count);
+        let lines = holders[..count].iter().map(|holder| serde_json::json!(&**holder).to_string() + "\n");
+        Some(Ok(QueueLogPart { text: lines.collect() }))
+    }
+}
+
 const CLAIM: Duration = Duration::from_secs(300);
-/// `QUEUE_GRACE` of the contract.
-const GRACE: Duration = Duration::from_secs(120);
+/// Holders in one message of the log of a pre-queue.
+const LOG_PART_HOLDERS: usize = 1_000;

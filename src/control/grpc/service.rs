@@ -1,6 +1,6 @@
 //! The methods of `RealtimeService`: who may call, what is asked, what is answered, and how long it took.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use tonic::{Code, Request, Response, Streaming, metadata::MetadataValue};
 
@@ -37,6 +37,8 @@ pub struct Realtime {
     gateway: Gateway,
     status: Arc<Status>,
     check: Check,
+    /// `QUEUE_GRACE`.
+    queue_grace: Duration,
 }
 
 /// Position of a method in [`crate::metrics::GRPC_METHODS`].
@@ -61,6 +63,7 @@ enum Method {
     PauseQueue,
     CloseQueue,
     GetQueue,
+    GetQueueLog,
     Claim,
     Complete,
     Abandon,
@@ -68,8 +71,8 @@ enum Method {
 
 impl Realtime {
     /// Runs on the control thread alone: it writes that thread's cells.
-    pub fn new(gateway: Gateway, status: Arc<Status>, token: Option<Secret>) -> Self {
-        Self { gateway, status, check: Check::new(token) }
+    pub fn new(gateway: Gateway, status: Arc<Status>, token: Option<Secret>, queue_grace: Duration) -> Self {
+        Self { gateway, status, check: Check::new(token), queue_grace }
     }
 
     fn begin(&self, method: Method) -> Running {
@@ -254,7 +257,9 @@ impl RealtimeService for Realtime {
         &self,
         request: Request<OpenQueueRequest>,
     ) -> Result<Response<QueueResponse>, tonic::Status> {
-        let open = |request| queues::open(Now::read(), &request).map(|open| (request.event_id, Some(open)));
+        let open = |request| {
+            queues::open(Now::read(), self.queue_grace, &request).map(|open| (request.event_id, Some(open)))
+        };
         self.operate(Method::OpenQueue, request, open).await
     }
 
@@ -270,8 +275,10 @@ impl RealtimeService for Realtime {
         &self,
         request: Request<AdmitNextRequest>,
     ) -> Result<Response<QueueResponse>, tonic::Status> {
-        let command =
-            |AdmitNextRequest { event_id, count }| Ok((event_id, Some(Command::AdmitNext { count })));
+        let command = |AdmitNextRequest { event_id, count, idempotency_key }| {
+            let key = (!idempotency_key.is_empty()).then(|| idempotency_key.into());
+            Ok((event_id, Some(Command::AdmitNext { count, key })))
+        };
         self.operate(Method::AdmitNext, request, command).await
     }
 
@@ -301,6 +308,22 @@ impl RealtimeService for Realtime {
         request: Request<GetQueueRequest>,
     ) -> Result<Response<QueueResponse>, tonic::Status> {
         self.operate(Method::GetQueue, request, |GetQueueRequest { event_id }| Ok((event_id, None))).await
+    }
+
+    type GetQueueLogStream = tokio_stream::Iter<queues::LogParts>;
+
+    async fn get_queue_log(
+        &self,
+        request: Request<GetQueueRequest>,
+    ) -> Result<Response<Self::GetQueueLogStream>, tonic::Status> {
+        let running = self.begin(Method::GetQueueLog);
+        let answer = async {
+            self.check.check(request.metadata())?;
+            let event_id = request.into_inner().event_id;
+            let drawn = self.gateway.drawn(&event_id).await.map_err(queues::refusal)?;
+            Ok(tokio_stream::iter(queues::LogParts::new(event_id, drawn)))
+        };
+        running.end(answer.await)
     }
 
     async fn claim(&self, request: Request<HolderRequest>) -> Result<Response<QueueResponse>, tonic::Status> {

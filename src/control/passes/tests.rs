@@ -69,7 +69,7 @@ async fn a_draw_gives_receipts_under_one_signed_root() {
     let secrets = Secrets::derive(&[5; 32]);
     let holders = (0..50).map(|number| format!("u:{number}").into()).collect();
     let draw = Draw { event_id: "e1".into(), secrets: secrets.clone(), holders, issued_at_s: 9 };
-    let Drawn { shuffle, signed_root } = signer.draw(draw).unwrap().await.unwrap();
+    let Drawn { shuffle, signed_root, .. } = signer.draw(draw).unwrap().await.unwrap();
     let payload = signatures(&signer.keys().borrow().jwks()).payload(&signed_root).unwrap();
     for place in 1..=50 {
         let receipt = shuffle.receipt(place, &signed_root).unwrap();

@@ -9,6 +9,7 @@ use crate::{
     route::{Ticket, Token},
     sale::{
         command::Command,
+        fair::{Secrets, Seed},
         queue::{Refusal, Stats},
     },
     stream::{
@@ -140,6 +141,17 @@ pub enum Output {
         /// Shards with connections of the holder.
         shards: Vec<ShardId>,
     },
+    /// Places were drawn: make receipts of them.
+    Opened {
+        /// Of which queue.
+        event_id: Arc<str>,
+        /// The seed and the salts.
+        secrets: Secrets,
+        /// Who was in the pre-queue, by place.
+        holders: Vec<Arc<str>>,
+        /// When, wall ms.
+        opened_at_ms: u64,
+    },
     /// Answer an operator.
     Operated {
         /// Who waits.
@@ -173,6 +185,8 @@ pub struct View {
     pub line: LineUpdate,
     /// SHA-256 of the seed; may be known before the opening.
     pub commitment: [u8; 32],
+    /// The seed, once it opened.
+    pub seed: Option<Seed>,
 }
 
 /// Why an operator's command was not done.

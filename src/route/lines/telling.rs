@@ -16,8 +16,8 @@ use crate::{
     limits::SEAT_TIME_MAX,
     line::{LineDenial, LineRequest, LineUpdate, PlaceNews, Seated},
     sale::{
-        command::{Command, Entry},
-        fair::commitment,
+        command::{Command, Entry, Terms},
+        fair::{Secrets, commitment},
         pass::USER_PREFIX,
         place::Ending,
         queue::{Effect, Queue, Refusal},
@@ -88,7 +88,8 @@ impl Lines {
 
 fn view(queue: &Queue) -> View {
     let line = queue.line(Some(queue.mark()));
-    View { stats: queue.stats(), line, commitment: commitment(&queue.terms().seed) }
+    let commitment = commitment(&queue.terms().seed);
+    View { stats: queue.stats(), line, commitment, seed: queue.revealed() }
 }
 
 fn is_end_of(command: &Command, name: &str) -> bool {
@@ -115,6 +116,15 @@ impl Telling<'_> {
                     self.out.push(Output::Admitted { admission, shards });
                 }
             }
+            Effect::Opened { total: 1.., .. } => {
+                let Terms { seed, salts, .. } = *self.queue.terms();
+                self.out.push(Output::Opened {
+                    event_id: Arc::clone(self.queue.event_id()),
+                    secrets: Secrets { seed, salts },
+                    holders: self.queue.drawn(),
+                    opened_at_ms: self.queue.at_ms(),
+                });
+            }
             Effect::Ended { holder, ending: Ending::Left | Ending::Abandoned | Ending::Expired, .. } => {
                 let news = Arc::new(self.left(holder));
                 for shard in self.shards_of(holder) {
@@ -136,11 +146,11 @@ impl Telling<'_> {
             (Waiter::Join { place_token, asked }, None) => {
                 let Command::Join { holder, .. } = command else { return };
                 // A user's pass comes by the user's stream.
-                let is_admitted = effects.iter().any(|(_, effect)| match effect {
+                let is_told = |(_, effect): &(usize, Effect)| match effect {
                     Effect::Admitted { holder: who, .. } => **who == **holder,
                     _ => false,
-                });
-                let is_told = holder.starts_with(USER_PREFIX) && is_admitted;
+                };
+                let is_told = holder.starts_with(USER_PREFIX) && effects.iter().any(is_told);
                 self.seat(&Arc::from(&**holder), (place_token, *asked), is_told);
             }
             (Waiter::Leave(asked), None) => {

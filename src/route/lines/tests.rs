@@ -39,6 +39,8 @@ fn open(inlet: Inlet) -> Command {
     Command::Open(Box::new(Terms {
         opens_at_ms: 0,
         seed: [7; 32],
+        salts: [0; 32],
+        made: false,
         inlet,
         claim_ms: 60_000,
         grace_ms: 120_000,
@@ -156,7 +158,7 @@ fn serving(told: &[Output]) -> Option<u32> {
 fn what_is_asked_of_a_queue_that_is_not_there_is_denied_and_nothing_is_written() {
     let (mut one, mut history) = (Instance::new(1), history());
     assert_eq!(denial(&one.join(&mut history, "ann", 1)), Some(LineDenial::Unknown));
-    let told = one.operate(&mut history, Some(Command::AdmitNext { count: 1 }));
+    let told = one.operate(&mut history, Some(Command::AdmitNext { count: 1, key: None }));
     assert!(matches!(told[..], [Output::Operated { result: Err(Denied::Refused(Refusal::NoQueue)), .. }]));
     assert_eq!((history.entry_count(), one.lines.rooms.len()), (0, 0));
 }
@@ -169,7 +171,7 @@ fn people_get_places_in_the_order_of_the_log_and_are_admitted() {
         assert_eq!(ticket(&one.join(&mut history, user, slot)), Some(Ticket::Place(slot)));
     }
     assert_eq!(ticket(&one.join(&mut history, "bob", 9)), Some(Ticket::Place(2)), "one place for one user");
-    let told = one.operate(&mut history, Some(Command::AdmitNext { count: 2 }));
+    let told = one.operate(&mut history, Some(Command::AdmitNext { count: 2, key: None }));
     assert_eq!((admitted(&told), serving(&told)), (vec!["u:ann".into(), "u:bob".into()], Some(2)));
     assert!(told.iter().any(
         |output| matches!(output, Output::Operated { result: Ok(view), .. } if view.stats.admitted == 2)
@@ -360,7 +362,8 @@ fn who_was_connected_to_an_instance_that_died_is_away_and_who_lives_says_so_agai
         one.lines.queues.get("e").map(|queue| (queue.instances().count(), queue.stats().departed))
     };
     // It reads the log at the first look, and misses the other from then on.
-    (pass(&mut one, 10), pass(&mut one, 1));
+    pass(&mut one, 10);
+    pass(&mut one, 1);
     assert_eq!(pass(&mut one, 9), Some((2, 0)), "it may only be late");
     assert_eq!(pass(&mut one, 2), Some((1, 0)));
     assert_eq!(pass(&mut one, 121), Some((1, 1)), "the grace is over");

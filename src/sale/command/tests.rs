@@ -8,6 +8,8 @@ fn terms() -> Terms {
     Terms {
         opens_at_ms: 1_700_000_000_000,
         seed: [9; 32],
+        salts: [0; 32],
+        made: false,
         inlet: Inlet::PerMinute(100),
         claim_ms: 60_000,
         grace_ms: 120_000,
@@ -29,7 +31,7 @@ fn every_command() -> Vec<Command> {
         Command::Away { holder: holder(), instance: instance.clone() },
         Command::InstanceGone { instance },
         Command::Advance { to: PLACES_MAX },
-        Command::AdmitNext { count: u32::MAX },
+        Command::AdmitNext { count: u32::MAX, key: None },
         Command::Claim { holder: holder() },
         Command::Complete { holder: holder() },
         Command::Abandon { holder: holder() },
@@ -54,7 +56,10 @@ fn every_command_comes_back_as_it_was() {
 #[test]
 fn the_format_is_what_instances_in_service_read() {
     let join = Command::Join { holder: holder(), instance: "a".into() };
-    let entry = Entry::new(5, vec![join, Command::Tick, Command::AdmitNext { count: 3 }, Command::SellOut]);
+    let entry = Entry::new(
+        5,
+        vec![join, Command::Tick, Command::AdmitNext { count: 3, key: None }, Command::SellOut],
+    );
     let text =
         r#"{"v":1,"at":5,"c":[{"join":{"h":"u:42","i":"a"}},"tick",{"admit_next":{"count":3}},"sell_out"]}"#;
     assert_eq!(String::from_utf8(entry.encode().unwrap()).unwrap(), text);

@@ -1,9 +1,12 @@
 //! Who is let in, and what becomes of them.
 
-use crate::sale::{
-    inlet::Inlet,
-    place::{Ending, State},
-    queue::{Effect, Phase, Queue, Refusal},
+use crate::{
+    limits::{ADMIT_KEYS_MAX, IDEMPOTENCY_AGE_MAX},
+    sale::{
+        inlet::Inlet,
+        place::{Ending, State},
+        queue::{Effect, Phase, Queue, Refusal},
+    },
 };
 
 impl Queue {
@@ -50,7 +53,27 @@ impl Queue {
         self.serve(to);
     }
 
-    pub(super) fn admit_next(&mut self, count: u32, out: &mut Vec<Effect>) {
+    /// Lets people in, unless the key says that they were.
+    pub(super) fn admit_once(&mut self, count: u32, key: Option<&str>, out: &mut Vec<Effect>) {
+        let Some(key) = key else { return self.admit_next(count, out) };
+        let age_max_ms = IDEMPOTENCY_AGE_MAX.as_millis() as u64;
+        while self.keys.pop_front_if(|(_, _, at_ms)| *at_ms + age_max_ms <= self.at_ms).is_some() {}
+        match self.keys.iter().find(|(known, ..)| **known == *key) {
+            Some((_, first, _)) if *first == count => {}
+            Some(_) => out.push(Effect::operator_refused(Refusal::KeyReused)),
+            None => {
+                if self.keys.len() >= ADMIT_KEYS_MAX {
+                    self.keys.pop_front();
+                }
+                if self.expect_open().is_ok() {
+                    self.keys.push_back((key.into(), count, self.at_ms));
+                }
+                self.admit_next(count, out);
+            }
+        }
+    }
+
+    fn admit_next(&mut self, count: u32, out: &mut Vec<Effect>) {
         if let Err(refusal) = self.expect_open() {
             return out.push(Effect::operator_refused(refusal));
         }

@@ -115,6 +115,9 @@ pub enum Refusal {
     /// People joined for the seed that was committed to.
     #[error("the seed cannot be changed")]
     SeedIsSettled,
+    /// The key was used for another number of people.
+    #[error("the key was used for another call")]
+    KeyReused,
     /// A number is out of its range.
     #[error("terms out of range")]
     Terms,

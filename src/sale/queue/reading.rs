@@ -6,6 +6,7 @@ use crate::{
     line::{LinePace, LineState, LineUpdate, Places, Ticket},
     sale::{
         command::Terms,
+        fair::Seed,
         inlet::Inlet,
         pace::pace_of_rate,
         place::State,
@@ -155,6 +156,17 @@ impl Queue {
     pub fn ticket(&self, holder: &str) -> Option<Ticket> {
         let number = self.number_of(holder).filter(|number| self.state(*number).is_live())?;
         Some(if self.opened { Ticket::Place(number) } else { Ticket::Entry(number) })
+    }
+
+    /// Who was in the pre-queue when it opened, by place from 1.
+    pub fn drawn(&self) -> Vec<Arc<str>> {
+        let count = self.draw.iter().filter(|place| **place != 0).count() as u32;
+        (1..=count).map(|number| self.holder_of(number)).collect()
+    }
+
+    /// What may be known of the seed: after the opening.
+    pub fn revealed(&self) -> Option<Seed> {
+        self.opened.then_some(self.terms.seed)
     }
 
     /// Instances that people are connected to.

@@ -89,6 +89,20 @@ impl Backend {
         abandon(HolderRequest) -> QueueResponse;
     }
 
+    /// The text of `GetQueueLog`.
+    pub fn queue_log(&self, event_id: &str) -> String {
+        let mut client = self.client.clone();
+        let request = self.with_authorization(GetQueueRequest { event_id: event_id.into() });
+        self.wait(async {
+            let mut parts = client.get_queue_log(request).await.expect("a log").into_inner();
+            let mut text = String::new();
+            while let Some(part) = parts.message().await.expect("a part") {
+                text += &part.text;
+            }
+            text
+        })
+    }
+
     /// For calls that are streams.
     pub fn client(&self) -> RealtimeServiceClient<Channel> {
         self.client.clone()

@@ -89,7 +89,7 @@ fn who_departs_moves_everybody_behind_up_and_keeps_the_number() {
     assert_eq!(sale.queue.line(None).departed, Places::new(vec![2]));
     sale.here("h2");
     assert_eq!((sale.ahead("h5"), sale.ahead("h2"), sale.number("h2")), (3, 1, Some(2)), "nobody moves back");
-    let effects = sale.does(Command::AdmitNext { count: 2 });
+    let effects = sale.does(Command::AdmitNext { count: 2, key: None });
     assert_eq!(admitted(&effects), ["h1", "h2"]);
 }
 
@@ -113,9 +113,9 @@ fn admit_next_counts_people_who_are_here_and_not_numbers() {
         sale.away(name);
     }
     sale.after(120);
-    assert_eq!(admitted(&sale.does(Command::AdmitNext { count: 2 })), ["h3", "h5"]);
+    assert_eq!(admitted(&sale.does(Command::AdmitNext { count: 2, key: None })), ["h3", "h5"]);
     assert_eq!(sale.queue.serving(), 5);
-    assert_eq!(admitted(&sale.does(Command::AdmitNext { count: u32::MAX })), ["h6"]);
+    assert_eq!(admitted(&sale.does(Command::AdmitNext { count: u32::MAX, key: None })), ["h6"]);
     assert_eq!(sale.queue.serving(), 6);
 }
 
@@ -220,7 +220,7 @@ fn a_pause_lets_nobody_in_by_itself_and_saves_nothing_up() {
     assert_eq!(sale.queue.line(None).state, LineState::Paused { reason });
     sale.claim("h1");
     assert_eq!((sale.after(600), sale.queue.next_due_ms(), sale.queue.line(None).pace), (vec![], None, None));
-    assert_eq!(admitted(&sale.does(Command::AdmitNext { count: 1 })), ["h2"], "an operator may");
+    assert_eq!(admitted(&sale.does(Command::AdmitNext { count: 1, key: None })), ["h2"], "an operator may");
     assert_eq!(sale.does(Command::Resume), [Effect::Resumed, Effect::Moved]);
     assert_eq!((sale.does(Command::Resume), admitted(&sale.after(1))), (vec![], vec!["h3"]));
 }
@@ -232,7 +232,7 @@ fn sold_out_is_told_and_nobody_is_admitted_any_more() {
     assert_eq!(sale.does(Command::SellOut), []);
     sale.claim("h1");
     assert_eq!(admitted(&sale.does(Command::Complete { holder: "h1".into() })), [""; 0]);
-    assert_eq!(refusal(&sale.does(Command::AdmitNext { count: 1 })), Some(Refusal::SoldOut));
+    assert_eq!(refusal(&sale.does(Command::AdmitNext { count: 1, key: None })), Some(Refusal::SoldOut));
     assert_eq!(refusal(&sale.join("new")), Some(Refusal::SoldOut));
     assert_eq!(refusal(&sale.join("h2")), None, "it has a place, and hears about it");
     assert_eq!(sale.does(Command::Close), [Effect::Closed, Effect::Moved]);

@@ -22,6 +22,8 @@ const OPENS_MS: u64 = 1_000_000;
 
 fn terms(inlet: Inlet) -> Terms {
     Terms {
+        salts: [0; 32],
+        made: false,
         opens_at_ms: OPENS_MS,
         seed: [3; 32],
         inlet,

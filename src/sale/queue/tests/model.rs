@@ -214,7 +214,7 @@ impl Model {
                 holders.iter().for_each(|holder| self.go(holder, instance));
             }
             Command::Advance { to } => self.advance(*to),
-            Command::AdmitNext { count } if self.opened && !self.over => {
+            Command::AdmitNext { count, key: None } if self.opened && !self.over => {
                 for _ in 0..*count {
                     let Some(index) = self.next() else { break };
                     self.admit(index);

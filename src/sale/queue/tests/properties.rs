@@ -37,6 +37,8 @@ fn inlet(dice: &mut Rng) -> Inlet {
 
 fn terms(dice: &mut Rng) -> Terms {
     Terms {
+        salts: [0; 32],
+        made: false,
         opens_at_ms: OPENS_MS + dice.below(20_000) as u64,
         seed: [dice.below(3) as u8; 32],
         inlet: inlet(dice),
@@ -55,7 +57,7 @@ fn command(dice: &mut Rng, terms: &Terms) -> Command {
         47..62 => Command::Away { holder: holder(dice), instance: instance(dice) },
         62..64 => Command::InstanceGone { instance: instance(dice) },
         64..67 => Command::Advance { to: dice.below(40) as u32 },
-        67..71 => Command::AdmitNext { count: dice.below(4) as u32 },
+        67..71 => Command::AdmitNext { count: dice.below(4) as u32, key: None },
         71..79 => Command::Claim { holder: holder(dice) },
         79..83 => Command::Complete { holder: holder(dice) },
         83..86 => Command::Abandon { holder: holder(dice) },
