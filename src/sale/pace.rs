@@ -54,6 +54,11 @@ impl History {
         self.slots[index] = self.slots[index].saturating_add(1);
     }
 
+    /// Whether people were let in for long enough to say how fast.
+    pub(super) fn is_grown(&self, at_ms: u64) -> bool {
+        at_ms.saturating_sub(self.since_ms) >= SLOT_MS
+    }
+
     /// `None`: too few to say.
     pub(super) fn pace(&self, at_ms: u64) -> Option<LinePace> {
         let (count, all) = self.rate(at_ms, SLOTS as u64);

@@ -208,7 +208,9 @@ impl Queue {
             Inlet::PerMinute(count) => Some(pace_of_rate(count)),
             Inlet::Manual | Inlet::Inside(_) => None,
         };
-        self.history.pace(self.at_ms).or(inlet)
+        // What was measured in the first moments is too slow, and a known rate says more.
+        let known = inlet.filter(|_| !self.history.is_grown(self.at_ms));
+        known.or_else(|| self.history.pace(self.at_ms)).or(inlet)
     }
 
     fn line_state(&self) -> LineState {
