@@ -30,6 +30,7 @@ use crate::config::{
     reference,
     resolve::{Host, Resolved, resolve},
 };
+use crate::topology::Addresses;
 
 /// What was typed is wrong.
 const EXIT_USAGE: u8 = 2;
@@ -121,6 +122,14 @@ fn nearby(mut address: SocketAddr) -> SocketAddr {
         });
     }
     address
+}
+
+/// Where the waiting room can be looked at, for a browser on this machine; `None`: there is no admin port. The token stands
+/// in the fragment, which browsers keep to themselves.
+fn onsale_page(addresses: &Addresses, event: &str, token: Option<&str>) -> Option<String> {
+    let (admin, ws) = (nearby(addresses.admin?), nearby(addresses.ws));
+    let token = token.map(|token| format!("&token={token}")).unwrap_or_default();
+    Some(format!("http://{admin}/onsale#gateway=ws://{ws}/ws&event={event}{token}"))
 }
 
 /// Writes to standard output.

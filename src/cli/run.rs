@@ -12,7 +12,7 @@ use rustix::thread::disable_transparent_huge_pages;
 use super::{
     complain, fail,
     jwt::{self, Wanted},
-    nearby, say,
+    nearby, onsale_page, say,
 };
 use crate::{
     clock::Now,
@@ -31,7 +31,8 @@ const DEVELOPMENT_TOKEN_LIFETIME: Duration = Duration::from_secs(12 * 3_600);
 const DEVELOPMENT_SECRET_BYTES: usize = 64;
 /// The user of the development token.
 const DEVELOPMENT_USER: &str = "alice";
-/// A room that anybody may join.
+/// An event, and its room, which anybody may join.
+const EVENT: &str = "123";
 const ROOM: &str = "event:123";
 
 /// Serves until a signal or the gateway itself ends it.
@@ -66,7 +67,7 @@ fn without_huge_pages() {
     disable_transparent_huge_pages(true).ok();
 }
 
-/// The one place that starts the gateway. Signals are the supervisor's.
+/// Where the gateway is started, but for a demo. Signals are the supervisor's.
 fn serve(settings: Settings, credential: &Credential, logs: &Logs) -> ExitCode {
     let invitation = Invitation::new(&settings, credential);
     let running = match topology::start_with_logs(settings, Handlers::default(), Some(logs.dropped())) {
@@ -114,7 +115,7 @@ fn development_token(auth: &Auth, secret: &Secret, now: Now) -> Result<String, S
     jwt::mint(&wanted, secret, auth, now).map_err(|error| error.to_string())
 }
 
-fn random_secret() -> io::Result<Secret> {
+pub(super) fn random_secret() -> io::Result<Secret> {
     let mut bytes = [0; DEVELOPMENT_SECRET_BYTES];
     File::open("/dev/urandom")?.read_exact(&mut bytes)?;
     Ok(Secret(bytes.iter().map(|byte| format!("{byte:02x}")).collect()))
@@ -131,6 +132,8 @@ struct Invitation {
     caller_flags: String,
     /// Whether one may connect without a token.
     anonymous: bool,
+    /// Whether the admin port has a waiting room to look at.
+    page: bool,
     credential: Credential,
 }
 
@@ -151,6 +154,7 @@ impl Invitation {
             grpc: if callers.tls.is_some() { "https" } else { "http" },
             caller_flags,
             anonymous: settings.auth.allow_anonymous,
+            page: settings.listen.onsale_page,
             credential: credential.clone(),
         }
     }
@@ -172,8 +176,13 @@ impl Invitation {
             format!("  grpc   {grpc}://{notified}"),
             format!("  admin  {}", admin.as_deref().unwrap_or("off")),
         ];
-        if let Credential::Development(token) = &self.credential {
-            lines.push(format!("  token  {token}"));
+        let token = match &self.credential {
+            Credential::Development(token) => Some(&**token),
+            Credential::Secret | Credential::Elsewhere => None,
+        };
+        lines.extend(token.map(|token| format!("  token  {token}")));
+        if let Some(page) = onsale_page(addresses, EVENT, token).filter(|_| self.page) {
+            lines.push(format!("  page   {page}"));
         }
         let (query, hint) = self.invited();
         lines.push(format!("\nConnect ({hint}):\n\n  npx wscat -c \"ws://{ws}/ws{query}\""));
@@ -251,6 +260,23 @@ mod tests {
         ] {
             assert!(text.contains(line), "{line}\nis not in\n{text}");
         }
+    }
+
+    #[test]
+    fn a_page_is_named_where_there_is_one() {
+        let mut settings = Settings::default();
+        let page = |settings: &Settings, credential| {
+            let text = banner(settings, credential, &addresses());
+            text.lines().find_map(|line| line.strip_prefix("  page   ").map(str::to_owned))
+        };
+        assert_eq!(page(&settings, Credential::Secret), None);
+        settings.listen.onsale_page = true;
+        let url = "http://127.0.0.1:9057/onsale#gateway=ws://127.0.0.1:3003/ws&event=123".to_owned();
+        assert_eq!(
+            page(&settings, Credential::Development("a.b.c".into())),
+            Some(format!("{url}&token=a.b.c"))
+        );
+        assert_eq!(page(&settings, Credential::Secret), Some(url));
     }
 
     #[test]

@@ -306,6 +306,11 @@ impl Work {
                 "{given}: whoever reaches it can notify everybody; set GRPC_AUTH_TOKEN or GRPC_TLS_CLIENT_CA"
             ));
         }
+        if settings.listen.onsale_page && settings.listen.admin.is_some_and(|admin| open(admin.ip())) {
+            let given = self.told("ADMIN_HOST");
+            self.warnings
+                .push(format!("{given}: ONSALE_PAGE is for development, where nobody else reaches it"));
+        }
         if matches!(settings.tls, Some(TlsSource::SelfSigned)) {
             self.warnings
                 .push("TLS_SELF_SIGNED: browsers refuse this certificate until told otherwise".into());

@@ -60,6 +60,8 @@ pub struct Listen {
     pub health: Option<SocketAddr>,
     /// `METRICS_ON_CLIENT_PORT`: whether `/metrics` answers on the client port too; false.
     pub metrics_on_client_port: bool,
+    /// `ONSALE_PAGE`: whether the admin port serves a waiting room to look at, for development; false.
+    pub onsale_page: bool,
 }
 
 /// Where the certificate comes from.
@@ -398,6 +400,7 @@ impl Default for Settings {
                 admin: Some(local(9057)),
                 health: None,
                 metrics_on_client_port: false,
+                onsale_page: false,
             },
             tls: None,
             ticket_keys: None,

@@ -383,6 +383,9 @@ fn what_is_probably_not_meant_is_warned_of() {
         let warnings = environment(&[pairs]).resolve().unwrap_or_else(|errors| panic!("{errors:?}")).warnings;
         assert!(warnings.len() == 1 && warnings[0].contains(expected), "{warnings:?}");
     }
+    let page = [("ONSALE_PAGE", "true"), ("ADMIN_HOST", "0.0.0.0")];
+    let warned = |pairs| environment(pairs).resolve().unwrap_or_else(|errors| panic!("{errors:?}")).warnings;
+    assert!(warned(&page)[0].contains("ADMIN_HOST=0.0.0.0") && warned(&page[..1]).is_empty());
     let flag = Typed { flags: &[("GRPC_AUTH_TOKEN", "canary")], ..Typed::default() };
     let warnings = flag.resolve().unwrap_or_else(|errors| panic!("{errors:?}")).warnings;
     assert!(warnings[0].contains("list of processes") && !warnings[0].contains("canary"), "{warnings:?}");

@@ -123,10 +123,9 @@ pub async fn run(parts: ControlParts) -> Result<(), ControlError> {
     servers.spawn(grpc);
     let signer = Signer::start(parts.pass_keys, parts.settings.passes.issuer.clone(), parts.status.clone())?;
     let source = admin::Source::new(parts.gateway.clone(), parts.status.clone(), signer.keys());
-    for (listener, pages) in [(parts.admin, admin::pages as fn(_) -> _), (parts.health, admin::health_pages)]
-    {
+    let pages = admin::pages(source.clone(), parts.settings.listen.onsale_page);
+    for (listener, pages) in [(parts.admin, pages), (parts.health, admin::health_pages(source))] {
         let Some(listener) = listener else { continue };
-        let pages = pages(source.clone());
         let incoming = accept::Incoming::new(listener, parts.status.clone(), pages_stopped.clone())?;
         servers.spawn(admin::serve(incoming, pages));
     }

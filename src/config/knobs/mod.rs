@@ -7,6 +7,7 @@ use crate::config::{kind::Kind, knobs::table::SECTIONS};
 
 mod absent;
 mod checks;
+mod listen;
 mod passes;
 mod presence;
 mod redis;

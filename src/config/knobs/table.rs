@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
-use Kind::{Address, Bool, Choice, Cores, Integer, List, Path, Port, Text};
+use Kind::{Bool, Choice, Cores, Integer, List, Path, Text};
 
 use super::{
     Knob, Section,
     absent::OTHER,
     checks::{algorithm, any, filter, glob, origin, origins, url},
+    listen::LISTEN,
     passes::PASSES,
     presence::PRESENCE,
     redis::REDIS,
@@ -37,56 +38,6 @@ pub(super) const SECTIONS: &[Section] = &[
     Section { name: "shutdown", title: "Graceful stop", knobs: SHUTDOWN },
     Section { name: "log", title: "Logs", knobs: LOG },
     Section { name: "other", title: "Names of other services, without effect here", knobs: OTHER },
-];
-
-const LISTEN: &[Knob] = &[
-    knob("HOST", Address(|d, v| d.settings.listen.host = v), "0.0.0.0", "Address of the client listeners")
-        .also(&["WEBSOCKET_HOST"]),
-    knob(
-        "HTTP_PORT",
-        Port(|d, v| d.settings.listen.http_port = v),
-        "3003",
-        "Client port: ws and http; 0 takes a free one",
-    )
-    .also(&["PORT", "WEBSOCKET_PORT"]),
-    knob(
-        "HTTPS_PORT",
-        Port(|d, v| d.https_port = Some(v)),
-        "(3443 with a certificate, else off)",
-        "Client port: wss and https; needs a certificate",
-    ),
-    knob(
-        "GRPC_HOST",
-        Address(|d, v| d.settings.listen.grpc.set_ip(v)),
-        "127.0.0.1",
-        "Address of the gRPC listener",
-    ),
-    knob("GRPC_PORT", Port(|d, v| d.settings.listen.grpc.set_port(v)), "50057", "gRPC port, for backends"),
-    knob("ADMIN_HOST", Address(|d, v| d.admin_host = v), "127.0.0.1", "Address of the admin listener"),
-    knob(
-        "METRICS_PORT",
-        Port(|d, v| d.metrics_port = v),
-        "9057",
-        "Admin port: /metrics, /health, /ready, /stats",
-    ),
-    knob(
-        "METRICS_ENABLED",
-        Bool(|d, v| d.metrics_enabled = v),
-        "true",
-        "Whether there is an admin port at all",
-    ),
-    knob(
-        "HEALTH_CHECK_PORT",
-        Port(|d, v| d.health_port = Some(v)),
-        "(none)",
-        "One more port for /health and /ready, at the admin address",
-    ),
-    knob(
-        "METRICS_ON_CLIENT_PORT",
-        Bool(|d, v| d.settings.listen.metrics_on_client_port = v),
-        "false",
-        "Whether /metrics answers on the client port too",
-    ),
 ];
 
 const TLS: &[Knob] = &[

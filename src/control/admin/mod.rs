@@ -2,6 +2,7 @@
 //!
 //! Listens beside the client ports, on the control core. Never waits for a shard.
 
+mod onsale;
 mod page;
 
 use std::{future::Future, sync::Arc};
@@ -46,9 +47,10 @@ impl Source {
     }
 }
 
-/// Everything: the admin listener.
-pub(super) fn pages(source: Source) -> Router {
-    Router::new()
+/// Everything: the admin listener. `onsale`: with the page of a waiting room, for development.
+pub(super) fn pages(source: Source, onsale: bool) -> Router {
+    let example = if onsale { onsale::routes() } else { Router::new() };
+    example
         .route("/", get(index))
         .route("/metrics", get(metrics))
         .route("/stats", get(stats))

@@ -9,13 +9,19 @@ use super::*;
 
 /// Status line and body.
 pub(super) async fn get(address: SocketAddr, path: &str) -> (String, String) {
+    let (head, body) = whole(address, path).await;
+    (head.lines().next().unwrap().into(), body)
+}
+
+/// Head and body.
+async fn whole(address: SocketAddr, path: &str) -> (String, String) {
     let mut socket = TcpStream::connect(address).await.unwrap();
     let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
     socket.write_all(request.as_bytes()).await.unwrap();
     let mut answer = String::new();
     socket.read_to_string(&mut answer).await.unwrap();
     let (head, body) = answer.split_once("\r\n\r\n").unwrap();
-    (head.lines().next().unwrap().into(), body.into())
+    (head.into(), body.into())
 }
 
 #[tokio::test]
@@ -36,6 +42,16 @@ async fn every_page_says_how_things_stand() {
         assert!(body.contains(expected), "{path}: {expected} not in {body}");
     }
     assert_eq!(get(world.admin, "/nothing").await.0, "HTTP/1.1 404 Not Found");
+}
+
+#[tokio::test]
+async fn a_waiting_room_is_shown_on_the_admin_port_where_it_is_asked_for() {
+    assert_eq!(get(World::start(|_| ()).admin, "/onsale").await.0, "HTTP/1.1 404 Not Found");
+    let world = World::start(|settings| settings.listen.onsale_page = true);
+    let (head, body) = whole(world.admin, "/onsale").await;
+    assert!(head.starts_with("HTTP/1.1 200 OK") && body.contains("<title>Waiting room</title>"), "{head}");
+    assert!(head.contains("content-security-policy: default-src 'none'; "), "{head}");
+    assert_eq!(get(world.health, "/onsale").await.0, "HTTP/1.1 404 Not Found");
 }
 
 #[tokio::test]
