@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Arg, ArgAction, ArgGroup, Command, value_parser};
 
-use super::{health as probe, notify, verify};
+use super::{demo, health as probe, notify, verify};
 use crate::config::{
     duration::{self, Plain},
     kind::Kind,
@@ -32,6 +32,7 @@ pub(super) fn command() -> Command {
         .subcommand(token())
         .subcommand(health())
         .subcommand(notify::command())
+        .subcommand(demo::command())
         .subcommand(verify::pass())
         .subcommand(verify::queue())
         .subcommand(reference())
@@ -139,7 +140,7 @@ mod tests {
     fn short_help_fits_a_screen_and_names_every_command() {
         let short = help(&["usher", "-h"]);
         assert!(short.lines().count() <= 24, "{short}");
-        for name in ["check", "token", "health", "notify", "pass", "queue", "--config"] {
+        for name in ["check", "token", "health", "notify", "demo", "pass", "queue", "--config"] {
             assert!(short.contains(name), "{name} is missing:\n{short}");
         }
         assert!(!short.contains("reference"));

@@ -1,11 +1,12 @@
 //! The `usher` command: what people type, and what they read back.
 //!
 //! Owns arguments, exit codes and everything printed to standard output. Exit codes: 0 done, 1 the answer is no
-//! (`check`, `health`, `notify`, `pass`, `queue`) or the gateway failed, 2 what was typed is wrong. Never serves
-//! anybody: `run` calls `topology`, and `notify` and `health` are clients.
+//! (`check`, `health`, `notify`, `demo`, `pass`, `queue`) or the gateway failed, 2 what was typed is wrong. Never serves
+//! anybody: `run` and `demo` call `topology`, and `notify` and `health` are clients.
 
 mod check;
 mod command;
+mod demo;
 mod health;
 mod host;
 mod jwt;
@@ -59,6 +60,7 @@ fn execute(arguments: impl Iterator<Item = OsString>, environment: &Environment)
         Some(("notify", matches)) => {
             with(matches, environment, |resolved| notify::execute(matches, &resolved))
         }
+        Some(("demo", matches)) => demo::execute(matches),
         Some(("pass", matches)) => match matches.subcommand() {
             Some(("make", matches)) => {
                 with(matches, environment, |resolved| verify::make_pass(matches, &resolved))

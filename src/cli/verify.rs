@@ -237,7 +237,7 @@ fn given<'a>(matches: &'a ArgMatches, name: &str) -> &'a str {
     matches.get_one::<String>(name).map_or("", String::as_str)
 }
 
-fn signatures(source: &str) -> Result<Signatures, String> {
+pub(super) fn signatures(source: &str) -> Result<Signatures, String> {
     let document = if source.starts_with("http://") || source.starts_with("https://") {
         fetch::get(source).map_err(|error| format!("{}: {error}", fetch::shown(source)))?
     } else {

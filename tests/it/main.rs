@@ -17,6 +17,7 @@ mod bus_sessions;
 mod commands;
 /// permessage-deflate: negotiation, messages both ways, bombs.
 mod compression;
+mod demo;
 /// Descriptor tables of shards: their limit, and that nothing stays in them.
 mod descriptors;
 /// Clients that are sent away at a pace, and what they have had by then.
