@@ -11,6 +11,11 @@ import subprocess
 import sys
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
+# playwright-core: the newest that runs on the Node.js of Debian 12.
+NODE_PACKAGES = {"wscat": "6.1.0", "playwright-core": "1.60.0"}
+PYTHON_PACKAGES = ["grpcio==1.85.1", "grpcio-reflection==1.85.1", "protobuf==7.36.2"]
+# What a booking service installs to check passes offline.
+PASS_PACKAGES = ["PyJWT==2.15.1", "cryptography==50.0.2"]
 
 
 def command(name, package):
