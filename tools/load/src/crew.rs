@@ -14,7 +14,7 @@ use tokio::{
 use crate::{
     clock,
     latency::{Latency, Summary},
-    order::{Done, Messages, Order, Plan, Progress, Report, Round},
+    order::{Done, Messages, Order, Plan, Progress, Report, Round, Told},
 };
 
 /// Reports that wait for the parent.
@@ -116,6 +116,23 @@ impl Crew {
         }
         let [room, users, pongs] = sums.map(|sum| sum.summary());
         Ok(Phase { room, users, pongs })
+    }
+
+    /// Waits until every worker's connections have their places in the queue.
+    pub(crate) async fn joined(&mut self) -> io::Result<()> {
+        self.each(|report| matches!(report, Report::Joined).then_some(())).await.map(drop)
+    }
+
+    /// What was told of the queue since the last time.
+    pub(crate) async fn told(&mut self) -> io::Result<Told> {
+        self.order(&Order::Told).await?;
+        let each = self.each(|report| match report {
+            Report::Told(told) => Some(told.clone()),
+            _ => None,
+        });
+        let mut sum = Told::default();
+        each.await?.into_iter().for_each(|told| sum.merge(told));
+        Ok(sum)
     }
 
     /// The next round of every worker, as one.

@@ -2,7 +2,7 @@
 //!
 //! Owns its connections and nothing else: no identity, no rooms, no parsing of frames. It is driven through a
 //! control port with lines that say what to send, followed by the bytes:
-//! `burst FRAMES BYTES each|together`, `to CONNECTION BYTES`. A connection is named by `?n=` of its request.
+//! `burst FRAMES BYTES each|together`, `to CONNECTION BYTES`, `line SERVING OFFSET DIGITS BYTES`. A connection is named by `?n=` of its request.
 //!
 //! Several threads are as many floors on one port, as the gateway's shards are: each with its listener (SO_REUSEPORT),
 //! its connections, its control port and, so that the limit of open files counts for it alone, its descriptor table.
@@ -11,6 +11,7 @@ use std::{
     collections::HashMap,
     io::{self, Write as _},
     net::{Ipv4Addr, SocketAddr, TcpListener},
+    ops::Range,
     os::fd::{AsFd, OwnedFd},
     sync::mpsc::{SyncSender, sync_channel},
     thread,
@@ -119,6 +120,8 @@ enum Command {
     Burst { frames: usize, together: bool },
     /// To one.
     To(u32),
+    /// To everybody, with a number of its own at that place: what is left of its own number and 1.
+    Line { serving: u32, digits: Range<usize> },
 }
 
 impl Floor {
@@ -202,6 +205,7 @@ impl Floor {
                     self.send(*slot, bytes);
                 }
             }
+            Command::Line { serving, digits } => self.send_line(*serving, digits, bytes),
             Command::Burst { together: true, .. } => self.send_all(bytes),
             Command::Burst { frames, .. } => {
                 let frame_bytes = bytes.len().div_ceil((*frames).max(1)).max(1);
@@ -213,6 +217,16 @@ impl Floor {
     fn send_all(&mut self, bytes: &[u8]) {
         for slot in 0..self.connections.len() {
             self.send(slot, bytes);
+        }
+    }
+
+    fn send_line(&mut self, serving: u32, digits: &Range<usize>, template: &[u8]) {
+        let mut frame = template.to_vec();
+        for slot in 0..self.connections.len() {
+            let Some(peer) = &self.connections[slot] else { continue };
+            let Some(place) = frame.get_mut(digits.clone()) else { return };
+            write_number((peer.name + 1).saturating_sub(serving), place);
+            self.send(slot, &frame);
         }
     }
 
@@ -308,6 +322,16 @@ fn accept(listener: &TcpListener) -> io::Result<Option<OwnedFd>> {
     }
 }
 
+/// In decimal digits, with blanks before them.
+fn write_number(mut number: u32, place: &mut [u8]) {
+    for digit in place.iter_mut().rev() {
+        *digit = b'0' + (number % 10) as u8;
+        number /= 10;
+    }
+    let zeros = place.iter().take_while(|digit| **digit == b'0').count().min(place.len().saturating_sub(1));
+    place[..zeros].fill(b' ');
+}
+
 /// The connection's number and the answer to a request that came in one piece; `None`: it is no such request.
 fn upgrade(head: &[u8]) -> Option<(u32, String)> {
     let head = std::str::from_utf8(head).ok()?;
@@ -331,6 +355,11 @@ fn parse(bytes: &[u8]) -> io::Result<Option<(Command, usize, usize)>> {
     let (command, length) = match words[..] {
         ["burst", frames, length, how @ ("each" | "together")] => {
             (Command::Burst { frames: number(frames)?, together: how == "together" }, number(length)?)
+        }
+        ["line", serving, at, digits, length] => {
+            let (serving, at, length) = (number(serving)? as u32, number(at)?, number(length)?);
+            let digits = at..at.saturating_add(number(digits)?);
+            (Command::Line { serving, digits }, length)
         }
         ["to", name, length] => (Command::To(number(name)? as u32), number(length)?),
         _ => return Err(unknown()),
@@ -356,8 +385,19 @@ mod tests {
         let burst = Command::Burst { frames: 2, together: false };
         assert_eq!(parse(b"burst 2 4 each\nabcdX").unwrap(), Some((burst, 15, 19)));
         assert_eq!(parse(b"to 7 1\na").unwrap(), Some((Command::To(7), 7, 8)));
+        let line = Command::Line { serving: 3, digits: 1..5 };
+        assert_eq!(parse(b"line 3 1 4 6\nabcdef").unwrap(), Some((line, 13, 19)));
         for bad in [&b"burst 1 1 maybe\n"[..], b"to x 1\n", b"\n", b"to 1 99999999999\n"] {
             assert!(parse(bad).is_err());
+        }
+    }
+
+    #[test]
+    fn a_number_fills_its_place_with_blanks() {
+        let mut place = *b"xxxxx";
+        for (number, text) in [(0, b"    0"), (1_020, b" 1020"), (99_999, b"99999"), (123_456, b"23456")] {
+            write_number(number, &mut place);
+            assert_eq!(&place, text);
         }
     }
 

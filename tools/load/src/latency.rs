@@ -14,6 +14,13 @@ pub(crate) struct Latency(Histogram<u64>);
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Counts(Vec<(u64, u64)>);
 
+impl Counts {
+    /// Adds others; the same value may stand in it twice.
+    pub(crate) fn append(&mut self, mut other: Self) {
+        self.0.append(&mut other.0);
+    }
+}
+
 /// What people and scripts read, microseconds.
 #[derive(Clone, Debug, Default, Serialize)]
 pub(crate) struct Summary {

@@ -114,6 +114,8 @@ pub(crate) enum Scenario {
     Hold(Hold),
     /// Positions in a queue to one user after the other, as fast as they are accepted
     Positions(Push),
+    /// A waiting room that everybody joins, and AdvanceQueue: what everybody is told of it, and when
+    Advance(Advance),
     /// system:ping round trips
     Echo {
         /// Pings under way at once (closed loop)
@@ -197,6 +199,26 @@ pub(crate) struct Push {
     pub(crate) batch: u32,
 }
 
+/// A queue that advances.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Advance {
+    /// Places let in by each call
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) step: u32,
+    /// Calls at which everybody is due
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) calls: u32,
+    /// Seconds before and between them
+    #[arg(long, default_value_t = 11.0, value_parser = seconds)]
+    pub(crate) apart: f64,
+    /// Calls behind them, a second apart; a floor has none
+    #[arg(long, default_value_t = 30)]
+    pub(crate) stream: u32,
+    /// Joins under way at once, per worker
+    #[arg(long, default_value_t = 512, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) joins: u32,
+}
+
 /// The bare server.
 #[derive(Debug, Args)]
 pub(crate) struct Floor {
@@ -228,6 +250,13 @@ pub(crate) struct Keyop {
     /// How long at least, each
     #[arg(long, default_value_t = 0.2, value_parser = seconds)]
     pub(crate) seconds: f64,
+}
+
+impl Scenario {
+    /// Whether each of some users is told something.
+    pub(crate) fn needs_users(&self) -> bool {
+        matches!(self, Self::Unicast(_) | Self::Hold(_) | Self::Positions(_) | Self::Advance(_))
+    }
 }
 
 impl Options {

@@ -107,8 +107,44 @@ pub(crate) enum Order {
     Unstall,
     /// Connect and vanish so often; [`Report::Round`] each.
     Storm(u32),
+    /// Join a queue, so many of a worker's connections at once; [`Report::Joined`] when all have their places.
+    Join { event_id: String, under_way_max: u32 },
+    /// The queue will advance at these times; [`Report::Reached`] when everybody knows the last.
+    Calls(Vec<Call>),
+    /// Hand over what was told of the queue ([`Report::Told`]) and begin anew.
+    Told,
     /// Check against so many messages published in all, close, report and end.
     Finish(Messages),
+}
+
+/// One AdvanceQueue.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub(crate) struct Call {
+    /// The place up to which people are let in.
+    pub(crate) to: u32,
+    /// When, monotonic nanoseconds.
+    pub(crate) at_ns: u64,
+}
+
+/// What connections were told of their places in a queue.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct Told {
+    pub(crate) positions: u64,
+    /// Call → its position read, of those near the head, and of all.
+    pub(crate) near: Counts,
+    pub(crate) all: Counts,
+    /// First call that was not shown → a later position read: how old what was shown was by then.
+    pub(crate) age: Counts,
+}
+
+impl Told {
+    /// Adds what others were told, or later.
+    pub(crate) fn merge(&mut self, other: Self) {
+        self.positions += other.positions;
+        self.near.append(other.near);
+        self.all.append(other.all);
+        self.age.append(other.age);
+    }
 }
 
 /// How to ping.
@@ -135,6 +171,10 @@ pub(crate) enum Report {
     Phase { room: Counts, users: Counts, pongs: Counts },
     /// One storm.
     Round(Round),
+    /// Every connection has its place in the queue.
+    Joined,
+    /// Since the last such report.
+    Told(Told),
     /// The end.
     Done(Box<Done>),
     /// The worker gives up.

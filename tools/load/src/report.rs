@@ -44,7 +44,7 @@ pub(crate) struct Outcome {
     /// What the clients saw of TLS.
     pub(crate) tls: Tls,
     /// Microseconds, by phase.
-    pub(crate) latency_us: BTreeMap<&'static str, Summary>,
+    pub(crate) latency_us: BTreeMap<String, Summary>,
     /// Ends of connections, by code.
     pub(crate) ends: BTreeMap<String, u32>,
     /// Ends of those that stopped reading.

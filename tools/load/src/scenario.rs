@@ -1,5 +1,6 @@
 //! The scenarios: what happens in which order, and what is measured around it.
 
+mod advance;
 mod positions;
 
 use std::{
@@ -12,7 +13,7 @@ use crate::{
     crew::{self, Crew},
     latency::Summary,
     options::{Command, Hold, Options, Scenario, Traffic},
-    order::{Audience, Done, Messages, Order, Pings, Plan},
+    order::{Audience, Done, Messages, Order, Pings, Plan, Told},
     publish::{self, Publisher, Topic},
     redis::Subscriber,
     report::Outcome,
@@ -57,6 +58,8 @@ struct Run<'a> {
     /// Messages published so far, all of which must arrive.
     published: Messages,
     publish_faults: Vec<String>,
+    /// What was told of a queue, as far as it is not in the outcome yet.
+    told: Told,
 }
 
 impl<'a> Run<'a> {
@@ -87,6 +90,7 @@ impl<'a> Run<'a> {
             began_ns: clock::mono_ns(),
             published: Messages::default(),
             publish_faults: Vec::new(),
+            told: Told::default(),
         })
     }
 
@@ -107,6 +111,7 @@ impl<'a> Run<'a> {
             Scenario::Unicast(traffic) => self.traffic(traffic, Audience::Users).await,
             Scenario::Hold(hold) => self.keep(hold).await,
             Scenario::Positions(push) => self.positions(push).await,
+            Scenario::Advance(advance) => self.advance(advance).await,
             Scenario::Echo { window, rate, seconds } => {
                 let pings = rate.map_or(Pings::Window(*window), Pings::Rate);
                 self.echo(pings, *seconds).await
@@ -138,9 +143,9 @@ impl<'a> Run<'a> {
         self.count_since(published_before);
         let phase = self.crew.phase().await?;
         let latency = if audience == Audience::Room { phase.room } else { phase.users };
-        self.outcome.latency_us.insert("delivery", latency);
+        self.outcome.latency_us.insert("delivery".into(), latency);
         let bare = bare_latency(subscriber.as_ref()).await?;
-        self.outcome.latency_us.extend(bare.map(|latency| ("bare_subscriber", latency)));
+        self.outcome.latency_us.extend(bare.map(|latency| ("bare_subscriber".into(), latency)));
         let asked = [("window", f64::from(traffic.window)), ("bursts", f64::from(traffic.bursts))];
         self.outcome.asked.extend(asked);
         self.outcome.asked.extend(traffic.rate.map(|rate| ("rate", rate)));
@@ -193,7 +198,7 @@ impl<'a> Run<'a> {
         self.end(&start)?;
         self.count_since(Messages::default());
         let phase = self.crew.phase().await?;
-        self.outcome.latency_us.extend([("room", phase.room), ("users", phase.users)]);
+        self.outcome.latency_us.extend([("room".into(), phase.room), ("users".into(), phase.users)]);
         let asked = [("rate", hold.rate), ("user_rate", hold.user_rate), ("seconds", hold.seconds)];
         self.outcome.asked.extend(asked);
         for (name, count) in [
@@ -222,7 +227,7 @@ impl<'a> Run<'a> {
         let phase = self.crew.phase().await?;
         self.outcome.deliveries = phase.pongs.count;
         self.outcome.messages = phase.pongs.count;
-        self.outcome.latency_us.insert("pong", phase.pongs);
+        self.outcome.latency_us.insert("pong".into(), phase.pongs);
         Ok(())
     }
 
@@ -359,7 +364,7 @@ impl<'a> Run<'a> {
 
     async fn keep_latency(&mut self, name: &'static str) -> io::Result<()> {
         let phase = self.crew.phase().await?;
-        self.outcome.latency_us.insert(name, phase.room);
+        self.outcome.latency_us.insert(name.into(), phase.room);
         Ok(())
     }
 
@@ -406,6 +411,7 @@ fn name(scenario: &Scenario) -> &'static str {
         Scenario::Unicast(_) => "unicast",
         Scenario::Hold(_) => "hold",
         Scenario::Positions(_) => "positions",
+        Scenario::Advance(_) => "advance",
         Scenario::Echo { .. } => "echo",
         Scenario::Storm { .. } => "storm",
         Scenario::Stall { .. } => "stall",
@@ -420,7 +426,7 @@ fn plan(options: &Options, scenario: &Scenario) -> io::Result<Plan> {
     let Address { tls, server, target } = Address::parse(&options.url)?;
     let floor = !options.floor.is_empty();
     let users = options.user_count();
-    let unicast = matches!(scenario, Scenario::Unicast(_) | Scenario::Hold(_) | Scenario::Positions(_));
+    let unicast = scenario.needs_users();
     if unicast && !options.connections.is_multiple_of(users) {
         return Err(io::Error::other("messages to users need as many connections of each user"));
     }

@@ -64,19 +64,23 @@ pub(crate) fn sample(pid: u32) -> io::Result<Sample> {
     };
     let mut tables = BTreeSet::new();
     for task in fs::read_dir(format!("{root}/task"))? {
-        let task = task?;
-        // A thread may end while it is looked at.
-        let (Ok(name), Ok(schedule)) =
-            (fs::read_to_string(task.path().join("comm")), fs::read_to_string(task.path().join("schedstat")))
-        else {
-            continue;
-        };
-        let id = task.file_name().to_string_lossy().parse().unwrap_or(0);
-        let on_core_ns: f64 = schedule.split(' ').next().and_then(|ns| ns.parse().ok()).unwrap_or(0.0);
-        sample.threads.insert(id, (name.trim().to_owned(), on_core_ns / 1e3));
-        tables.insert(table(&task.path().join("fd")));
+        let path = task?.path();
+        if sample.read_thread(&path) {
+            tables.insert(table(&path.join("fd")));
+        }
     }
     sample.descriptors = tables.iter().map(|table| table.len() as u64).sum();
+    Ok(sample)
+}
+
+/// Reads the CPU time of a process alone, which does not take long however many descriptors are open.
+pub(crate) fn cpu(pid: u32) -> io::Result<Sample> {
+    let root = format!("/proc/{pid}");
+    let cpu_us = cpu_us(&fs::read_to_string(format!("{root}/stat"))?);
+    let mut sample = Sample { at_ns: clock::mono_ns(), cpu_us, ..Sample::default() };
+    for task in fs::read_dir(format!("{root}/task"))? {
+        sample.read_thread(&task?.path());
+    }
     Ok(sample)
 }
 
@@ -87,6 +91,26 @@ fn table(path: &Path) -> BTreeMap<OsString, PathBuf> {
 }
 
 impl Sample {
+    /// Takes the name and the time of a thread by its directory; whether it is still there.
+    fn read_thread(&mut self, task: &Path) -> bool {
+        let read = |name: &str| fs::read_to_string(task.join(name));
+        let (Ok(name), Ok(schedule)) = (read("comm"), read("schedstat")) else { return false };
+        let id = task.file_name().and_then(|id| id.to_string_lossy().parse().ok()).unwrap_or(0);
+        let on_core_ns: f64 = schedule.split(' ').next().and_then(|ns| ns.parse().ok()).unwrap_or(0.0);
+        self.threads.insert(id, (name.trim().to_owned(), on_core_ns / 1e3));
+        true
+    }
+
+    /// CPU seconds since `before` of threads whose names begin with one of these.
+    pub(crate) fn seconds_of(&self, before: &Self, names: &[&str]) -> f64 {
+        let us = |sample: &Self| {
+            let threads = sample.threads.values();
+            let of = threads.filter(|(name, _)| names.iter().any(|start| name.starts_with(start)));
+            of.map(|(_, us)| us).sum::<f64>()
+        };
+        (us(self) - us(before)) / 1e6
+    }
+
     /// What happened since `before`.
     pub(crate) fn since(&self, before: &Self) -> Usage {
         let seconds = self.at_ns.saturating_sub(before.at_ns) as f64 / 1e9;

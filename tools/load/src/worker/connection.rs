@@ -10,7 +10,7 @@ use std::{
 
 use rustls::{ClientConnection, HandshakeKind};
 
-use super::{desk::Desk, tally::Received};
+use super::{desk::Desk, line::Stand, tally::Received};
 use crate::{
     clock, frame,
     order::Tls,
@@ -85,6 +85,7 @@ pub(crate) struct Connection {
     pub(crate) socket: Option<OwnedFd>,
     pub(crate) state: State,
     pub(crate) received: Received,
+    pub(crate) stand: Stand,
     /// The beginning of a frame or of the upgrade's answer.
     partial: Vec<u8>,
     tls: Option<Box<ClientConnection>>,
@@ -207,7 +208,10 @@ impl Connection {
                 Ok(())
             }
             frame::TEXT => {
-                desk.tally.message(payload, &mut self.received, desk.now_ns);
+                let (stand, now_ns) = (&mut self.stand, desk.now_ns);
+                if !desk.line.as_mut().is_some_and(|line| line.message(payload, stand, now_ns)) {
+                    desk.tally.message(payload, &mut self.received, now_ns);
+                }
                 Ok(())
             }
             frame::PING => self.send_frame(frame::PONG, payload),
@@ -257,7 +261,7 @@ impl Connection {
     }
 
     /// Sends all of the bytes: they are few, and the socket's buffer is empty or the server is stuck.
-    fn send(&mut self, bytes: &[u8]) -> Result<(), End> {
+    pub(crate) fn send(&mut self, bytes: &[u8]) -> Result<(), End> {
         if let Some(tls) = &mut self.tls {
             tls.writer().write_all(bytes).map_err(|_| End::Garbled)?;
             return self.flush_tls();

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use super::tally::Tally;
+use super::{line::Line, tally::Tally};
 use crate::{
     clock, frame,
     order::Plan,
@@ -18,6 +18,8 @@ pub(crate) struct Desk {
     /// The whole frame that joins the room.
     pub(crate) join: Option<Vec<u8>>,
     pub(crate) tally: Tally,
+    /// The queue that they are in, if they are in one.
+    pub(crate) line: Option<Line>,
     /// When the bytes under way were read.
     pub(crate) now_ns: u64,
 }
@@ -35,6 +37,7 @@ impl Desk {
             connector: plan.tls.then(|| Connector::new(&plan.host, plan.resume)).transpose()?,
             mint: plan.secret.as_deref().map(Mint::new),
             tally: Tally::new(plan.queue),
+            line: None,
             now_ns: clock::mono_ns(),
             join,
             plan,

@@ -5,6 +5,7 @@
 
 mod connection;
 mod desk;
+mod line;
 mod pinger;
 mod pipe;
 mod storm;
@@ -130,6 +131,7 @@ impl Worker {
             self.dial()?;
             self.ping()?;
             self.storm()?;
+            self.line()?;
             self.tell()?;
         }
         Ok(())
@@ -259,6 +261,9 @@ impl Worker {
                 Order::Stall => self.set_stalled(true)?,
                 Order::Unstall => self.set_stalled(false)?,
                 Order::Storm(rounds) => self.start_storms(rounds),
+                Order::Join { event_id, under_way_max } => self.start_line(&event_id, under_way_max),
+                Order::Calls(calls) => self.expect_calls(calls),
+                Order::Told => self.report_told()?,
                 Order::Finish(published) => {
                     self.finish(published)?;
                     return Ok(false);
