@@ -1,6 +1,6 @@
 //! What came of an entry of a log, told to those of this instance.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use serde_json::json;
 
@@ -59,13 +59,17 @@ impl Lines {
         room.gone.retain(|gone| queue.instances().any(|name| *name == **gone));
         let mut telling = Telling { now, room, queue, is_writer: !waiters.is_empty(), out };
         // Answers first: who asked hears that it has a place before it hears what became of it.
+        let admitted: BTreeSet<&str> = effects.iter().filter_map(|(_, effect)| admitted(effect)).collect();
+        let mut rest = &effects[..];
         for (index, waiter) in waiters.into_iter().enumerate() {
-            let of_command =
-                |(at, effect): &(usize, Effect)| (*at == index).then(|| refusal(effect)).flatten();
-            let refused = effects.iter().find_map(of_command);
+            // They are in the order of the commands.
+            let count = rest.iter().take_while(|(at, _)| *at == index).count();
+            let (own, later) = rest.split_at(count);
             if let Some(waiter) = waiter {
-                telling.answer(waiter, refused, (&entry.commands[index], &effects));
+                let refused = own.iter().find_map(|(_, effect)| refusal(effect));
+                telling.answer(waiter, refused, (&entry.commands[index], &admitted));
             }
+            rest = later;
         }
         for (_, effect) in &effects {
             telling.tell(effect);
@@ -140,17 +144,13 @@ impl Telling<'_> {
         &mut self,
         waiter: Waiter,
         refused: Option<Refusal>,
-        (command, effects): (&Command, &[(usize, Effect)]),
+        (command, admitted): (&Command, &BTreeSet<&str>),
     ) {
         match (waiter, refused) {
             (Waiter::Join { place_token, asked }, None) => {
                 let Command::Join { holder, .. } = command else { return };
                 // A user's pass comes by the user's stream.
-                let is_told = |(_, effect): &(usize, Effect)| match effect {
-                    Effect::Admitted { holder: who, .. } => **who == **holder,
-                    _ => false,
-                };
-                let is_told = holder.starts_with(USER_PREFIX) && effects.iter().any(is_told);
+                let is_told = holder.starts_with(USER_PREFIX) && admitted.contains(&**holder);
                 self.seat(&Arc::from(&**holder), (place_token, *asked), is_told);
             }
             (Waiter::Leave(asked), None) => {
@@ -216,6 +216,14 @@ impl Telling<'_> {
         let counts = self.room.present.get(holder).map_or(&[][..], |present| &present.by_shard);
         let has_some = |(index, count): (usize, &u32)| (*count > 0).then_some(ShardId(index as u16));
         counts.iter().enumerate().filter_map(has_some).collect()
+    }
+}
+
+/// Whom it lets in.
+fn admitted(effect: &Effect) -> Option<&str> {
+    match effect {
+        Effect::Admitted { holder, .. } => Some(holder),
+        _ => None,
     }
 }
 
