@@ -143,6 +143,20 @@ fn a_join_goes_to_control_and_its_answer_to_the_client() {
 }
 
 #[test]
+fn nobody_is_told_of_fewer_people_than_the_own_place_makes() {
+    let mut scene = Scene::in_line();
+    scene.tell(&LineUpdate { total: 2, ..whole(1, 0, &[]) });
+    let (first, last) = (scene.anonymous(1), scene.anonymous(2));
+    scene.seat(last, "a:9", Ticket::Place(9));
+    scene.seat(first, "a:1", Ticket::Place(1));
+    for (conn, shown) in [(last, 9), (first, 1)] {
+        let frames = scene.read(conn);
+        assert_eq!(position(&frames[1..]).0, shown);
+        assert_eq!(number(&frames[1], "total"), Some(9));
+    }
+}
+
+#[test]
 fn a_place_token_goes_to_control() {
     let mut scene = Scene::in_line();
     let conn = scene.anonymous(1);

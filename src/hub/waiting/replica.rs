@@ -115,6 +115,14 @@ impl Replica {
         Applied::New { before, drawn }
     }
 
+    /// Somebody has that place: there are at least so many, though the news of them are only told with the next move.
+    pub(super) fn note_place(&mut self, place: u32) {
+        if place > self.total {
+            self.total = place;
+            self.template = PositionTemplate::new(&self.event_id, self.serving, self.total, self.moved_at_ms);
+        }
+    }
+
     /// Whether people are told positions.
     pub(super) fn shows_positions(&self) -> bool {
         self.version > 0 && matches!(self.state, LineState::Open | LineState::Paused { .. })

@@ -5,7 +5,7 @@
 
 use std::{rc::Rc, sync::Arc};
 
-use super::line::Shown;
+use super::line::{Mark, Shown};
 use crate::{
     hub::{Hub, Output, Turn, frame::Frame, problem::Problem, requests::Asked},
     ids::ConnId,
@@ -138,6 +138,9 @@ impl Hub {
     fn show(&mut self, turn: &mut Turn<'_>, conn: ConnId, index: u32, ticket: Ticket) {
         let slot = conn.slot() as u32;
         let Some(line) = self.lines.line(index) else { return };
+        if let Some(place) = line.mark(ticket).and_then(Mark::place) {
+            line.replica.note_place(place);
+        }
         let (replica, now_ns) = (&line.replica, turn.now.mono_ns);
         let mut frames = Vec::new();
         if replica.version > 0
