@@ -307,6 +307,25 @@ class Scenarios(unittest.TestCase):
         asked = {label: dict(zip(options[::2], options[1::2])) for label, options in plan.items()}
         self.assertEqual(asked["1000"]["-n"] * asked["1000"]["--bursts"], asked["50000"]["-n"] * asked["50000"]["--bursts"])
 
+    def test_an_advance_is_compared_with_the_floors_on_both_sides_of_it(self):
+        advance = bench.scenario("advance")
+        names = ["near", "all", "rpc", "stream near age", "stream age"]
+
+        def line(sending_us, oldest_us):
+            latency = {name: {"p50": 1.0, "p99": 2.0, "max": oldest_us} for name in names}
+            figures = ["positions", "control_us_per_call", "stream_positions", "stream_sending_us_per_position",
+                       "stream_control_us_per_call", "joins_per_second", "join_seconds", "join_control_us", "join_sending_us",
+                       "join_rss_bytes_per_connection", "rss_bytes_per_connection"]
+            return {"figures": {**dict.fromkeys(figures, 1.0), "sending_us_per_position": sending_us}, "latency_us": latency}
+
+        def told(sending_us, oldest_us=9e6):
+            return advance.told([{"before": line(4.0, 0), "gateway": line(sending_us, oldest_us), "after": line(6.0, 0)}])
+
+        at_once = told(6.0)["at_once"]
+        self.assertEqual((at_once["ratio_to_floor"]["median"], at_once["a_a_ratio"]["median"]), (1.2, 1.5))
+        self.assertEqual([told(us)["goal"] for us in (6.5, 6.6)], ["met", "missed"])
+        self.assertEqual([told(1.0, us)["goal_of_staleness"] for us in (1e7, 1.01e7)], ["met", "missed"])
+
     def test_six_shards_hold_100_000_where_a_table_has_20_000(self):
         self.assertLessEqual(host.share(100_000, 6), host.room(20_000, 6))
         self.assertGreater(host.share(100_000, 5), host.room(20_000, 5))

@@ -135,6 +135,8 @@ pub(crate) struct Told {
     pub(crate) all: Counts,
     /// First call that was not shown → a later position read: how old what was shown was by then.
     pub(crate) age: Counts,
+    /// The same of those near the head.
+    pub(crate) near_age: Counts,
 }
 
 impl Told {
@@ -144,6 +146,7 @@ impl Told {
         self.near.append(other.near);
         self.all.append(other.all);
         self.age.append(other.age);
+        self.near_age.append(other.near_age);
     }
 }
 

@@ -20,7 +20,7 @@ use crate::{
     clock, frame,
     latency::Latency,
     options::Advance,
-    order::{Call, Order},
+    order::{Call, Order, Told},
     server::{self, Sample},
 };
 
@@ -71,14 +71,14 @@ impl Run<'_> {
             self.play_calls(&mut inlet, &[to], (&mut sum, &mut rpc)).await?;
             self.crew.hold(asked.apart).await?;
         }
-        self.keep_told("").await?;
+        self.keep_told("");
         self.keep_cost(["positions", "sending_us_per_position", "control_us_per_call"], &sum);
         if matches!(inlet, Inlet::Gateway(..)) && asked.stream > 0 {
             self.crew.show("stream");
             let stream: Vec<u32> = calls.take(asked.stream as usize).collect();
             let mut sum = Sum::default();
             self.play_calls(&mut inlet, &stream, (&mut sum, &mut rpc)).await?;
-            self.keep_told("stream ").await?;
+            self.keep_told("stream ");
             let names = ["stream_positions", "stream_sending_us_per_position", "stream_control_us_per_call"];
             self.keep_cost(names, &sum);
         }
@@ -165,14 +165,14 @@ impl Run<'_> {
     }
 
     /// Times of what was told since the last time, under names that begin so.
-    async fn keep_told(&mut self, prefix: &str) -> io::Result<()> {
+    fn keep_told(&mut self, prefix: &str) {
         let told = std::mem::take(&mut self.told);
-        for (name, mut of) in [("near", told.near), ("all", told.all), ("age", told.age)] {
+        let Told { near, all, age, near_age, .. } = told;
+        for (name, counts) in [("near", near), ("all", all), ("age", age), ("near age", near_age)] {
             let mut latency = Latency::new();
-            latency.merge(&std::mem::take(&mut of));
+            latency.merge(&counts);
             self.outcome.latency_us.insert(format!("{prefix}{name}").into(), latency.summary());
         }
-        Ok(())
     }
 
     fn keep_cost(&mut self, [positions, sending, control]: [&'static str; 3], sum: &Sum) {

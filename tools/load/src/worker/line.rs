@@ -49,6 +49,7 @@ pub(crate) struct Line {
     near: Latency,
     all: Latency,
     age: Latency,
+    near_age: Latency,
     /// What is wrong: the gateway lets nobody join, or told something that does not hold.
     pub(crate) fault: Option<String>,
 }
@@ -71,6 +72,7 @@ impl Line {
             near: Latency::new(),
             all: Latency::new(),
             age: Latency::new(),
+            near_age: Latency::new(),
             fault: None,
         }
     }
@@ -117,6 +119,7 @@ impl Line {
         self.age.record(age);
         if shown <= NEAR {
             self.near.record(latency);
+            self.near_age.record(age);
         }
         let last = self.calls.last().map_or(0, |call| call.to);
         if let Some(behind) = &mut self.behind
@@ -134,6 +137,7 @@ impl Line {
             near: self.near.take(),
             all: self.all.take(),
             age: self.age.take(),
+            near_age: self.near_age.take(),
         }
     }
 }
