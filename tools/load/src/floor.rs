@@ -2,7 +2,8 @@
 //!
 //! Owns its connections and nothing else: no identity, no rooms, no parsing of frames. It is driven through a
 //! control port with lines that say what to send, followed by the bytes:
-//! `burst FRAMES BYTES each|together`, `to CONNECTION BYTES`, `line SERVING OFFSET DIGITS BYTES`. A connection is named by `?n=` of its request.
+//! `burst FRAMES BYTES each|together`, `to CONNECTION BYTES`, `line SERVING OFFSET DIGITS BYTES`. A connection is named by
+//! `?n=` of its request.
 //!
 //! Several threads are as many floors on one port, as the gateway's shards are: each with its listener (SO_REUSEPORT),
 //! its connections, its control port and, so that the limit of open files counts for it alone, its descriptor table.

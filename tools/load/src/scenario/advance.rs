@@ -3,11 +3,7 @@
 //! First calls so far apart that everybody is due at each, which is also what the floor plays; then calls a second apart, of
 //! which those far from the head see some. Only the time from a call to the last position of it is measured.
 
-use std::{
-    io,
-    net::SocketAddr,
-    time::{SystemTime, UNIX_EPOCH},
-};
+use std::{io, net::SocketAddr};
 
 use tokio::{io::AsyncWriteExt, net::TcpStream};
 use tonic::transport::Channel;
@@ -99,8 +95,7 @@ impl Run<'_> {
         }
         let mut client = client(self.options.grpc).await?;
         // One queue for each run: those of a gateway are not forgotten.
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_err(io::Error::other)?;
-        let event_id = format!("load-{}", now.as_millis());
+        let event_id = format!("load-{}", clock::mono_ns());
         let request = OpenQueueRequest {
             event_id: event_id.clone(),
             claim_seconds: CLAIM_SECONDS,
@@ -171,7 +166,7 @@ impl Run<'_> {
         for (name, counts) in [("near", near), ("all", all), ("age", age), ("near age", near_age)] {
             let mut latency = Latency::new();
             latency.merge(&counts);
-            self.outcome.latency_us.insert(format!("{prefix}{name}").into(), latency.summary());
+            self.outcome.latency_us.insert(format!("{prefix}{name}"), latency.summary());
         }
     }
 
