@@ -1,13 +1,15 @@
 //! The scenarios: what happens in which order, and what is measured around it.
 
+mod address;
 mod advance;
 mod positions;
 
 use std::{
     io,
-    net::{IpAddr, Ipv4Addr, SocketAddr},
+    net::{IpAddr, Ipv4Addr},
 };
 
+use self::address::Address;
 use crate::{
     clock,
     crew::{self, Crew},
@@ -464,39 +466,3 @@ fn plan(options: &Options, scenario: &Scenario) -> io::Result<Plan> {
 
 /// The only address with neighbours to connect from.
 const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
-
-/// The parts of `ws://ADDRESS:PORT/PATH`.
-struct Address {
-    tls: bool,
-    server: SocketAddr,
-    target: String,
-}
-
-impl Address {
-    fn parse(url: &str) -> io::Result<Self> {
-        let bad = || io::Error::other(format!("not ws://ADDRESS:PORT/PATH or wss://...: {url}"));
-        let (tls, rest) = match url.split_once("://").ok_or_else(bad)? {
-            ("ws", rest) => (false, rest),
-            ("wss", rest) => (true, rest),
-            _ => return Err(bad()),
-        };
-        let (server, path) = rest.split_once('/').unwrap_or((rest, ""));
-        let server = server.replace("localhost", "127.0.0.1").parse().map_err(|_| bad())?;
-        Ok(Self { tls, server, target: format!("/{path}") })
-    }
-}
-
-#[cfg(test)]
-#[allow(clippy::unwrap_used, reason = "a test may fail")]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_address_says_where_how_and_what() {
-        let Address { tls, server, target } = Address::parse("wss://localhost:3443/ws/ticketing").unwrap();
-        assert_eq!((tls, server.port(), target.as_str()), (true, 3443, "/ws/ticketing"));
-        for bad in ["http://127.0.0.1:1/", "ws://example:1/ws", "127.0.0.1:1"] {
-            assert!(Address::parse(bad).is_err(), "{bad}");
-        }
-    }
-}
