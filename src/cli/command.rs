@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Arg, ArgAction, ArgGroup, Command, value_parser};
 
-use super::{demo, health as probe, notify, verify};
+use super::{demo, health as probe, notify, queue, verify};
 use crate::config::{
     duration::{self, Plain},
     kind::Kind,
@@ -34,7 +34,7 @@ pub(super) fn command() -> Command {
         .subcommand(notify::command())
         .subcommand(demo::command())
         .subcommand(verify::pass())
-        .subcommand(verify::queue())
+        .subcommand(queue::command())
         .subcommand(reference())
 }
 

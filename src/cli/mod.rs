@@ -2,7 +2,7 @@
 //!
 //! Owns arguments, exit codes and everything printed to standard output. Exit codes: 0 done, 1 the answer is no
 //! (`check`, `health`, `notify`, `demo`, `pass`, `queue`) or the gateway failed, 2 what was typed is wrong. Never serves
-//! anybody: `run` and `demo` call `topology`, and `notify` and `health` are clients.
+//! anybody: `run` and `demo` call `topology`, and `notify`, `queue` and `health` are clients.
 
 mod check;
 mod command;
@@ -11,7 +11,9 @@ mod health;
 mod host;
 mod jwt;
 mod notify;
+mod queue;
 mod run;
+mod target;
 mod verify;
 
 use std::{
@@ -69,7 +71,8 @@ fn execute(arguments: impl Iterator<Item = OsString>, environment: &Environment)
             None => ExitCode::from(EXIT_USAGE),
         },
         Some(("queue", matches)) => match matches.subcommand() {
-            Some((_, matches)) => verify::verify_receipt(matches),
+            Some(("verify", matches)) => verify::verify_receipt(matches),
+            Some((name, call)) => with(call, environment, |resolved| queue::execute(name, call, &resolved)),
             None => ExitCode::from(EXIT_USAGE),
         },
         Some(("reference", matches)) => print_reference(matches),

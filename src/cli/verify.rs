@@ -61,10 +61,10 @@ pub(super) fn pass() -> Command {
         .subcommand(make)
 }
 
-/// `usher queue`.
-pub(super) fn queue() -> Command {
+/// `usher queue verify`.
+pub(super) fn receipt() -> Command {
     let file = |name, help| text(name, "FILE").value_parser(value_parser!(PathBuf)).help(help);
-    let verify = Command::new("verify")
+    Command::new("verify")
         .about("Check the receipt of a place against the revealed seed")
         .arg(
             Arg::new("receipt")
@@ -75,11 +75,10 @@ pub(super) fn queue() -> Command {
         )
         .arg(text("seed", "HEX").required(true).help("The seed, as it was published at the opening"))
         .arg(jwks())
-        .arg(file("log", "Everybody who was in the pre-queue: checks every place"));
-    Command::new("queue")
-        .about("Check receipts of the waiting room")
-        .subcommand_required(true)
-        .subcommand(verify)
+        .arg(file(
+            "log",
+            "Everybody who was in the pre-queue, as `usher queue log` prints it: checks every place",
+        ))
 }
 
 fn jwks() -> Arg {

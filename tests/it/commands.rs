@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use crate::{
     support::{
         keys::SECRET,
+        look_until,
         server::{Server, command},
         ws::Ask,
     },
@@ -125,6 +126,54 @@ fn notify_calls_every_method() {
 }
 
 #[test]
+fn a_sale_can_be_run_by_queue_commands() {
+    let server = Server::start();
+    let address = server.grpc.to_string();
+    let ask = |line: &str| {
+        let words: Vec<&str> = line.split(' ').collect();
+        run(&[&["queue"], &words[..], &["--event", "e1", "--address", &address]].concat(), &[])
+    };
+    let queue = |line: &str| -> Value {
+        let (code, text, errors) = ask(line);
+        assert_eq!(code, 0, "{line}: {errors}");
+        serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}"))
+    };
+    let (code, _, errors) = ask("get");
+    assert!(code == 1 && errors.contains("no such queue"), "{errors}");
+    let opened = queue("open --opens-in 1h --places 9");
+    assert_eq!((&opened["state"], &opened["seed"]), (&json!("early"), &Value::Null), "{opened}");
+    let mut clients = ["ann", "bob", "cid"].map(|user| server.connect_as(user));
+    for client in &mut clients {
+        let (kind, joined) = client.request("queue:join", &json!({"event_id": "e1"}));
+        assert_eq!(kind, "queue:joined", "{joined}");
+    }
+    assert_eq!(queue("open --opens-at 1")["seed"].as_str().map(str::len), Some(64));
+    let log = look_until(|| Some(ask("log").1).filter(|log| !log.is_empty())).expect("it is drawn");
+    assert_eq!(
+        (log.lines().count(), log.contains("\"u:ann\"")),
+        (4, true),
+        "a heading, and everybody: {log}"
+    );
+    assert_eq!(queue("advance --to 1")["serving"], 1);
+    for _ in 0..2 {
+        assert_eq!(queue("admit --count 2 --key again")["admitted"], 3);
+    }
+    assert_eq!(queue("pause --reason rest")["state"], "paused");
+    assert_eq!(queue("resume")["state"], "open");
+    assert_eq!(queue("claim --user ann")["inside"], 1);
+    assert_eq!(queue("complete --user ann")["completed"], 1);
+    assert_eq!(queue("abandon --user bob")["abandoned"], 1);
+    assert_eq!(queue("close --sold-out")["state"], "sold_out");
+    assert_eq!(queue("close")["state"], "closed");
+    let end = queue("get");
+    assert_eq!(
+        (&end["total"], &end["holding"], &end["event_id"]),
+        (&json!(3), &json!(1), &json!("e1")),
+        "{end}"
+    );
+}
+
+#[test]
 fn every_line_of_the_banner_can_be_pasted() {
     let server = Server::with(&[("JWT_SECRET", ""), ("TLS_SELF_SIGNED", "true"), ("HTTPS_PORT", "0")]);
     let lines = || server.banner().lines().map(str::trim);
@@ -165,7 +214,7 @@ fn notify_says_what_is_wrong() {
 fn help_is_for_people() {
     let (code, text, _) = run(&["--help"], &[]);
     assert_eq!(code, 0);
-    for name in ["check", "token", "health", "notify", "--http-port", "--tls-self-signed"] {
+    for name in ["check", "token", "health", "notify", "queue", "--http-port", "--tls-self-signed"] {
         assert!(text.contains(name), "{name}");
     }
     let (code, text, _) = run(&["--version"], &[]);

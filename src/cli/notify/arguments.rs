@@ -1,12 +1,14 @@
 //! What can be typed after `usher notify`, and the message that each makes.
 
-use std::{path::PathBuf, time::Duration};
+use std::time::Duration;
 
 use clap::{Arg, ArgAction, ArgGroup, ArgMatches, Command, value_parser};
 
-use super::NotifyError;
 use crate::{
-    cli::command::{config, text},
+    cli::{
+        command::{config, text},
+        target::{self, CallError},
+    },
     config::duration::{self, Plain},
     generated::realtime::{
         BroadcastEventRequest, DeliveryClass, DisconnectUserRequest, GetConnectionStatsRequest,
@@ -43,20 +45,12 @@ pub(super) enum Call {
 
 /// `usher notify` and its commands, one for each method.
 pub(in crate::cli) fn command() -> Command {
-    let connection = [
-        text("address", "ADDRESS")
-            .help("Where the gateway listens for gRPC [default: GRPC_PORT on this machine]"),
-        text("token", "TEXT").help("Bearer token [default: GRPC_AUTH_TOKEN]"),
-        file("tls-ca").help("Authority of the gateway's certificate, PEM; needed for https"),
-        file("tls-cert").requires("tls-key").help("Own certificate, where GRPC_TLS_CLIENT_CA asks for one"),
-        file("tls-key").requires("tls-cert").help("Its private key"),
-    ];
     Command::new("notify")
         .about("Call a running gateway as a backend does, and print its answer as JSON")
         .subcommand_required(true)
         .arg_required_else_help(true)
         .arg(config())
-        .args(connection.map(|arg| arg.global(true).help_heading("Connection")))
+        .args(target::arguments().map(|argument| argument.global(true)))
         .subcommand(booking())
         .subcommand(queue())
         .subcommand(payment())
@@ -184,14 +178,10 @@ fn number(name: &'static str) -> Arg {
     text(name, "N").value_parser(value_parser!(u64))
 }
 
-fn file(name: &'static str) -> Arg {
-    text(name, "FILE").value_parser(value_parser!(PathBuf))
-}
-
 impl Call {
     /// The message for what was typed after `notify`.
-    pub(super) fn from_matches(matches: &ArgMatches) -> Result<Self, NotifyError> {
-        let (name, matches) = matches.subcommand().ok_or(NotifyError::Arguments("a command is missing"))?;
+    pub(super) fn from_matches(matches: &ArgMatches) -> Result<Self, CallError> {
+        let (name, matches) = matches.subcommand().ok_or(CallError::Arguments("a command is missing"))?;
         let typed = Typed(matches);
         Ok(match name {
             "booking" => Self::Booking(typed.booking()),
@@ -212,7 +202,7 @@ impl Call {
                     None => presence_request::Target::UserId(typed.text("user")),
                 }),
             }),
-            _ => return Err(NotifyError::Arguments("there is no such command")),
+            _ => return Err(CallError::Arguments("there is no such command")),
         })
     }
 }

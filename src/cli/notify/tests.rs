@@ -2,9 +2,10 @@
 
 use tokio::net::TcpListener;
 use tokio_stream::wrappers::TcpListenerStream;
-use tonic::{Response, Status, Streaming, transport::Server};
+use tonic::{Request, Response, Status, Streaming, transport::Server};
 
 use super::*;
+use crate::config::settings::Settings;
 use crate::generated::realtime::{
     AdmitNextRequest, AdvanceQueueRequest, BroadcastEventRequest, CloseQueueRequest, DeliveryClass,
     DisconnectUserRequest, GetConnectionStatsRequest, GetDeliveryStateRequest, GetHistoryRequest,
@@ -139,7 +140,7 @@ fn what_is_missing_or_unknown_is_told() {
     }
 }
 
-fn target(line: &str, settings: &Settings) -> Result<Target, NotifyError> {
+fn target(line: &str, settings: &Settings) -> Result<Target, CallError> {
     let matches = command().try_get_matches_from(line.split(' ')).unwrap();
     Target::from_matches(&matches, settings)
 }

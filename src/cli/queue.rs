@@ -1,0 +1,401 @@
+//! `usher queue`: what an operator does with a waiting room, a command for each call, and what an auditor checks.
+//!
+//! Owns what can be typed and what is printed: the queue as it is afterwards, as JSON. `verify` is [`super::verify`]'s.
+
+use std::{process::ExitCode, time::Duration};
+
+use clap::{Arg, ArgAction, ArgGroup, ArgMatches, Command, value_parser};
+use serde_json::{Value, json};
+
+use super::{
+    command::{config, text},
+    target::{self, CallError, Target},
+    verify,
+};
+use crate::{
+    clock::Now,
+    config::{
+        duration::{self, Plain},
+        resolve::Resolved,
+    },
+    generated::realtime::{
+        AdmitNextRequest, AdvanceQueueRequest, CloseQueueRequest, GetQueueRequest, HolderRequest,
+        OpenQueueRequest, PauseQueueRequest, QueueResponse, open_queue_request::Inlet,
+        realtime_service_client::RealtimeServiceClient,
+    },
+    sale::fair::{hex, unhex},
+};
+
+/// One call, ready to be sent.
+#[derive(Clone, Debug, PartialEq)]
+enum Call {
+    Open(OpenQueueRequest),
+    Advance(AdvanceQueueRequest),
+    Admit(AdmitNextRequest),
+    /// And its end.
+    Pause(PauseQueueRequest),
+    Close(CloseQueueRequest),
+    Get(GetQueueRequest),
+    Log(GetQueueRequest),
+    Claim(HolderRequest),
+    Complete(HolderRequest),
+    Abandon(HolderRequest),
+}
+
+/// `usher queue` and its commands.
+pub(super) fn command() -> Command {
+    let calls = [
+        open(),
+        advance(),
+        admit(),
+        pause(),
+        resume(),
+        close(),
+        get(),
+        log(),
+        claim(),
+        complete(),
+        abandon(),
+    ];
+    let calls = calls.map(|call| {
+        call.arg(text("event", "ID").required(true).help("The event that the queue belongs to"))
+            .arg(config())
+            .args(target::arguments())
+    });
+    Command::new("queue")
+        .about("Run a waiting room: open it, let people in, see how it stands; check receipts of places")
+        .after_help(EXAMPLE)
+        .subcommand_required(true)
+        .arg_required_else_help(true)
+        .subcommands(calls)
+        .subcommand(verify::receipt())
+}
+
+const EXAMPLE: &str = "\
+A sale, from the beginning:
+  usher queue open --event 123 --opens-in 10m --per-minute 600   who joins by then is shuffled at the opening
+  usher queue get --event 123                                    how many wait, have a pass, are inside
+  usher queue pause --event 123 --reason 'A short break'         everybody who waits is told
+  usher queue resume --event 123
+  usher queue close --event 123 --sold-out                       nobody is let in any more
+Every command prints the queue as it is afterwards. All but `admit` without a key may be repeated.";
+
+fn open() -> Command {
+    Command::new("open")
+        .about("Begin the queue of an event, or change its terms: all are as typed, or their defaults")
+        .arg(
+            text("opens-in", "TIME")
+                .value_parser(time)
+                .help("Who joins by then is shuffled [default: at once]"),
+        )
+        .arg(
+            text("opens-at", "SECONDS")
+                .value_parser(value_parser!(u64).range(..=u64::MAX / 1_000))
+                .conflicts_with("opens-in")
+                .help("Instead: when, as Unix time, $(date -d '10:00' +%s)"),
+        )
+        .arg(count("per-minute", "Let in so many a minute [default: nobody by itself]"))
+        .arg(count("inside", "Or: let people in while fewer than so many have a pass or are inside"))
+        .group(ArgGroup::new("inlet").args(["per-minute", "inside"]))
+        .arg(text("claim", "TIME").value_parser(time).help("How long a pass can be used [default: 5m]"))
+        .arg(
+            text("grace", "TIME")
+                .value_parser(time)
+                .help("How long who is away keeps others waiting [default: QUEUE_GRACE of the gateway]"),
+        )
+        .arg(
+            text("stay", "TIME")
+                .value_parser(time)
+                .help("Who is inside for so long counts as gone [default: never]"),
+        )
+        .arg(count("places", "Places in all [default: 1048576]"))
+        .arg(
+            text("secret", "HEX")
+                .value_parser(|text: &str| unhex::<32>(text).ok_or("64 hexadecimal digits"))
+                .help(
+                    "What the order is drawn from [default: made by the gateway]; other users can see flags",
+                ),
+        )
+}
+
+fn advance() -> Command {
+    Command::new("advance")
+        .about("Let everybody in up to a place; those who are away come in when they are back")
+        .arg(count("to", "The place; what was let in before stays").required(true))
+}
+
+fn admit() -> Command {
+    Command::new("admit")
+        .about("Let in so many more of those who are here")
+        .arg(count("count", "How many").required(true))
+        .arg(
+            text("key", "TEXT").help("Repeated within five minutes with the same key it lets in nobody more"),
+        )
+}
+
+fn pause() -> Command {
+    Command::new("pause")
+        .about("Let nobody in by itself for the moment; `advance` and `admit` still do")
+        .arg(text("reason", "TEXT").help("What everybody who waits is told"))
+}
+
+fn resume() -> Command {
+    Command::new("resume").about("End a pause")
+}
+
+fn close() -> Command {
+    let sold_out = Arg::new("sold-out").long("sold-out").action(ArgAction::SetTrue);
+    Command::new("close")
+        .about("End the sale: nobody is let in any more, whoever waits is told; nothing leads back")
+        .arg(sold_out.help("There is nothing left, but who is inside goes on"))
+}
+
+fn get() -> Command {
+    Command::new("get").about("Show how the queue stands")
+}
+
+fn log() -> Command {
+    Command::new("log").about("Print who was in the pre-queue when it opened, for `usher queue verify --log`")
+}
+
+fn claim() -> Command {
+    holder(Command::new("claim").about("Somebody used the pass: it does not expire any more"))
+}
+
+fn complete() -> Command {
+    holder(Command::new("complete").about("Somebody who was let in has bought: there is room for another"))
+}
+
+fn abandon() -> Command {
+    holder(Command::new("abandon").about("Somebody who was let in will not buy: there is room for another"))
+}
+
+fn holder(command: Command) -> Command {
+    command
+        .arg(text("user", "USER").help("Who"))
+        .arg(text("anonymous", "SUB").help("Or: `sub` of a pass that says \"anonymous\""))
+        .group(ArgGroup::new("holder").args(["user", "anonymous"]).required(true))
+}
+
+fn count(name: &'static str, help: &'static str) -> Arg {
+    text(name, "N").value_parser(value_parser!(u32)).help(help)
+}
+
+fn time(text: &str) -> Result<Duration, &'static str> {
+    duration::parse(text, Plain::Refused).ok_or("a time such as 30s or 5m")
+}
+
+impl Call {
+    /// The message for what was typed after `queue <name>`.
+    fn from_matches(name: &str, now: Now, matches: &ArgMatches) -> Result<Self, CallError> {
+        let typed = Typed(matches);
+        let event_id = typed.text("event");
+        Ok(match name {
+            "open" => Self::Open(typed.open(now)),
+            "advance" => Self::Advance(AdvanceQueueRequest { event_id, to: typed.count("to") }),
+            "admit" => {
+                let idempotency_key = typed.text("key");
+                Self::Admit(AdmitNextRequest { event_id, count: typed.count("count"), idempotency_key })
+            }
+            "pause" => {
+                Self::Pause(PauseQueueRequest { event_id, reason: typed.text("reason"), resume: false })
+            }
+            "resume" => Self::Pause(PauseQueueRequest { event_id, reason: String::new(), resume: true }),
+            "close" => Self::Close(CloseQueueRequest { event_id, sold_out: matches.get_flag("sold-out") }),
+            "get" => Self::Get(GetQueueRequest { event_id }),
+            "log" => Self::Log(GetQueueRequest { event_id }),
+            "claim" => Self::Claim(typed.holder()),
+            "complete" => Self::Complete(typed.holder()),
+            "abandon" => Self::Abandon(typed.holder()),
+            _ => return Err(CallError::Arguments("there is no such command")),
+        })
+    }
+}
+
+struct Typed<'a>(&'a ArgMatches);
+
+impl Typed<'_> {
+    fn open(&self, now: Now) -> OpenQueueRequest {
+        let opens_in = self.0.get_one::<Duration>("opens-in").map(|wait| now.after(*wait).wall_ms);
+        let opens_at = self.0.get_one::<u64>("opens-at").map(|seconds| seconds * 1_000);
+        let per_minute = self.0.get_one("per-minute").copied().map(Inlet::PerMinute);
+        let inside = self.0.get_one("inside").copied().map(Inlet::Inside);
+        OpenQueueRequest {
+            event_id: self.text("event"),
+            opens_at_ms: opens_in.or(opens_at).unwrap_or_default(),
+            secret: self.0.get_one::<[u8; 32]>("secret").map(Vec::from).unwrap_or_default(),
+            inlet: per_minute.or(inside),
+            claim_seconds: self.seconds("claim"),
+            grace_seconds: self.seconds("grace"),
+            stay_seconds: self.seconds("stay"),
+            places_max: self.count("places"),
+        }
+    }
+
+    fn holder(&self) -> HolderRequest {
+        let anonymous = self.0.contains_id("anonymous");
+        let holder = self.text(if anonymous { "anonymous" } else { "user" });
+        HolderRequest { event_id: self.text("event"), holder, anonymous }
+    }
+
+    /// Empty, as protobuf has it, where nothing was typed.
+    fn text(&self, name: &str) -> String {
+        self.0.get_one::<String>(name).cloned().unwrap_or_default()
+    }
+
+    fn count(&self, name: &str) -> u32 {
+        self.0.get_one::<u32>(name).copied().unwrap_or_default()
+    }
+
+    /// 0 where nothing was typed; less than a second is one, since 0 would be the default.
+    fn seconds(&self, name: &str) -> u32 {
+        let time = self.0.get_one::<Duration>(name);
+        time.map_or(0, |time| u32::try_from(time.as_millis().div_ceil(1_000)).unwrap_or(u32::MAX))
+    }
+}
+
+/// Makes the call that was typed and prints the queue.
+pub(super) fn execute(name: &str, matches: &ArgMatches, resolved: &Resolved) -> ExitCode {
+    target::run(async {
+        let call = Call::from_matches(name, Now::read(), matches)?;
+        perform(call, &Target::from_matches(matches, &resolved.settings)?).await
+    })
+}
+
+async fn perform(call: Call, target: &Target) -> Result<String, CallError> {
+    let mut client = RealtimeServiceClient::new(target.connect().await?);
+    let answer = match call {
+        Call::Open(message) => client.open_queue(target.request(message)).await,
+        Call::Advance(message) => client.advance_queue(target.request(message)).await,
+        Call::Admit(message) => client.admit_next(target.request(message)).await,
+        Call::Pause(message) => client.pause_queue(target.request(message)).await,
+        Call::Close(message) => client.close_queue(target.request(message)).await,
+        Call::Get(message) => client.get_queue(target.request(message)).await,
+        Call::Claim(message) => client.claim(target.request(message)).await,
+        Call::Complete(message) => client.complete(target.request(message)).await,
+        Call::Abandon(message) => client.abandon(target.request(message)).await,
+        Call::Log(message) => {
+            let mut parts = client.get_queue_log(target.request(message)).await?.into_inner();
+            let mut text = String::new();
+            while let Some(part) = parts.message().await? {
+                text += &part.text;
+            }
+            return Ok(text);
+        }
+    };
+    Ok(format!("{:#}\n", shown(answer?.into_inner())))
+}
+
+fn shown(queue: QueueResponse) -> Value {
+    json!({
+        "event_id": queue.event_id,
+        "state": queue.state,
+        "serving": queue.serving,
+        "total": queue.total,
+        "waiting": queue.waiting,
+        "departed": queue.departed,
+        "left": queue.left,
+        "admitted": queue.admitted,
+        "holding": queue.holding,
+        "inside": queue.inside,
+        "expired": queue.expired,
+        "completed": queue.completed,
+        "abandoned": queue.abandoned,
+        "commitment": hex(&queue.commitment),
+        "seed": (!queue.seed.is_empty()).then(|| hex(&queue.seed)),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: Now = Now { mono_ns: 0, wall_ms: 1_000 };
+
+    fn call(line: &str) -> Result<Call, clap::Error> {
+        let matches = command().try_get_matches_from(line.split(' '))?;
+        let (name, matches) = matches.subcommand().expect("it is required");
+        Ok(Call::from_matches(name, NOW, matches).expect("a command"))
+    }
+
+    #[test]
+    fn each_line_becomes_its_message() {
+        let event_id = || "e".to_owned();
+        let holder = |holder: &str, anonymous| HolderRequest {
+            event_id: event_id(),
+            holder: holder.into(),
+            anonymous,
+        };
+        let rows = [
+            ("open", Call::Open(OpenQueueRequest { event_id: event_id(), ..OpenQueueRequest::default() })),
+            (
+                "open --opens-in 10m --per-minute 600 --claim 2m --grace 1m --stay 20m --places 5000",
+                Call::Open(OpenQueueRequest {
+                    event_id: event_id(),
+                    opens_at_ms: 601_000,
+                    secret: Vec::new(),
+                    inlet: Some(Inlet::PerMinute(600)),
+                    claim_seconds: 120,
+                    grace_seconds: 60,
+                    stay_seconds: 1_200,
+                    places_max: 5_000,
+                }),
+            ),
+            (
+                "open --opens-at 2000 --inside 50",
+                Call::Open(OpenQueueRequest {
+                    event_id: event_id(),
+                    opens_at_ms: 2_000_000,
+                    inlet: Some(Inlet::Inside(50)),
+                    ..OpenQueueRequest::default()
+                }),
+            ),
+            ("advance --to 7", Call::Advance(AdvanceQueueRequest { event_id: event_id(), to: 7 })),
+            (
+                "admit --count 3 --key k",
+                Call::Admit(AdmitNextRequest { event_id: event_id(), count: 3, idempotency_key: "k".into() }),
+            ),
+            (
+                "pause --reason rest",
+                Call::Pause(PauseQueueRequest { event_id: event_id(), reason: "rest".into(), resume: false }),
+            ),
+            (
+                "resume",
+                Call::Pause(PauseQueueRequest { event_id: event_id(), reason: String::new(), resume: true }),
+            ),
+            ("close --sold-out", Call::Close(CloseQueueRequest { event_id: event_id(), sold_out: true })),
+            ("close", Call::Close(CloseQueueRequest { event_id: event_id(), sold_out: false })),
+            ("get", Call::Get(GetQueueRequest { event_id: event_id() })),
+            ("log", Call::Log(GetQueueRequest { event_id: event_id() })),
+            ("claim --user ann", Call::Claim(holder("ann", false))),
+            ("complete --anonymous a:1", Call::Complete(holder("a:1", true))),
+            ("abandon --user ann", Call::Abandon(holder("ann", false))),
+        ];
+        for (line, expected) in rows {
+            assert_eq!(call(&format!("queue {line} --event e")).expect(line), expected, "{line}");
+        }
+        let line = format!("queue open --event e --secret {}", "0a".repeat(32));
+        assert!(matches!(call(&line), Ok(Call::Open(it)) if it.secret == [10; 32]));
+        assert!(
+            matches!(call("queue open --event e --claim 200ms"), Ok(Call::Open(it)) if it.claim_seconds == 1)
+        );
+    }
+
+    #[test]
+    fn what_is_missing_or_contradicts_itself_is_told() {
+        for line in [
+            "queue",
+            "queue get",
+            "queue advance --event e",
+            "queue admit --event e --count -1",
+            "queue open --event e --per-minute 1 --inside 1",
+            "queue open --event e --opens-in 1m --opens-at 1",
+            "queue open --event e --opens-at 18446744073709551615",
+            "queue open --event e --secret 0a",
+            "queue claim --event e",
+            "queue claim --event e --user u --anonymous a",
+        ] {
+            assert!(call(line).is_err(), "{line}");
+        }
+    }
+}
