@@ -111,6 +111,14 @@ pub const KEY_DOCUMENT_BYTES_MAX: u64 = 1024 * 1024;
 pub const KEY_FETCH_TIME_MAX: Duration = Duration::from_secs(10);
 /// Between two looks at key files and at what is due.
 pub const KEY_POLL_INTERVAL: Duration = Duration::from_secs(2);
+/// Addresses in `QUEUE_READY_URLS`.
+pub const TARGETS_MAX: usize = 8;
+/// Between two times that each of them is asked.
+pub const TARGET_INTERVAL: Duration = Duration::from_secs(1);
+/// How long the answer may take.
+pub const TARGET_TIME_MAX: Duration = Duration::from_secs(2);
+/// So often in a row they have to say the same before it counts.
+pub const TARGET_ALIKE_MIN: u32 = 2;
 /// Between two fetches that tokens with an unknown key id may cause (03 §3).
 pub const UNKNOWN_KEY_INTERVAL: Duration = Duration::from_secs(60);
 /// Networks whose failed authentications one shard counts, 16 B each; the one that failed least gives way.

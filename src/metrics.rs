@@ -6,12 +6,14 @@
 
 mod kinds;
 mod latest;
+mod queues;
 mod redis;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
 pub use self::kinds::{KINDS, kind_index};
 pub use latest::LatestCells;
+pub use queues::QueueCells;
 pub use redis::{ForeignCells, REDIS_MALFORMED, REDIS_PATTERNS, RedisCells, StoreCells};
 
 use crate::event::Class;
@@ -416,6 +418,8 @@ pub struct ControlCells {
     pub tls_reloads: TlsReloads,
     /// Passes and their keys.
     pub passes: PassCells,
+    /// Waiting rooms.
+    pub queues: QueueCells,
     /// Key files and documents read again.
     pub keys_refreshed: Cell,
     /// Key files and documents that could not be read again, or held nothing usable; the keys at hand stayed.

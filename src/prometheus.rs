@@ -6,6 +6,7 @@
 
 mod handshakes;
 mod latest;
+mod queues;
 mod redis;
 
 use std::{
@@ -39,6 +40,7 @@ pub fn render(status: &Status, rooms: &[(Arc<str>, u32)]) -> String {
     mailboxes(&mut text, &status.control);
     routing(&mut text, &status.control);
     latest::render(&mut text, status);
+    queues::render(&mut text, status);
     redis::render(&mut text, &status.control.redis);
     text.0
 }
@@ -49,8 +51,6 @@ fn connections(text: &mut Text, status: &Status, rooms: &[(Arc<str>, u32)]) {
     let help = "Open connections of users.";
     text.one("realtime_websocket_connections_authenticated", Gauge, help, status.authenticated());
     text.one("websocket_clients_total", Gauge, "Open connections.", status.connections());
-    let help = "Connections in queues of waiting rooms.";
-    text.one("usher_queue_waiting", Gauge, help, status.sum(|shard| &shard.waiting));
     text.one("websocket_rooms_total", Gauge, "Rooms with a member.", control.rooms.get());
     text.one("usher_users", Gauge, "Users with a connection.", control.users.get());
 

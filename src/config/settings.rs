@@ -33,6 +33,8 @@ pub struct Settings {
     pub streams: Streams,
     /// Passes of the waiting room.
     pub passes: Passes,
+    /// Waiting rooms.
+    pub queues: Queues,
     /// Who is connected.
     pub presence: Presence,
     /// Callers of the gRPC interface.
@@ -333,6 +335,13 @@ impl PassAlgorithm {
     }
 }
 
+/// Waiting rooms.
+#[derive(Clone, Debug)]
+pub struct Queues {
+    /// `QUEUE_READY_URLS`: inlets pause while one of them does not answer with 2xx; at most [`crate::limits::TARGETS_MAX`].
+    pub ready_urls: Vec<String>,
+}
+
 /// Who is connected, over all instances that share a store.
 #[derive(Clone, Debug)]
 pub struct Presence {
@@ -444,6 +453,7 @@ impl Default for Settings {
                 rooms: Vec::new(),
             },
             passes: Passes { key: None, other_keys: None, algorithm: None, issuer: "usher".into() },
+            queues: Queues { ready_urls: Vec::new() },
             presence: Presence {
                 interval: Duration::from_secs(5),
                 timeout: Duration::from_secs(15),

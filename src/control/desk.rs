@@ -28,6 +28,7 @@ use crate::{
         leaving::{Order, Phase},
         link::{Link, ShardLink},
         passes::Signer,
+        target::Target,
     },
     event::{Class, Event, Position, Pushed, Receipt, Refusal},
     ids::{ConnId, ShardId},
@@ -73,6 +74,8 @@ pub(super) struct Desk {
     /// Signs passes and receipts.
     signer: Signer,
     waiting_rooms: Waiting,
+    /// What inlets wait for.
+    target: Target,
     /// When the running second ends, monotonic nanoseconds.
     second_ends_ns: u64,
     /// Messages from and to clients when the running second began.
@@ -98,6 +101,7 @@ pub(super) struct DeskParts<'a> {
     pub(super) unknown_key: Arc<Notify>,
     pub(super) signer: Signer,
     pub(super) backend: Backend,
+    pub(super) target: Target,
 }
 
 impl Desk {
@@ -109,6 +113,7 @@ impl Desk {
             status: parts.status,
             route: Route::new(parts.settings, parts.backend.instances()),
             backend: parts.backend,
+            target: parts.target,
             asks: VecDeque::new(),
             links: parts.shards.into_iter().map(Link::new).collect(),
             unknown_key: parts.unknown_key,

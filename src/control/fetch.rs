@@ -1,11 +1,13 @@
-//! One HTTP GET of a small document, on a thread that may block.
+//! One HTTP GET, of a small document or to see whether somebody is ready, on a thread that may block.
 
-use std::{fs, sync::Arc};
+use std::{fs, sync::Arc, time::Duration};
 
 use rustls::crypto::aws_lc_rs;
 use ureq::{
     Agent,
+    config::ConfigBuilder,
     tls::{Certificate, PemItem, RootCerts, TlsConfig, parse_pem},
+    typestate::AgentScope,
 };
 
 use crate::limits::{KEY_DOCUMENT_BYTES_MAX, KEY_FETCH_TIME_MAX};
@@ -16,14 +18,37 @@ pub enum FetchError {
     /// https needs authorities to trust, and the system has none where systems keep them.
     #[error("no certificate authorities found on this system (package ca-certificates)")]
     NoAuthorities,
+    /// The answer sends us to another address.
+    #[error("http status: {0}")]
+    Elsewhere(u16),
     /// The request failed, took too long, or brought too much.
     #[error("{0}")]
     Request(#[from] ureq::Error),
 }
 
+/// Asks whoever serves the URL whether it is ready: it is, if it answers with 2xx, without sending us elsewhere.
+pub fn probe(agent: &Agent, url: &str) -> Result<(), FetchError> {
+    let status = agent.get(url).call()?.status();
+    if status.is_success() { Ok(()) } else { Err(FetchError::Elsewhere(status.as_u16())) }
+}
+
+/// What asks the URL, and others of its scheme, each time on a connection of its own. Blocks, on a file.
+pub fn prober(url: &str, time_max: Duration) -> Result<Agent, FetchError> {
+    let config = config(url)?.timeout_global(Some(time_max)).max_redirects(0).max_idle_connections(0);
+    Ok(config.build().into())
+}
+
 /// Fetches a document of at most `KEY_DOCUMENT_BYTES_MAX` within `KEY_FETCH_TIME_MAX`. An https URL is not left for a
 /// plain one by redirection.
 pub fn get(url: &str) -> Result<String, FetchError> {
+    let config = config(url)?.timeout_global(Some(KEY_FETCH_TIME_MAX)).max_redirects(REDIRECTS_MAX);
+    let agent: Agent = config.build().into();
+    let mut answer = agent.get(url).header("Accept", "application/json").call()?;
+    Ok(answer.body_mut().with_config().limit(KEY_DOCUMENT_BYTES_MAX).read_to_string()?)
+}
+
+/// How URLs of that scheme are asked.
+fn config(url: &str) -> Result<ConfigBuilder<AgentScope>, FetchError> {
     let secure = url.starts_with("https:");
     let authorities = authorities();
     if secure && authorities.is_empty() {
@@ -33,15 +58,7 @@ pub fn get(url: &str) -> Result<String, FetchError> {
         .root_certs(RootCerts::from(authorities))
         .unversioned_rustls_crypto_provider(Arc::new(aws_lc_rs::default_provider()))
         .build();
-    let agent: Agent = Agent::config_builder()
-        .timeout_global(Some(KEY_FETCH_TIME_MAX))
-        .max_redirects(REDIRECTS_MAX)
-        .https_only(secure)
-        .tls_config(tls)
-        .build()
-        .into();
-    let mut answer = agent.get(url).header("Accept", "application/json").call()?;
-    Ok(answer.body_mut().with_config().limit(KEY_DOCUMENT_BYTES_MAX).read_to_string()?)
+    Ok(Agent::config_builder().https_only(secure).tls_config(tls))
 }
 
 /// A URL without user, password and query.

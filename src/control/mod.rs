@@ -16,6 +16,7 @@ pub mod keys;
 mod leaving;
 pub mod link;
 pub mod passes;
+pub mod target;
 
 use std::{
     future::poll_fn,
@@ -45,6 +46,7 @@ use crate::{
         leaving::Phase,
         link::ShardLink,
         passes::Signer,
+        target::Target,
     },
     net::handover::Place,
     status::Status,
@@ -95,6 +97,9 @@ pub enum ControlError {
         /// Why.
         source: std::io::Error,
     },
+    /// What sells cannot be asked.
+    #[error("QUEUE_READY_URLS: {0}")]
+    Target(#[from] target::Problem),
     /// The certificates of the gRPC interface cannot be used.
     #[error("TLS of the gRPC interface: {0}")]
     Tls(#[from] tonic::transport::Error),
@@ -105,6 +110,7 @@ pub enum ControlError {
 /// # Errors
 /// Only at the start, before anything is served.
 pub async fn run(parts: ControlParts) -> Result<(), ControlError> {
+    let target = Target::new(&parts.settings.queues.ready_urls)?;
     let (stop_calls, calls_stopped) = watch::channel(false);
     let (stop_pages, pages_stopped) = watch::channel(false);
     let mut servers = JoinSet::new();
@@ -139,6 +145,7 @@ pub async fn run(parts: ControlParts) -> Result<(), ControlError> {
         unknown_key: parts.unknown_key,
         signer,
         backend,
+        target,
     });
     let control = Control {
         desk,

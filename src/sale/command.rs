@@ -148,6 +148,13 @@ pub enum Command {
     },
     /// Ends a pause.
     Resume,
+    /// What sells cannot take people: no inlet lets anybody in until it can, beside any pause.
+    TargetDown {
+        /// For people, `0..=QUEUE_REASON_BYTES_MAX` bytes.
+        reason: Box<str>,
+    },
+    /// It can again. Ends no pause.
+    TargetUp,
     /// There is nothing left: nobody is admitted any more; who is inside stays.
     SellOut,
     /// The sale is over, likewise.
@@ -170,11 +177,11 @@ impl Command {
             | Self::Abandon { holder } => is_holder(holder),
             Self::InstanceGone { instance } => is_instance(instance),
             Self::Advance { to } => *to <= PLACES_MAX,
-            Self::Pause { reason } => reason.len() <= QUEUE_REASON_BYTES_MAX,
+            Self::Pause { reason } | Self::TargetDown { reason } => reason.len() <= QUEUE_REASON_BYTES_MAX,
             Self::AdmitNext { key, .. } => {
                 key.as_ref().is_none_or(|key| (1..=IDEMPOTENCY_KEY_BYTES_MAX).contains(&key.len()))
             }
-            Self::Tick | Self::Resume | Self::SellOut | Self::Close => true,
+            Self::Tick | Self::Resume | Self::TargetUp | Self::SellOut | Self::Close => true,
         }
     }
 }

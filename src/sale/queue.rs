@@ -30,7 +30,7 @@ use crate::{
     sale::{
         command::{Command, Terms},
         holders::Holders,
-        inlet::Bucket,
+        inlet::{Bucket, Inlet},
         pace::History,
         place::{Ending, Person, Place, State},
         standing::Standing,
@@ -57,8 +57,10 @@ pub struct Queue {
     phase: Phase,
     /// There is an order: places have numbers. A queue may be closed without one.
     opened: bool,
-    /// `None`: it is not.
+    /// By an operator; `None`: it is not.
     paused: Option<Arc<str>>,
+    /// Why what sells takes nobody; `None`: it does.
+    target_down: Option<Arc<str>>,
     holders: Holders,
     /// By the id of the name.
     people: Vec<Person>,
@@ -116,6 +118,7 @@ impl Queue {
             phase: Phase::Before,
             opened: false,
             paused: None,
+            target_down: None,
             holders: Holders::default(),
             people: Vec::new(),
             places: Vec::new(),
@@ -166,7 +169,12 @@ impl Queue {
             Command::Complete { holder } => self.finish(holder, Ending::Completed, out),
             Command::Abandon { holder } => self.finish(holder, Ending::Abandoned, out),
             Command::Pause { reason } => self.pause(reason, out),
-            Command::Resume => self.resume(out),
+            Command::Resume => self.change_pause(|queue| queue.paused = None, out),
+            Command::TargetDown { reason } if !self.is_over() => {
+                self.change_pause(|queue| queue.target_down = Some((**reason).into()), out);
+            }
+            Command::TargetDown { .. } => {}
+            Command::TargetUp => self.change_pause(|queue| queue.target_down = None, out),
             Command::SellOut => self.close(Phase::SoldOut, out),
             Command::Close => self.close(Phase::Closed, out),
         }
@@ -223,18 +231,30 @@ impl Queue {
         if self.is_over() {
             return out.push(Effect::operator_refused(self.over()));
         }
-        self.fill_bucket();
-        let reason: Arc<str> = reason.into();
-        self.paused = Some(Arc::clone(&reason));
-        out.extend([Effect::Paused { reason }, Effect::Moved]);
+        self.change_pause(|queue| queue.paused = Some(reason.into()), out);
     }
 
-    fn resume(&mut self, out: &mut Vec<Effect>) {
-        if self.paused.take().is_some() {
-            self.bucket.skip(self.at_ms);
-            self.history.start(self.at_ms);
-            out.extend([Effect::Resumed, Effect::Moved]);
+    /// Changes why nobody is let in by itself, and tells it where that makes a difference.
+    fn change_pause(&mut self, change: impl FnOnce(&mut Self), out: &mut Vec<Effect>) {
+        self.fill_bucket();
+        let before = self.pause_reason().cloned();
+        change(self);
+        match self.pause_reason().cloned() {
+            after if after == before => return,
+            Some(reason) => out.push(Effect::Paused { reason }),
+            None => {
+                self.history.start(self.at_ms);
+                out.push(Effect::Resumed);
+            }
         }
+        out.push(Effect::Moved);
+    }
+
+    /// Why nobody is let in by itself; an operator's word goes before, and people whom operators let in wait for no target.
+    fn pause_reason(&self) -> Option<&Arc<str>> {
+        let waits = self.phase == Phase::Open && self.terms.inlet != Inlet::Manual;
+        let target = self.target_down.as_ref().filter(|_| waits);
+        self.paused.as_ref().or(target)
     }
 
     /// Closing what is sold out is a step further; nothing leads back.
@@ -321,7 +341,7 @@ impl Queue {
     }
 
     /// Nobody is admitted any more.
-    fn is_over(&self) -> bool {
+    pub fn is_over(&self) -> bool {
         matches!(self.phase, Phase::SoldOut | Phase::Closed)
     }
 

@@ -68,6 +68,8 @@ mod rooms;
 mod store;
 /// A new process in the place of one that serves.
 mod takeover;
+/// Inlets that pause while what sells is not ready.
+mod targets;
 /// wss, and certificates that change.
 mod tls;
 

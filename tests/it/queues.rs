@@ -30,26 +30,26 @@ fn open(backend: &Backend) {
     assert_eq!((&*opened.state, opened.commitment.len()), ("open", 32));
 }
 
-fn open_with(backend: &Backend, terms: OpenQueueRequest) -> QueueResponse {
+pub fn open_with(backend: &Backend, terms: OpenQueueRequest) -> QueueResponse {
     backend.open_queue(OpenQueueRequest { event_id: "e1".into(), ..terms }).expect("it opens")
 }
 
-fn advance(backend: &Backend, to: u32) -> QueueResponse {
+pub fn advance(backend: &Backend, to: u32) -> QueueResponse {
     backend.advance_queue(AdvanceQueueRequest { event_id: "e1".into(), to }).expect("it moves")
 }
 
-fn look(backend: &Backend) -> QueueResponse {
+pub fn look(backend: &Backend) -> QueueResponse {
     backend.get_queue(GetQueueRequest { event_id: "e1".into() }).expect("the queue")
 }
 
-fn join(client: &mut Client) -> Value {
+pub fn join(client: &mut Client) -> Value {
     let (kind, joined) = client.request("queue:join", &json!({"event_id": "e1"}));
     assert_eq!(kind, "queue:joined", "{joined}");
     joined
 }
 
 /// The payload of the next message of the kind, whatever comes before.
-fn until(client: &mut Client, kind: &str) -> Value {
+pub fn until(client: &mut Client, kind: &str) -> Value {
     loop {
         let message = client.message();
         if message["type"] == kind {
@@ -282,14 +282,14 @@ fn who_is_away_for_the_grace_counts_for_nobody_and_keeps_the_place() {
 }
 
 /// Two instances with one Redis, and one key for passes and place tokens.
-struct Pair {
-    servers: [Server; 2],
-    backends: [Backend; 2],
+pub struct Pair {
+    pub servers: [Server; 2],
+    pub backends: [Backend; 2],
     redis: Redis,
     _keys: TempDir,
 }
 
-fn pair(environment: &[(&str, &str)]) -> Pair {
+pub fn pair(environment: &[(&str, &str)]) -> Pair {
     let redis = Redis::start();
     let keys = TempDir::new().expect("a directory");
     let key = keys.path().join("pass.pem");

@@ -20,6 +20,11 @@ pub(super) fn url(text: &str) -> Result<(), &'static str> {
     if known { Ok(()) } else { Err("a URL that starts with http:// or https://") }
 }
 
+/// As `url`, in a list.
+pub(super) fn target(text: &str) -> Result<(), &'static str> {
+    url(text).map_err(|_| "a list of URLs that start with http:// or https://")
+}
+
 /// A JWS algorithm (RFC 7518 §3.1, RFC 8037 §3.1); `none` is not among them.
 pub(super) fn algorithm(name: &str) -> Result<(), &'static str> {
     const KNOWN: [&str; 12] = [

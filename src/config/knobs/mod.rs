@@ -10,6 +10,7 @@ mod checks;
 mod listen;
 mod passes;
 mod presence;
+mod queues;
 mod redis;
 mod table;
 

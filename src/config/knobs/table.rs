@@ -11,6 +11,7 @@ use super::{
     listen::LISTEN,
     passes::PASSES,
     presence::PRESENCE,
+    queues::QUEUES,
     redis::REDIS,
 };
 use crate::{
@@ -32,6 +33,7 @@ pub(super) const SECTIONS: &[Section] = &[
     Section { name: "redis", title: "Redis", knobs: REDIS },
     Section { name: "streams", title: "What is kept for resume", knobs: STREAMS },
     Section { name: "passes", title: "Passes of the waiting room", knobs: PASSES },
+    Section { name: "queues", title: "Waiting rooms", knobs: QUEUES },
     Section { name: "presence", title: "Who is connected", knobs: PRESENCE },
     Section { name: "callers", title: "Callers of the gRPC interface", knobs: CALLERS },
     Section { name: "cores", title: "Cores", knobs: CORES },

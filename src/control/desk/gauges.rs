@@ -23,7 +23,9 @@ impl Desk {
         self.route_viewed(now, |shards| Input::Clock { shards });
         let leads = self.backend.leads(now);
         let others = self.route.others();
-        self.lines_input(now, lines::io::Input::Tick { leads, others });
+        let is_wanted = leads && self.waiting_rooms.lines.queues().iter().any(|queue| !queue.is_over());
+        let target = self.target.look(now, is_wanted, &self.status.control.queues);
+        self.lines_input(now, lines::io::Input::Tick { leads, others, target });
         let cells = &self.status.control;
         let directory = self.route.directory();
         cells.users.set(directory.user_count() as u64);

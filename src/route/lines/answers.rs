@@ -47,7 +47,7 @@ impl Lines {
                 let _is_next = log.stored(&position);
             }
             Answer::Failed(Failure::Refused) if question == Question::Append => {
-                room.ticking = false;
+                (room.ticking, room.warning) = (false, false);
                 let waiters = log.flight.take().map(|flight| flight.waiters).unwrap_or_default();
                 waiters.into_iter().flatten().for_each(|waiter| turn_away(waiter, out));
             }

@@ -84,7 +84,20 @@ pub enum Input {
         leads: bool,
         /// Other instances that live; `None`: nobody knows.
         others: Option<Vec<InstanceId>>,
+        /// What inlets wait for; counts only where this instance leads.
+        target: Target,
     },
+}
+
+/// Whether the services behind a sale take people.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Target {
+    /// Nobody knows.
+    Unknown,
+    /// They do, or nobody is to ask.
+    Ready,
+    /// They do not.
+    Down,
 }
 
 /// Something that waiting rooms want done.

@@ -22,7 +22,7 @@ use std::{
 };
 
 use self::{
-    io::{Denied, Input, Output},
+    io::{Denied, Input, Output, Target},
     room::{Question, Room, Waiter, deny, turn_away},
 };
 use crate::{
@@ -122,7 +122,10 @@ impl Lines {
                 }
             }
             Input::Stored(event) => self.heard(now, &event, out),
-            Input::Tick { leads, others } => self.tick(now, leads, others.as_deref(), out),
+            Input::Tick { leads, others, target } => {
+                let target = if leads { target } else { Target::Unknown };
+                self.tick(now, (leads, target), others.as_deref(), out);
+            }
         }
     }
 
@@ -227,7 +230,13 @@ impl Lines {
         }
     }
 
-    fn tick(&mut self, now: Now, leads: bool, others: Option<&[InstanceId]>, out: &mut Vec<Output>) {
+    fn tick(
+        &mut self,
+        now: Now,
+        (leads, target): (bool, Target),
+        others: Option<&[InstanceId]>,
+        out: &mut Vec<Output>,
+    ) {
         let looks = now.mono_ns.saturating_sub(self.looked_ns) >= LOOK_INTERVAL.as_nanos() as u64;
         if looks {
             self.looked_ns = now.mono_ns;
@@ -251,6 +260,7 @@ impl Lines {
             if !room.ticking && due.is_some_and(|due_ms| due_ms + late_ms <= now.wall_ms) {
                 room.ticking = room.log.push(Command::Tick, None).is_ok();
             }
+            room.write_target(queue, target);
             let silence_max = if leads { self.silence_max } else { self.silence_max + TICK_LATE };
             for instance in queue.instances().filter(|name| **name != *self.instance) {
                 let silent = self.silent.get(instance);

@@ -8,7 +8,7 @@ use std::{
 };
 
 use super::{
-    io::{Denied, Output},
+    io::{Denied, Output, Target},
     log::Log,
 };
 use crate::{
@@ -16,7 +16,10 @@ use crate::{
     limits::{OVERLOAD_RETRY, REPLAY_PAGE_EVENTS_MAX},
     line::{LineDenial, LineRequest},
     route::Token,
-    sale::{command::Command, queue::Mark as Told},
+    sale::{
+        command::Command,
+        queue::{Mark as Told, Queue},
+    },
     stream::store::{Ask, Mark},
 };
 
@@ -45,6 +48,8 @@ pub(super) struct Room {
     pub(super) seated: VecDeque<(u64, Arc<str>)>,
     /// A tick waits to be written, or is under way.
     pub(super) ticking: bool,
+    /// What is known of the target waits to be written, or is under way.
+    pub(super) warning: bool,
     /// What others append is heard of.
     pub(super) followed: bool,
     /// Instances whose end waits to be written, or is under way.
@@ -84,6 +89,7 @@ impl Room {
             changed: BTreeSet::new(),
             seated: VecDeque::new(),
             ticking: false,
+            warning: false,
             followed: false,
             gone: BTreeSet::new(),
         }
@@ -132,6 +138,18 @@ impl Room {
         }
     }
 
+    /// Writes whether the services behind the sale take people, as far as the log does not say it.
+    pub(super) fn write_target(&mut self, queue: &Queue, target: Target) {
+        let down = match target {
+            Target::Unknown => return,
+            Target::Ready => None,
+            Target::Down => Some(TARGET_DOWN),
+        };
+        if let Some(news) = queue.target_news(down).filter(|_| !self.warning) {
+            self.warning = self.log.push(news, None).is_ok();
+        }
+    }
+
     /// The log says that nobody is connected here: it is told who is.
     pub(super) fn write_all_presence(&mut self) {
         for (holder, present) in &mut self.present {
@@ -145,6 +163,9 @@ impl Room {
         self.log.is_idle() && self.log.is_current()
     }
 }
+
+/// What people are told while inlets wait; which service it is, is for the log.
+const TARGET_DOWN: &str = "The shop cannot take more people at the moment.";
 
 fn read(stream: &Arc<str>, at: &Mark) -> Ask {
     Ask::Read {

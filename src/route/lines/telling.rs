@@ -40,7 +40,10 @@ impl Lines {
         let Ok(entry) = entry else { return };
         let mut effects = Vec::new();
         self.queues.apply(event_id, &entry, |index, effect| effects.push((index, effect)));
-        room.ticking &= !(waiters.len() == entry.commands.len() && entry.commands.contains(&Command::Tick));
+        if waiters.len() == entry.commands.len() {
+            room.ticking &= !entry.commands.contains(&Command::Tick);
+            room.warning &= !entry.commands.iter().any(is_of_target);
+        }
         let Some(queue) = self.queues.get(event_id) else {
             let refused = effects.first().and_then(|(_, effect)| refusal(effect));
             for waiter in waiters.into_iter().flatten() {
@@ -98,6 +101,10 @@ fn view(queue: &Queue) -> View {
 
 fn is_end_of(command: &Command, name: &str) -> bool {
     matches!(command, Command::InstanceGone { instance } if **instance == *name)
+}
+
+fn is_of_target(command: &Command) -> bool {
+    matches!(command, Command::TargetDown { .. } | Command::TargetUp)
 }
 
 struct Telling<'a> {

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use super::{
     Lines,
-    io::{Denied, Input, Output},
+    io::{Denied, Input, Output, Target},
 };
 use crate::{
     clock::Now,
@@ -59,6 +59,8 @@ struct Instance {
     others: Vec<u64>,
     /// Questions to the store.
     asked: usize,
+    /// What the next ticks say of it.
+    target: Target,
 }
 
 impl Instance {
@@ -70,6 +72,7 @@ impl Instance {
             up: true,
             others: vec![1, 2],
             asked: 0,
+            target: Target::Unknown,
         }
     }
 
@@ -111,7 +114,7 @@ impl Instance {
 
     fn pass(&mut self, history: &mut History, time: Duration, leads: bool) -> Vec<Output> {
         self.now = self.now.after(time);
-        self.turn(history, Input::Tick { leads, others: Some(self.others.clone()) })
+        self.turn(history, Input::Tick { leads, others: Some(self.others.clone()), target: self.target })
     }
 }
 
@@ -419,4 +422,35 @@ fn a_queue_that_was_closed_is_forgotten_with_its_log_a_day_later() {
     assert_eq!(denial(&other.join(&mut history, "ann", 1)), Some(LineDenial::Unknown));
     one.operate(&mut history, Some(open(Inlet::Manual)));
     assert_eq!(ticket(&one.join(&mut history, "ann", 1)), Some(Ticket::Place(1)));
+}
+
+#[test]
+fn the_leader_alone_writes_once_that_what_sells_is_down_or_up_again() {
+    let (mut one, mut history) = (Instance::new(1), history());
+    one.operate(&mut history, Some(open(Inlet::Inside(1))));
+    let second = Duration::from_secs(1);
+    let states = |told: Vec<Output>| -> Vec<LineState> {
+        let states = told.into_iter().filter_map(|output| match output {
+            Output::Line { update, .. } => Some(update.state.clone()),
+            _ => None,
+        });
+        states.collect()
+    };
+    one.target = Target::Down;
+    assert_eq!(states(one.pass(&mut history, second, false)), []);
+    one.up = false;
+    assert_eq!(states(one.pass(&mut history, second, true)), []);
+    one.up = true;
+    let told = states(one.pass(&mut history, second, true));
+    assert!(matches!(told[..], [LineState::Paused { .. }]), "{told:?}");
+    one.join(&mut history, "ann", 1);
+    let entries = history.entry_count();
+    for target in [Target::Down, Target::Unknown] {
+        one.target = target;
+        assert_eq!(states(one.pass(&mut history, second, true)), []);
+    }
+    assert_eq!(history.entry_count(), entries, "nothing is written twice");
+    one.target = Target::Ready;
+    let told = one.pass(&mut history, second, true);
+    assert_eq!((admitted(&told), states(told).pop()), (vec!["u:ann".into()], Some(LineState::Open)));
 }

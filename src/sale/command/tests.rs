@@ -37,6 +37,8 @@ fn every_command() -> Vec<Command> {
         Command::Abandon { holder: holder() },
         Command::Pause { reason: "".into() },
         Command::Resume,
+        Command::TargetDown { reason: "the shop is full".into() },
+        Command::TargetUp,
         Command::SellOut,
         Command::Close,
     ]

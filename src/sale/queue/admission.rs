@@ -12,7 +12,7 @@ use crate::{
 impl Queue {
     /// Whoever may come in by now, by itself: those whose number was served without an inlet, else as the inlet says.
     pub(super) fn let_in(&mut self, out: &mut Vec<Effect>) {
-        if self.phase != Phase::Open || self.paused.is_some() {
+        if self.phase != Phase::Open || self.pause_reason().is_some() {
             return;
         }
         self.fill_bucket();
@@ -33,7 +33,7 @@ impl Queue {
     /// Until now, as it was until now.
     pub(super) fn fill_bucket(&mut self) {
         match self.terms.inlet {
-            Inlet::PerMinute(count) if self.phase == Phase::Open && self.paused.is_none() => {
+            Inlet::PerMinute(count) if self.phase == Phase::Open && self.pause_reason().is_none() => {
                 self.bucket.fill(self.at_ms, count);
             }
             _ => self.bucket.skip(self.at_ms),

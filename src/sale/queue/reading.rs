@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::{
     line::{LinePace, LineState, LineUpdate, Places, Ticket},
     sale::{
-        command::Terms,
+        command::{Command, Terms},
         fair::Seed,
         inlet::Inlet,
         pace::pace_of_rate,
@@ -179,16 +179,26 @@ impl Queue {
         (self.phase == Phase::Closed).then_some(self.closed_at_ms)
     }
 
-    /// When a [`crate::sale::command::Command::Tick`] will change something, wall ms; `None`: nothing is due.
+    /// When a [`Command::Tick`] will change something, wall ms; `None`: nothing is due.
     pub fn next_due_ms(&self) -> Option<u64> {
         let opening = (self.phase == Phase::Before).then_some(self.terms.opens_at_ms);
         let ending = self.due.first().map(|(due_ms, _)| *due_ms);
-        let person = self.next_person().filter(|_| self.phase == Phase::Open && self.paused.is_none());
+        let lets_in = self.phase == Phase::Open && self.pause_reason().is_none();
+        let person = self.next_person().filter(|_| lets_in);
         let inlet = match self.terms.inlet {
             Inlet::PerMinute(count) => person.map(|_| self.bucket.next_ms(count)),
             Inlet::Manual | Inlet::Inside(_) => None,
         };
         [opening, ending, inlet].into_iter().flatten().min()
+    }
+
+    /// What the log is to be told of what sells, which takes nobody for a reason, or takes people; `None`: it is told.
+    pub fn target_news(&self, down: Option<&str>) -> Option<Command> {
+        match down {
+            _ if self.is_over() || self.target_down.as_deref() == down => None,
+            Some(reason) => Some(Command::TargetDown { reason: reason.into() }),
+            None => Some(Command::TargetUp),
+        }
     }
 
     pub(super) fn number_of(&self, holder: &str) -> Option<u32> {
@@ -201,7 +211,7 @@ impl Queue {
     }
 
     fn pace(&self) -> Option<LinePace> {
-        if self.phase != Phase::Open || self.paused.is_some() {
+        if self.phase != Phase::Open || self.pause_reason().is_some() {
             return None;
         }
         let inlet = match self.terms.inlet {
@@ -214,7 +224,7 @@ impl Queue {
     }
 
     fn line_state(&self) -> LineState {
-        match (self.phase, &self.paused) {
+        match (self.phase, self.pause_reason()) {
             (Phase::SoldOut, _) => LineState::SoldOut,
             (Phase::Closed, _) => LineState::Closed,
             (_, Some(reason)) => LineState::Paused { reason: Arc::clone(reason) },

@@ -226,6 +226,44 @@ fn a_pause_lets_nobody_in_by_itself_and_saves_nothing_up() {
 }
 
 #[test]
+fn an_inlet_waits_for_what_sells_beside_any_pause() {
+    let mut sale = Sale::opened(Inlet::Inside(1), 9);
+    let down = || Command::TargetDown { reason: "full".into() };
+    let paused = |reason: &str| [Effect::Paused { reason: reason.into() }, Effect::Moved];
+    assert_eq!(sale.queue.target_news(Some("full")), Some(down()));
+    assert_eq!((sale.does(down()), sale.does(down())), (paused("full").to_vec(), vec![]));
+    assert_eq!(
+        (sale.queue.target_news(Some("full")), sale.queue.target_news(None)),
+        (None, Some(Command::TargetUp))
+    );
+    sale.claim("h1");
+    assert_eq!(admitted(&sale.does(Command::Complete { holder: "h1".into() })), [""; 0]);
+    assert_eq!(admitted(&sale.does(Command::AdmitNext { count: 1, key: None })), ["h2"], "an operator may");
+    // Neither ends the other.
+    assert_eq!(sale.does(Command::Pause { reason: "rest".into() }), paused("rest"));
+    assert_eq!(sale.does(Command::Resume), paused("full"));
+    sale.does(Command::Pause { reason: "rest".into() });
+    assert_eq!((sale.does(Command::TargetUp), sale.queue.target_news(None)), (vec![], None));
+    assert_eq!(sale.queue.line(None).state, LineState::Paused { reason: "rest".into() });
+    assert_eq!(sale.does(Command::Resume), [Effect::Resumed, Effect::Moved]);
+    assert_eq!(admitted(&sale.does(Command::Abandon { holder: "h2".into() })), ["h3"]);
+
+    // Whom operators let in they let in; and before the opening nobody is kept waiting by it.
+    let mut sale = Sale::new(terms(Inlet::Manual));
+    assert_eq!(sale.does(down()), []);
+    sale.at(OPENS_MS);
+    sale.join("h1");
+    assert_eq!(
+        (sale.queue.line(None).state, admitted(&sale.does(Command::Advance { to: 1 }))),
+        (LineState::Open, vec!["h1"])
+    );
+    sale.does(Command::Open(Box::new(terms(Inlet::Inside(5)))));
+    assert_eq!(sale.queue.line(None).state, LineState::Paused { reason: "full".into() });
+    sale.does(Command::Close);
+    assert_eq!((sale.queue.target_news(None), sale.does(Command::TargetUp)), (None, vec![]));
+}
+
+#[test]
 fn sold_out_is_told_and_nobody_is_admitted_any_more() {
     let mut sale = Sale::opened(Inlet::Inside(1), 3);
     assert_eq!(sale.does(Command::SellOut), [Effect::SoldOut, Effect::Moved]);

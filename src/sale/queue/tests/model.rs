@@ -33,6 +33,7 @@ pub(super) struct Model {
     pub(super) opened: bool,
     over: bool,
     paused: bool,
+    target_down: bool,
     pub(super) serving: u32,
     pub(super) admitted: u32,
     /// In the order of their numbers, once it is opened.
@@ -54,6 +55,7 @@ impl Model {
             opened: false,
             over: false,
             paused: false,
+            target_down: false,
             serving: 0,
             admitted: 0,
             places: Vec::new(),
@@ -71,10 +73,15 @@ impl Model {
         self.pass_time();
         self.fill();
         self.obey(command);
-        if self.opened && !self.over && !self.paused {
+        if self.lets_in() {
             self.let_in();
         }
         std::mem::take(&mut self.news)
+    }
+
+    fn lets_in(&self) -> bool {
+        let waits = self.paused || self.target_down && self.terms.inlet != Inlet::Manual;
+        self.opened && !self.over && !waits
     }
 
     /// The newest place of a holder.
@@ -165,9 +172,7 @@ impl Model {
 
     fn fill(&mut self) {
         if let Inlet::PerMinute(count) = self.terms.inlet
-            && self.opened
-            && !self.over
-            && !self.paused
+            && self.lets_in()
         {
             let count = u64::from(count);
             let most = if count * 3_000 > 60_000 { count * 3_000 } else { 60_000 };
@@ -226,6 +231,8 @@ impl Model {
             Command::Abandon { holder } => self.finish(holder, Ending::Abandoned),
             Command::Pause { .. } => self.paused |= !self.over,
             Command::Resume => self.paused = false,
+            Command::TargetDown { .. } => self.target_down |= !self.over,
+            Command::TargetUp => self.target_down = false,
             Command::SellOut | Command::Close => self.over = true,
         }
     }

@@ -67,6 +67,8 @@ fn command(dice: &mut Rng, terms: &Terms) -> Command {
             let inlet = inlet(dice);
             Command::Open(Box::new(Terms { inlet, ..terms.clone() }))
         }
+        95 => Command::TargetDown { reason: "full".into() },
+        96..98 => Command::TargetUp,
         93 if dice.below(40) == 0 => Command::SellOut,
         94 if dice.below(40) == 0 => Command::Close,
         _ => Command::Tick,
