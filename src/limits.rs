@@ -396,6 +396,8 @@ pub const PUSH_WAIT_MAX: Duration = Duration::from_secs(1);
 pub const GRPC_STREAMS_MAX: u32 = 1_024;
 /// Rooms with a label of their own in the metrics; the rest is `other`.
 pub const LABELLED_ROOMS_MAX: usize = 50;
+/// Queues with a label of their own in `/metrics`.
+pub const LABELLED_QUEUES_MAX: usize = 20;
 
 const _: () =
     assert!(APPENDS_MAX <= DELIVERIES_RESERVE, "what may wait takes no room from what is being stored");

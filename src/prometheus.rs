@@ -18,7 +18,7 @@ use crate::{
     event::Class,
     metrics::{
         CLOSE_CODES, Cell, ControlCells, DeflateCells, ForeignCells, GRPC_CODES, GRPC_METHODS, Histogram,
-        KINDS, LATENCY_BOUNDS_US, MailboxCells, RESUMES, ShardCells,
+        KINDS, LATENCY_BOUNDS_US, MailboxCells, QueueSample, RESUMES, ShardCells,
     },
     status::{Phase, Status},
 };
@@ -42,6 +42,13 @@ pub fn render(status: &Status, rooms: &[(Arc<str>, u32)]) -> String {
     latest::render(&mut text, status);
     queues::render(&mut text, status);
     redis::render(&mut text, &status.control.redis);
+    text.0
+}
+
+/// The books of queues, to stand behind [`render`]'s text.
+pub fn render_queues(queues: &mut [QueueSample]) -> String {
+    let mut text = Text::default();
+    queues::render_books(&mut text, queues);
     text.0
 }
 

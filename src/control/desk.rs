@@ -450,6 +450,7 @@ impl Desk {
             room_count: directory.room_count() as u32,
             rooms: directory.largest_rooms(rooms_max),
             per_core: self.status.cells.iter().map(|cells| cells.connections.get() as u32).collect(),
+            queues: self.queue_samples(),
         }
     }
 }

@@ -27,6 +27,7 @@ use crate::{
     control::passes::Drawn,
     event::{Address, Class, Event, Form, Pushed, Receipt, Refusal, Target},
     limits::{CALLS_MAX, IDEMPOTENCY_KEY_BYTES_MAX, KIND_BYTES_MAX, LISTED_ROOMS_MAX, OVERLOAD_RETRY},
+    metrics::QueueSample,
     route::{
         Connections, Inquiry, NoReport, Report, classify,
         lines::io::{Denied, View},
@@ -224,6 +225,8 @@ pub struct Stats {
     pub rooms: Vec<(Arc<str>, u32)>,
     /// Open connections by shard.
     pub per_core: Vec<u32>,
+    /// Waiting rooms, by event.
+    pub queues: Vec<QueueSample>,
 }
 
 impl Gateway {

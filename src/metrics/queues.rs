@@ -1,10 +1,50 @@
 //! What is counted around waiting rooms.
 
+use std::sync::Arc;
+
 use super::Cell;
+
+/// Where places are on their way, as [`QueueSample::places`] counts them.
+pub const QUEUE_STATES: [&str; 8] =
+    ["waiting", "departed", "left", "holding", "inside", "expired", "completed", "abandoned"];
+
+/// One queue, the same on all instances.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct QueueSample {
+    /// Of which event.
+    pub event_id: Arc<str>,
+    /// Everybody up to this place was let in or passed over.
+    pub serving: u32,
+    /// Places, whatever became of them.
+    pub total: u32,
+    /// People who ever got a pass.
+    pub admitted: u32,
+    /// Places by [`QUEUE_STATES`].
+    pub places: [u32; QUEUE_STATES.len()],
+}
+
+/// Why what clients and operators want of queues is refused, as [`QueueCells::refused`] counts it: by
+/// [`crate::line::LineDenial`], and by the rules of the queue where an operator asked.
+pub const QUEUE_REFUSALS: [&str; 7] =
+    ["no_queue", "over", "lost", "bad_token", "not_in", "overloaded", "rules"];
 
 /// Written on the control core.
 #[derive(Debug, Default)]
 pub struct QueueCells {
+    /// Queues that are followed (gauge).
+    pub followed: Cell,
+    /// Of them, those whose log was lost (gauge).
+    pub lost: Cell,
+    /// Entries of logs that this instance wrote.
+    pub entries_written: Cell,
+    /// Entries of logs that were applied, its own ones too.
+    pub entries_applied: Cell,
+    /// Entries of logs that nobody could read.
+    pub entries_unreadable: Cell,
+    /// Shards that missed news of a queue, and got all of it.
+    pub lines_missed: Cell,
+    /// What was refused, by [`QUEUE_REFUSALS`].
+    pub refused: [Cell; QUEUE_REFUSALS.len()],
     /// 1 while this instance has inlets pause, since what sells is not ready (gauge).
     pub target_down: Cell,
     /// Times that a service of `QUEUE_READY_URLS` said that it is ready.

@@ -1,5 +1,5 @@
 use super::*;
-use crate::clock::Now;
+use crate::{clock::Now, limits::LABELLED_QUEUES_MAX, metrics::QueueSample};
 
 fn status() -> Status {
     Status::new(2, Now { mono_ns: 0, wall_ms: 1_700_000_000_500 })
@@ -34,7 +34,7 @@ fn every_promised_name_is_there() {
 
 #[test]
 fn every_name_is_there_once_and_told_of_in_the_readme() {
-    let text = render(&status(), &[]);
+    let text = render(&status(), &[]) + &render_queues(&mut []);
     let readme = include_str!("../../README.md");
     let families = text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next());
     let mut names: Vec<&str> = families.collect();
@@ -111,4 +111,27 @@ fn cores_are_added_up_or_labelled() {
     ] {
         assert!(has(&text, line), "{line} is not in\n{text}");
     }
+}
+
+#[test]
+fn the_largest_queues_have_labels_and_the_rest_is_added_up() {
+    let sample = |index: u32| QueueSample {
+        event_id: format!("e{index}").into(),
+        serving: index,
+        total: index,
+        admitted: 1,
+        places: [index, 0, 0, 0, 0, 0, 0, 0],
+    };
+    let count = LABELLED_QUEUES_MAX as u32 + 2;
+    let text = render_queues(&mut (1..=count).map(sample).collect::<Vec<_>>());
+    for line in [
+        format!(r#"usher_queue_places{{event="e{count}",state="waiting"}} {count}"#),
+        r#"usher_queue_places{event="other",state="waiting"} 3"#.into(),
+        r#"usher_queue_places{event="e3",state="departed"} 0"#.into(),
+        r#"usher_queue_admitted{event="e3"} 1"#.into(),
+        format!(r#"usher_queue_serving{{event="e{count}"}} {count}"#),
+    ] {
+        assert!(has(&text, &line), "{line} is not in\n{text}");
+    }
+    assert!(!text.contains(r#"event="e2""#));
 }

@@ -281,6 +281,37 @@ fn who_is_away_for_the_grace_counts_for_nobody_and_keeps_the_place() {
     assert_eq!(until(&mut ann, "queue:admitted")["place"], 1);
 }
 
+#[test]
+fn metrics_say_how_a_queue_stands_and_what_was_refused() {
+    let server = Server::with(&[("QUEUE_GRACE", "1s")]);
+    let backend = Backend::of(&server);
+    let mut early = server.connect_as("ann");
+    assert_eq!(early.request("queue:join", &json!({"event_id": "e1"})).1["code"], "no_queue");
+    open(&backend);
+    let mut clients = ["ann", "bob", "cid"].map(|user| server.connect_as(user));
+    clients.iter_mut().for_each(|client| drop(join(client)));
+    assert_eq!(advance(&backend, 1).admitted, 1);
+    let holder = HolderRequest { event_id: "e1".into(), holder: "ann".into(), anonymous: false };
+    assert_eq!(backend.claim(holder).expect("she claims").inside, 1);
+    let wrong = HolderRequest { event_id: "e1".into(), holder: "bob".into(), anonymous: false };
+    assert_eq!(backend.claim(wrong).expect_err("he waits").code(), Code::FailedPrecondition);
+    let [_ann, _bob, cid] = clients;
+    // Whoever is away is waited for as long as QUEUE_GRACE says, unless the queue's own terms do.
+    drop(cid);
+    let places =
+        |state: &str| server.metric(&format!("usher_queue_places{{event=\"e1\",state=\"{state}\"}}"));
+    assert!(holds_soon(|| places("departed") == 1.0), "{}", server.admin("/metrics").text());
+    assert_eq!((places("waiting"), places("inside"), places("holding")), (1.0, 1.0, 0.0));
+    let is = |name: &str, value: f64| holds_soon(|| server.metric(name) == value);
+    assert!(is("usher_queue_serving{event=\"e1\"}", 1.0) && is("usher_queue_admitted{event=\"e1\"}", 1.0));
+    assert!(is("usher_queues", 1.0) && is("usher_queues_lost", 0.0));
+    for reason in ["no_queue", "rules"] {
+        assert!(is(&format!("usher_queue_refused_total{{reason=\"{reason}\"}}"), 1.0), "{reason}");
+    }
+    let entries = |result: &str| server.metric(&format!("usher_queue_entries_total{{result=\"{result}\"}}"));
+    assert!(entries("written") >= 6.0 && entries("written") == entries("applied"));
+}
+
 /// Two instances with one Redis, and one key for passes and place tokens.
 pub struct Pair {
     pub servers: [Server; 2],

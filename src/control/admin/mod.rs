@@ -87,8 +87,10 @@ async fn index(State(source): State<Source>) -> Response {
 }
 
 async fn metrics(State(source): State<Source>) -> Response {
-    let rooms = source.rooms(LABELLED_ROOMS_MAX).await;
-    ([(CONTENT_TYPE, prometheus::CONTENT_TYPE)], prometheus::render(&source.status, &rooms)).into_response()
+    let mut stats = source.gateway.stats_with(LABELLED_ROOMS_MAX).await.unwrap_or_default();
+    let text =
+        prometheus::render(&source.status, &stats.rooms) + &prometheus::render_queues(&mut stats.queues);
+    ([(CONTENT_TYPE, prometheus::CONTENT_TYPE)], text).into_response()
 }
 
 async fn stats(State(source): State<Source>) -> Response {

@@ -33,6 +33,7 @@ impl Desk {
         cells.memberships.set(directory.membership_count());
         cells.instances.set(self.route.instances() as u64 + 1);
         self.measure();
+        self.measure_lines();
     }
 
     fn second(&mut self, now: Now) {

@@ -21,6 +21,7 @@ use crate::{
     limits::{OVERLOAD_RETRY, SIGN_BATCH_MAX},
     line::{LineDenial, LineRequest, PlaceNews, Seated},
     mesh::ToShard,
+    metrics::{QUEUE_REFUSALS, QueueSample},
     route::lines::{
         Lines,
         io::{Admission, Denied, Input, Output, View},
@@ -28,6 +29,7 @@ use crate::{
     sale::{
         command::Command,
         pass::{self, Claims, USER_PREFIX, anonymous_holder},
+        queue::{Queue, Refusal, Stats},
     },
     stream::names::Subject,
 };
@@ -121,7 +123,59 @@ impl Desk {
         }
     }
 
+    /// How all queues stand.
+    pub(super) fn queue_samples(&self) -> Vec<QueueSample> {
+        let sample = |queue: &Queue| {
+            let Stats {
+                total,
+                waiting,
+                departed,
+                left,
+                admitted,
+                holding,
+                inside,
+                expired,
+                completed,
+                abandoned,
+            } = queue.stats();
+            QueueSample {
+                event_id: Arc::clone(queue.event_id()),
+                serving: queue.serving(),
+                total,
+                admitted,
+                places: [waiting, departed, left, holding, inside, expired, completed, abandoned],
+            }
+        };
+        self.waiting_rooms.lines.queues().iter().map(sample).collect()
+    }
+
+    /// Writes down what waiting rooms count.
+    pub(super) fn measure_lines(&self) {
+        let (cells, lines) = (&self.status.control.queues, &self.waiting_rooms.lines);
+        let counts = lines.counts();
+        cells.followed.set(lines.queues().iter().count() as u64);
+        cells.lost.set(lines.lost_count() as u64);
+        cells.entries_written.set(counts.written);
+        cells.entries_applied.set(counts.applied);
+        cells.entries_unreadable.set(counts.unreadable);
+        cells.lines_missed.set(counts.missed);
+    }
+
+    fn count_refusal(&self, reason: &str) {
+        if let Some(index) = QUEUE_REFUSALS.iter().position(|known| *known == reason) {
+            self.status.control.queues.refused[index].add(1);
+        }
+    }
+
     pub(super) fn deny_line(&mut self, asked: LineRequest, leave: bool, denial: LineDenial) {
+        self.count_refusal(match denial {
+            LineDenial::Unknown => "no_queue",
+            LineDenial::Over => "over",
+            LineDenial::Lost => "lost",
+            LineDenial::BadToken => "bad_token",
+            LineDenial::NotIn => "not_in",
+            LineDenial::Overloaded { .. } => "overloaded",
+        });
         let LineRequest { conn, request, .. } = asked;
         self.answer_shard(conn.shard(), ToShard::LineDenied { conn, request, leave, denial });
     }
@@ -208,6 +262,13 @@ impl Desk {
                     self.waiting_rooms.grants.push_back(Grant::Told { admission, shards });
                 }
                 Output::Operated { token, result } => {
+                    match &result {
+                        Ok(_) => {}
+                        Err(Denied::Refused(Refusal::NoQueue)) => self.count_refusal("no_queue"),
+                        Err(Denied::Refused(_)) => self.count_refusal("rules"),
+                        Err(Denied::Unwritable) => self.count_refusal("overloaded"),
+                        Err(Denied::Lost) => self.count_refusal("lost"),
+                    }
                     if let Some(ReplyTo::Operator(reply)) = self.waiting.remove(&token) {
                         give(reply, result);
                     }

@@ -162,6 +162,7 @@ async fn counts_are_those_of_all_shards() {
         world.status.cells[index].connections_authenticated.set(1);
     }
     let expected = Stats {
+        queues: Vec::new(),
         connections: 6,
         authenticated: 2,
         users: 1,

@@ -58,6 +58,20 @@ pub struct Lines {
     silence_max: Duration,
     /// Queues that began here.
     epoch_last: u64,
+    counts: Counts,
+}
+
+/// What happened so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Entries of this instance that were stored and applied.
+    pub written: u64,
+    /// Entries that were applied, whoever wrote them.
+    pub applied: u64,
+    /// Entries that are none, and were skipped.
+    pub unreadable: u64,
+    /// Shards that missed news of a queue.
+    pub missed: u64,
 }
 
 impl Lines {
@@ -75,6 +89,7 @@ impl Lines {
             silent: BTreeMap::new(),
             silence_max,
             epoch_last: 0,
+            counts: Counts::default(),
         }
     }
 
@@ -102,6 +117,7 @@ impl Lines {
             Input::Lost { shard, event_id } => {
                 if let (Some(queue), Some(room)) = (self.queues.get(&event_id), self.rooms.get(&event_id)) {
                     let update = Arc::new(LineUpdate { epoch: room.epoch, ..queue.line(None) });
+                    self.counts.missed += 1;
                     out.push(Output::Line { shard: Some(shard), update });
                 }
             }
@@ -155,6 +171,11 @@ impl Lines {
     /// Rooms whose logs were lost.
     pub fn lost_count(&self) -> usize {
         self.rooms.values().filter(|room| room.log.is_broken).count()
+    }
+
+    /// What happened so far.
+    pub const fn counts(&self) -> Counts {
+        self.counts
     }
 
     /// All queues that are followed.

@@ -37,7 +37,12 @@ impl Lines {
             // Every instance skips it alike, but one of a version that understands it.
             tracing::error!(event_id = &**event_id, offset = position.offset, %error, "no entry of a queue's log");
         });
-        let Ok(entry) = entry else { return };
+        let Ok(entry) = entry else {
+            self.counts.unreadable += 1;
+            return;
+        };
+        self.counts.applied += 1;
+        self.counts.written += u64::from(!waiters.is_empty());
         let mut effects = Vec::new();
         self.queues.apply(event_id, &entry, |index, effect| effects.push((index, effect)));
         if waiters.len() == entry.commands.len() {
