@@ -58,6 +58,8 @@ mod limits;
 mod passes;
 /// Several gateways on one Redis: who is connected.
 mod presence;
+/// Waiting rooms whose log is lost.
+mod queue_losses;
 /// Waiting rooms.
 mod queues;
 /// What is held for those who come back, and requests to resume that are refused.

@@ -316,7 +316,7 @@ fn metrics_say_how_a_queue_stands_and_what_was_refused() {
 pub struct Pair {
     pub servers: [Server; 2],
     pub backends: [Backend; 2],
-    redis: Redis,
+    pub redis: Redis,
     _keys: TempDir,
 }
 

@@ -13,7 +13,7 @@ use crate::{
     clock::Now,
     event::Event,
     line::{LineDenial, LineState, LineUpdate},
-    stream::store::{Answer, Failure, Head, Mark, Page},
+    stream::store::{Answer, Ask, Failure, Head, Mark, Page},
 };
 
 impl Lines {
@@ -28,6 +28,8 @@ impl Lines {
         let log = &mut room.log;
         match &mut log.flight {
             Some(flight) if question == Question::Append => flight.asked = false,
+            // Of a queue that was over: this is another.
+            _ if question == Question::Forget && !log.is_broken => return,
             _ => log.asking = false,
         }
         match answer {
@@ -35,6 +37,7 @@ impl Lines {
                 log.at = Some(Mark { epoch, offset: 0 });
                 log.known = offset;
             }
+            Answer::Page(page) if question == Question::Again => self.look_again(event_id, &page, out),
             Answer::Page(page) => self.page(now, event_id, page, out),
             Answer::Appended(event) => {
                 let Some(position) = &event.position else { return };
@@ -53,16 +56,14 @@ impl Lines {
             }
             Answer::Failed(_) => {
                 log.rests = true;
+                log.look |= log.is_broken;
                 log.take_looks().into_iter().for_each(|waiter| turn_away(waiter, out));
                 if question == Question::Head {
                     log.take_waiters().into_iter().for_each(|waiter| turn_away(waiter, out));
                 }
             }
-            Answer::KeyReused
-            | Answer::Acknowledged(_)
-            | Answer::Remembered
-            | Answer::Recalled(_)
-            | Answer::Forgotten => {}
+            Answer::KeyReused | Answer::Acknowledged(_) | Answer::Remembered | Answer::Recalled(_) => {}
+            Answer::Forgotten => self.begin_anew(event_id, out),
         }
     }
 
@@ -91,7 +92,7 @@ impl Lines {
     fn lose(&mut self, event_id: &Arc<str>, out: &mut Vec<Output>) {
         let Some(room) = self.rooms.get_mut(event_id) else { return };
         tracing::error!(event_id = &**event_id, "the log of a queue was lost: the queue has ended");
-        room.log.is_broken = true;
+        (room.log.is_broken, room.log.look) = (true, true);
         for waiter in room.log.take_waiters().into_iter().chain(room.log.take_looks()) {
             deny(waiter, LineDenial::Lost, Denied::Lost, out);
         }
@@ -99,7 +100,36 @@ impl Lines {
             let line = queue.line(None);
             let (epoch, sequence) = (room.epoch, line.sequence + 1);
             let update = Arc::new(LineUpdate { epoch, sequence, state: LineState::Lost, ..line });
+            room.lost = Some(Arc::clone(&update));
             out.push(Output::Line { shard: None, update });
+        }
+    }
+
+    /// Whoever opens the queue anew, here or on another instance, does so in another log. One that only lost its end is let
+    /// go of for that, so that none of its places comes back.
+    fn look_again(&mut self, event_id: &Arc<str>, page: &Page, out: &mut Vec<Output>) {
+        let Some(room) = self.rooms.get_mut(event_id) else { return };
+        let is_same = page.events.is_some();
+        if is_same && !room.log.opens() {
+            return;
+        }
+        if is_same {
+            room.log.asking = true;
+            let stream = Arc::clone(&room.stream);
+            return self.ask(Question::Forget, event_id, Ask::Forget { stream }, out);
+        }
+        self.begin_anew(event_id, out);
+    }
+
+    fn begin_anew(&mut self, event_id: &Arc<str>, out: &mut Vec<Output>) {
+        let Some(room) = self.rooms.get_mut(event_id) else { return };
+        self.epoch_last += 1;
+        room.begin_anew(self.epoch_last);
+        self.queues.remove(event_id);
+        if room.followed {
+            // What was made of the queue goes.
+            let interest = |on| Output::Interest { event_id: Arc::clone(event_id), on };
+            out.extend([interest(false), interest(true)]);
         }
     }
 
@@ -110,6 +140,7 @@ impl Lines {
         let event_id = Arc::clone(event_id);
         let Some(room) = self.rooms.get_mut(&event_id) else { return };
         self.active.insert(Arc::clone(&event_id));
+        room.log.look |= room.log.is_broken;
         if !room.log.is_broken && room.log.note(&position.epoch, position.offset) && !room.log.is_unsettled()
         {
             self.apply(now, &event_id, event, out);

@@ -33,7 +33,7 @@ pub(super) struct Log {
     pub(super) look: bool,
     /// The store did not answer: nothing is asked before the next tick.
     pub(super) rests: bool,
-    /// The log cannot be read to its end: nothing is written, nobody is told anything any more.
+    /// The log cannot be read to its end: nothing is written, nobody is told anything, until there is another log.
     pub(super) is_broken: bool,
     /// Who wants to know how the queue stands: those whose look has begun, and those for the next.
     looks: [Vec<Waiter>; 2],
@@ -94,9 +94,23 @@ impl Log {
             && self.looks.iter().all(Vec::is_empty)
     }
 
-    /// Whoever waits for what will not be written.
+    /// Whoever waits for what will not be written, or not be applied.
     pub(super) fn take_waiters(&mut self) -> Vec<Waiter> {
-        self.pending.drain(..).filter_map(|(_, waiter)| waiter).collect()
+        let flight = self.flight.take().map(|flight| flight.waiters).unwrap_or_default();
+        let pending = self.pending.drain(..).map(|(_, waiter)| waiter);
+        flight.into_iter().chain(pending).flatten().collect()
+    }
+
+    /// Whether a queue is to begin.
+    pub(super) fn opens(&self) -> bool {
+        self.pending.iter().any(|(command, _)| matches!(command, Command::Open(_)))
+    }
+
+    /// As if nothing were known of it, with what somebody waits for.
+    pub(super) fn anew(&mut self) -> Self {
+        let mut pending = std::mem::take(&mut self.pending);
+        pending.retain(|(_, waiter)| waiter.is_some());
+        Self { pending, written: self.written, ..Self::default() }
     }
 
     /// Somebody wants to know how the queue stands, by what is stored from now on; given back where too many do.

@@ -115,7 +115,10 @@ impl Lines {
                 self.waiting(shard, &event_id, holder, connections);
             }
             Input::Lost { shard, event_id } => {
-                if let (Some(queue), Some(room)) = (self.queues.get(&event_id), self.rooms.get(&event_id)) {
+                let room = self.rooms.get(&event_id);
+                if let Some(update) = room.and_then(|room| room.lost.clone()) {
+                    out.push(Output::Line { shard: Some(shard), update });
+                } else if let (Some(queue), Some(room)) = (self.queues.get(&event_id), room) {
                     let update = Arc::new(LineUpdate { epoch: room.epoch, ..queue.line(None) });
                     self.counts.missed += 1;
                     out.push(Output::Line { shard: Some(shard), update });
@@ -157,7 +160,10 @@ impl Lines {
             } else if room.log.is_current() {
                 room.changed.clear();
                 for waiter in room.log.take_before_open().into_iter().chain(room.log.take_looks()) {
-                    telling::refuse(waiter, Refusal::NoQueue, out);
+                    match room.lost {
+                        Some(_) => deny(waiter, LineDenial::Lost, Denied::Lost, out),
+                        None => telling::refuse(waiter, Refusal::NoQueue, out),
+                    }
                 }
             }
             if let Some((question, ask)) = room.next_ask(now, &self.instance) {
@@ -170,7 +176,7 @@ impl Lines {
 
     /// Rooms whose logs were lost.
     pub fn lost_count(&self) -> usize {
-        self.rooms.values().filter(|room| room.log.is_broken).count()
+        self.rooms.values().filter(|room| room.is_lost()).count()
     }
 
     /// What happened so far.
@@ -184,14 +190,12 @@ impl Lines {
     }
 
     fn command(&mut self, event_id: &Arc<str>, command: Command, waiter: Waiter, out: &mut Vec<Output>) {
-        // Whoever opens a queue whose log was lost knows that its places are gone.
         let begins = matches!(command, Command::Open(_));
-        if begins && self.rooms.get(event_id).is_some_and(|room| room.log.is_broken) {
-            self.forget(event_id, out);
-        }
         match self.room(event_id) {
-            Some(room) if room.log.is_broken => deny(waiter, LineDenial::Lost, Denied::Lost, out),
+            Some(room) if room.log.is_broken && !begins => deny(waiter, LineDenial::Lost, Denied::Lost, out),
             Some(room) => {
+                // Whoever opens a queue whose log was lost knows that its places are gone.
+                room.log.look |= room.log.is_broken;
                 if let Err(Some(waiter)) = room.log.push(command, Some(waiter)) {
                     turn_away(waiter, out);
                 }

@@ -14,7 +14,7 @@ use super::{
 use crate::{
     clock::Now,
     limits::{OVERLOAD_RETRY, REPLAY_PAGE_EVENTS_MAX},
-    line::{LineDenial, LineRequest},
+    line::{LineDenial, LineRequest, LineUpdate},
     route::Token,
     sale::{
         command::Command,
@@ -29,6 +29,8 @@ pub(super) enum Question {
     Head,
     Read,
     Append,
+    /// Whether the log that cannot be read to its end is still the same.
+    Again,
     Forget,
 }
 
@@ -39,6 +41,8 @@ pub(super) struct Room {
     pub(super) log: Log,
     /// Names this queue among those that the event had here; of [`crate::line::LineUpdate`].
     pub(super) epoch: u64,
+    /// The queue had another log, which was lost: what shards were told. `None`: it had not, or has begun anew.
+    pub(super) lost: Option<Arc<LineUpdate>>,
     /// What all shards were told of the line.
     pub(super) told: Option<Told>,
     pub(super) present: HashMap<Arc<str>, Present>,
@@ -80,10 +84,15 @@ pub(super) enum Waiter {
 
 impl Room {
     pub(super) fn new(event_id: &str, epoch: u64) -> Self {
+        Self::of(format!("queue:{event_id}").into(), epoch)
+    }
+
+    fn of(stream: Arc<str>, epoch: u64) -> Self {
         Self {
-            stream: format!("queue:{event_id}").into(),
+            stream,
             log: Log::default(),
             epoch,
+            lost: None,
             told: None,
             present: HashMap::new(),
             changed: BTreeSet::new(),
@@ -98,8 +107,14 @@ impl Room {
     /// What the store is to be asked next.
     pub(super) fn next_ask(&mut self, now: Now, instance: &str) -> Option<(Question, Ask)> {
         let Self { stream, log, .. } = self;
-        if log.rests || log.asking || log.is_broken {
+        if log.rests || log.asking {
             return None;
+        }
+        if log.is_broken {
+            let at = log.at.as_ref().filter(|_| std::mem::take(&mut log.look))?;
+            log.asking = true;
+            let beginning = Mark { epoch: Arc::clone(&at.epoch), offset: 0 };
+            return Some((Question::Again, read(stream, &beginning)));
         }
         let Some(at) = &log.at else {
             log.asking = true;
@@ -158,9 +173,21 @@ impl Room {
         }
     }
 
-    /// Nothing waits for anything.
+    /// Nothing waits for anything, and nothing is to be remembered.
     pub(super) fn is_idle(&self) -> bool {
-        self.log.is_idle() && self.log.is_current()
+        self.log.is_idle() && self.log.is_current() && !self.is_lost()
+    }
+
+    /// Nobody knows the places any more.
+    pub(super) fn is_lost(&self) -> bool {
+        self.log.is_broken || self.lost.is_some()
+    }
+
+    /// The event has another log now, which is read from its beginning; what waits to be written, waits for that.
+    pub(super) fn begin_anew(&mut self, epoch: u64) {
+        let (log, lost, followed) = (self.log.anew(), self.lost.take(), self.followed);
+        let stream = Arc::clone(&self.stream);
+        *self = Self { log, lost, followed, ..Self::of(stream, epoch) };
     }
 }
 

@@ -56,6 +56,7 @@ impl Lines {
             }
             return;
         };
+        room.lost = None;
         if effects.iter().any(|(_, effect)| *effect == Effect::Moved) {
             let update = Arc::new(LineUpdate { epoch: room.epoch, ..queue.line(room.told) });
             room.told = Some(queue.mark());

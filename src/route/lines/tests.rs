@@ -1,5 +1,7 @@
 //! A log on a store in memory, read and written by one instance or two.
 
+mod lost;
+
 use std::{sync::Arc, time::Duration};
 
 use super::{
@@ -376,33 +378,6 @@ fn who_was_connected_to_an_instance_that_died_is_away_and_who_lives_says_so_agai
     one.turn(&mut history, Input::Subscribed { event_id: "e".into() });
     let queue = one.lines.queues.get("e").expect("the queue");
     assert_eq!(queue.instances().count(), 2, "bob is here");
-}
-
-#[test]
-fn a_queue_whose_log_was_lost_ends_and_can_be_opened_anew() {
-    let (mut one, mut old) = (Instance::new(1), history());
-    one.operate(&mut old, Some(open(Inlet::Manual)));
-    one.join(&mut old, "ann", 1);
-    let line = |told: &[Output]| {
-        told.iter().find_map(|output| match output {
-            Output::Line { update, .. } => Some(Arc::clone(update)),
-            _ => None,
-        })
-    };
-    let mut history = history_of(8);
-    let told = one.pass(&mut history, Duration::from_secs(10), true);
-    let lost = line(&told).expect("the shards are told");
-    assert_eq!((lost.after, &lost.state), (None, &LineState::Lost));
-    assert_eq!(denial(&one.join(&mut history, "bob", 2)), Some(LineDenial::Lost));
-    for command in [None, Some(Command::Advance { to: 1 })] {
-        let told = one.operate(&mut history, command);
-        assert!(matches!(told[..], [Output::Operated { result: Err(Denied::Lost), .. }]), "{told:?}");
-    }
-    assert_eq!((history.entry_count(), one.lines.lost_count()), (0, 1));
-    let told = one.operate(&mut history, Some(open(Inlet::Manual)));
-    let new = line(&told).expect("the shards are told");
-    assert!(new.epoch > lost.epoch && new.state == LineState::Open, "{new:?}");
-    assert_eq!(ticket(&one.join(&mut history, "bob", 2)), Some(Ticket::Place(1)));
 }
 
 #[test]

@@ -1,0 +1,82 @@
+//! Waiting rooms whose log is lost while people wait.
+
+use serde_json::{Value, json};
+use tonic::Code;
+use usher::generated::realtime::{AdvanceQueueRequest, GetQueueRequest, OpenQueueRequest};
+
+use crate::{
+    queues::{Pair, advance, join, look, open_with, pair, until},
+    support::{grpc::Backend, holds_soon, server::Server, ws::Client},
+};
+
+/// The payload of the answer to a join, whatever comes before: streams of users are lost too, and they are told.
+fn answer_to_join(client: &mut Client) -> Value {
+    client.send("queue:join", &json!({"event_id": "e1"}));
+    loop {
+        let message = client.message();
+        if message["type"] == "queue:joined" || message["type"] == "system:error" {
+            return message["payload"].clone();
+        }
+    }
+}
+
+/// Two instances with ann and bob in the queue, one each; Redis loses everything; nobody hears anything but that it is over.
+fn lose_everything(lose: impl FnOnce(&mut Pair)) {
+    let mut pair = pair(&[]);
+    open_with(&pair.backends[0], OpenQueueRequest::default());
+    let mut clients = [pair.servers[0].connect_as("ann"), pair.servers[1].connect_as("bob")];
+    clients.iter_mut().for_each(|client| drop(join(client)));
+    assert_eq!(look(&pair.backends[1]).waiting, 2);
+    lose(&mut pair);
+
+    // Whoever wants something of it is told, an operator and who waits.
+    let [one, other] = &pair.backends;
+    let code = |backend: &Backend, call: fn(&Backend) -> tonic::Status| call(backend).code();
+    let moves = |backend: &Backend| {
+        let request = AdvanceQueueRequest { event_id: "e1".into(), to: 1 };
+        backend.advance_queue(request).expect_err("nobody knows the places")
+    };
+    let looks = |backend: &Backend| {
+        let request = GetQueueRequest { event_id: "e1".into() };
+        backend.get_queue(request).map_or_else(|status| status, |_| tonic::Status::ok("it has a queue"))
+    };
+    // Redis may be on its way back.
+    assert!(holds_soon(|| code(one, moves) == Code::DataLoss), "{:?}", moves(one));
+    assert!(holds_soon(|| code(other, looks) == Code::DataLoss), "{:?}", looks(other));
+    for client in &mut clients {
+        let closed = until(client, "queue:closed");
+        assert!(closed["reason"].as_str().is_some_and(|reason| !reason.is_empty()), "{closed}");
+        assert_eq!(answer_to_join(client)["code"], "queue_lost");
+    }
+    let lost = |server: &Server| server.metric("usher_queues_lost");
+    assert!(holds_soon(|| pair.servers.iter().all(|server| lost(server) == 1.0)), "both know");
+    assert!(pair.servers[0].metric("usher_queue_refused_total{reason=\"lost\"}") >= 2.0);
+
+    // An operator opens it anew, on one instance; it is empty, and the same on both.
+    let anew = open_with(one, OpenQueueRequest::default());
+    assert_eq!((&*anew.state, anew.total, anew.admitted), ("open", 0, 0));
+    assert!(holds_soon(|| lost(&pair.servers[1]) == 0.0), "on the other instance too");
+    let [ann, bob] = &mut clients;
+    assert_eq!(
+        (answer_to_join(bob)["place"].as_u64(), answer_to_join(ann)["place"].as_u64()),
+        (Some(1), Some(2))
+    );
+    assert_eq!(advance(other, 1).admitted, 1);
+    // Of his stream he may only be told that it was lost (system:resync). The queue knows his pass.
+    bob.send("queue:join", &json!({"event_id": "e1"}));
+    assert_eq!(until(bob, "queue:admitted")["place"], 1);
+    assert_eq!((look(one), lost(&pair.servers[0]), lost(&pair.servers[1])), (look(other), 0.0, 0.0));
+}
+
+#[test]
+fn a_queue_in_a_redis_that_is_flushed_ends_for_everybody_and_begins_anew() {
+    lose_everything(|pair| assert_eq!(pair.redis.cli(&["FLUSHALL"]), "OK"));
+}
+
+#[test]
+fn a_queue_in_a_redis_that_starts_again_empty_ends_for_everybody_and_begins_anew() {
+    lose_everything(|pair| {
+        pair.redis.kill();
+        pair.redis.restart();
+    });
+}
