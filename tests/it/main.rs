@@ -60,6 +60,8 @@ mod passes;
 mod presence;
 /// Waiting rooms whose log is lost.
 mod queue_losses;
+/// Passes of people who are connected nowhere.
+mod queue_passes;
 /// Waiting rooms.
 mod queues;
 /// What is held for those who come back, and requests to resume that are refused.
