@@ -5,22 +5,19 @@ use std::{cell::RefCell, rc::Rc, time::Duration};
 use futures_util::{SinkExt, StreamExt};
 use serde::Deserialize;
 use serde_json::json;
-use tokio::{
-    net::TcpStream,
-    time::{sleep, timeout},
-};
-use tokio_tungstenite::{
-    MaybeTlsStream, WebSocketStream, connect_async,
-    tungstenite::{Message, client::IntoClientRequest},
-};
+use tokio::time::{sleep, timeout};
+use tokio_tungstenite::tungstenite::Message;
 
-use crate::{fleet::Fleet, foreign::CHANNEL, random::Random};
+use crate::{
+    fleet::Fleet,
+    foreign::CHANNEL,
+    random::Random,
+    socket::{self, Socket},
+};
 
 /// Between an end and the next try: so much, and up to so much more.
 const RETURN_MIN: Duration = Duration::from_millis(50);
 const RETURN_SPREAD_MS: u32 = 450;
-/// How long an upgrade may take.
-const CONNECT_TIME_MAX: Duration = Duration::from_secs(5);
 /// Silence after which a connection is given up: the gateway pings more often.
 const SILENCE_MAX: Duration = Duration::from_secs(70);
 
@@ -84,8 +81,6 @@ pub(crate) struct Client {
     at: Option<(Rc<str>, u64)>,
 }
 
-type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
-
 impl Client {
     pub(crate) fn new(
         user: String,
@@ -111,10 +106,7 @@ impl Client {
     async fn connect(&mut self) -> Option<Socket> {
         let addresses = self.fleet.pick(self.random.below(u32::MAX))?;
         let query = if self.at.is_some() { "?resume=wait" } else { "" };
-        let mut request = format!("ws://{}/ws{query}", addresses.ws).into_client_request().ok()?;
-        let bearer = format!("Bearer {}", self.token).parse().ok()?;
-        request.headers_mut().insert("authorization", bearer);
-        let (mut socket, _) = timeout(CONNECT_TIME_MAX, connect_async(request)).await.ok()?.ok()?;
+        let mut socket = socket::connect(addresses.ws, query, Some(&self.token)).await?;
         if let Some((epoch, offset)) = &self.at {
             let stream = format!("user:{}", self.user);
             let place = json!({"stream": stream, "epoch": &**epoch, "offset": offset});

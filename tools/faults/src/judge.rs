@@ -2,7 +2,6 @@
 
 use std::{
     collections::{HashMap, HashSet},
-    fmt,
     rc::Rc,
 };
 
@@ -10,51 +9,8 @@ use crate::{
     client::{Log, Seen},
     foreign::Published,
     publisher::{Accepted, Calls, user},
+    verdict::Verdict,
 };
-
-/// What was found; at most so many examples of each.
-const EXAMPLES_MAX: usize = 5;
-
-/// The outcome of a story.
-#[derive(Debug, Default)]
-pub(crate) struct Verdict {
-    /// Counts for people, in the order in which they are shown.
-    pub(crate) figures: Vec<(&'static str, u64)>,
-    /// What broke a promise, by kind: how often, and examples.
-    broken: Vec<(&'static str, u64, Vec<String>)>,
-}
-
-impl Verdict {
-    pub(crate) fn holds(&self) -> bool {
-        self.broken.is_empty()
-    }
-
-    /// A promise was broken.
-    pub(crate) fn blame(&mut self, kind: &'static str, example: String) {
-        let index = self.broken.iter().position(|(known, ..)| *known == kind).unwrap_or_else(|| {
-            self.broken.push((kind, 0, Vec::new()));
-            self.broken.len() - 1
-        });
-        let (_, count, examples) = &mut self.broken[index];
-        *count += 1;
-        if examples.len() < EXAMPLES_MAX {
-            examples.push(example);
-        }
-    }
-}
-
-impl fmt::Display for Verdict {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (name, figure) in &self.figures {
-            writeln!(f, "{name:<34} {figure:>10}")?;
-        }
-        for (kind, count, examples) in &self.broken {
-            writeln!(f, "BROKEN {kind}: {count}")?;
-            examples.iter().try_for_each(|example| writeln!(f, "    {example}"))?;
-        }
-        write!(f, "{}", if self.holds() { "every promise was kept" } else { "promises were broken" })
-    }
-}
 
 /// Compares what was accepted with what was seen. `gaps_allowed`: something may be missing where a client was told so.
 pub(crate) fn judge(calls: &Calls, logs: &[&Log], gaps_allowed: bool) -> Verdict {
@@ -201,7 +157,7 @@ mod tests {
         let accepted = |number: u64| Accepted { number, user: 0, epoch: "a".into(), offset: number };
         let calls = Calls { accepted: (1..=3).map(accepted).collect(), ..Calls::default() };
         let log = Log { seen, ..Log::default() };
-        judge(&calls, &[&log], gaps_allowed).broken.iter().map(|(kind, ..)| *kind).collect()
+        judge(&calls, &[&log], gaps_allowed).kinds()
     }
 
     #[test]
@@ -250,7 +206,7 @@ mod tests {
             let published = Published { heard: vec![(1, 0), (2, 0)], ..Published::default() };
             let mut verdict = Verdict::default();
             judge_published(&published, &[&log], &mut verdict);
-            verdict.broken.iter().map(|(kind, ..)| *kind).collect::<Vec<_>>()
+            verdict.kinds()
         };
         assert_eq!(kinds(&[(1, "a"), (2, "b"), (3, "b")]), [""; 0], "3: Redis broke off after it");
         assert_eq!(kinds(&[(1, "a"), (1, "b"), (2, "b")]), ["publication repeated"]);

@@ -1,7 +1,8 @@
 //! Breaks what Usher stands on, under load, and counts every message at the clients.
 //!
 //! ```text
-//!   story ──► process   redis-server, gateways: started on free ports, killed, stopped, replaced
+//!   story ──► world     the servers of `process`, in the places of `fleet`
+//!     │         └─ process   redis-server, gateways: started on free ports, killed, stopped, replaced
 //!     │
 //!     ├────► publisher  Critical calls with idempotency keys, repeated until they are answered OK
 //!     ├────► foreign    Critical messages by PUBLISH, said once
@@ -10,8 +11,9 @@
 //!                       every PUBLISH that an instance got, once
 //! ```
 //!
-//! Reading order: options → story → process, fleet → client, publisher, foreign → judge.
+//! Reading order: options → story → world, process, fleet → client, publisher, foreign → judge.
 
+mod callers;
 mod client;
 mod fleet;
 mod foreign;
@@ -20,7 +22,10 @@ mod options;
 mod process;
 mod publisher;
 mod random;
+mod socket;
 mod story;
+mod verdict;
+mod world;
 
 use std::process::ExitCode;
 

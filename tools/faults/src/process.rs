@@ -125,8 +125,14 @@ pub(crate) struct Gateway {
 }
 
 impl Gateway {
-    /// Starts one and waits until it serves.
-    pub(crate) async fn start(binary: &Path, dir: &Path, name: &str, redis: &str) -> io::Result<Self> {
+    /// Starts one, with settings beside those of all, and waits until it serves.
+    pub(crate) async fn start(
+        binary: &Path,
+        dir: &Path,
+        name: &str,
+        redis: &str,
+        more: &[(&'static str, String)],
+    ) -> io::Result<Self> {
         let log = OpenOptions::new().create(true).append(true).open(dir.join(format!("{name}.log")))?;
         let settings = [
             ("HTTP_PORT", "0"),
@@ -143,6 +149,7 @@ impl Gateway {
         let mut child = Command::new(binary)
             .env_clear()
             .envs(settings)
+            .envs(more.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(log)

@@ -1,18 +1,15 @@
 //! Backends: Critical calls at a steady rate, each repeated with its key until it is answered OK.
 
-use std::{cell::RefCell, collections::HashMap, net::SocketAddr, rc::Rc, time::Duration};
+use std::{cell::RefCell, collections::HashMap, rc::Rc, time::Duration};
 
 use serde_json::json;
 use tokio::{
     task::JoinSet,
     time::{MissedTickBehavior, interval, sleep, timeout},
 };
-use tonic::transport::{Channel, Endpoint};
-use usher::generated::realtime::{
-    NotifyResponse, SendToUserRequest, realtime_service_client::RealtimeServiceClient, send_to_user_request,
-};
+use usher::generated::realtime::{NotifyResponse, SendToUserRequest, send_to_user_request};
 
-use crate::{fleet::Fleet, random::Random};
+use crate::{callers::Callers, fleet::Fleet, random::Random};
 
 /// Calls under way at once; more wait for their turn.
 const CALLS_MAX: usize = 4_096;
@@ -49,30 +46,9 @@ pub(crate) fn user(index: u32) -> String {
     format!("buyer-{index}")
 }
 
-/// One caller's connections, by instance.
-#[derive(Clone)]
-struct Callers {
-    fleet: Rc<Fleet>,
-    open: Rc<RefCell<HashMap<SocketAddr, RealtimeServiceClient<Channel>>>>,
-}
-
-impl Callers {
-    fn of(&self, number: u32) -> Option<RealtimeServiceClient<Channel>> {
-        let grpc = self.fleet.pick(number)?.grpc;
-        let mut open = self.open.borrow_mut();
-        if let Some(client) = open.get(&grpc) {
-            return Some(client.clone());
-        }
-        let endpoint = Endpoint::from_shared(format!("http://{grpc}")).ok()?;
-        let client = RealtimeServiceClient::new(endpoint.connect_lazy());
-        open.insert(grpc, client.clone());
-        Some(client)
-    }
-}
-
 /// Calls at the rate for so many seconds, to users by chance; returns when all were answered OK, or after another minute.
 pub(crate) async fn run(fleet: Rc<Fleet>, calls: Rc<RefCell<Calls>>, plan: Plan) {
-    let callers = Callers { fleet, open: Rc::default() };
+    let callers = Callers::new(fleet);
     let mut random = Random::new(plan.seed);
     let mut ticks = interval(Duration::from_secs(1) / plan.rate);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Burst);

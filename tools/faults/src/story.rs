@@ -12,21 +12,19 @@ use tokio::{
 
 use crate::{
     client::{Client, Log, Seen},
-    fleet::Fleet,
     foreign::{self, Published},
-    judge::{Verdict, judge, judge_published},
+    judge::{judge, judge_published},
     options::{Options, Story},
-    process::{Gateway, Redis, SECRET},
+    process::SECRET,
     publisher::{self, Calls, Plan, user},
+    verdict::{Blames, Verdict},
+    world::{DOWN_TIME, World, say, until},
 };
 
 /// How long clients may take to connect at the start, and to get the last messages at the end.
 const SETTLE_TIME_MAX: Duration = Duration::from_secs(60);
-const POLL: Duration = Duration::from_millis(100);
 /// What all instances may grow by in an outage: their bounded queues, and what the allocator keeps. Bytes.
 const GROWTH_MAX: u64 = 64 << 20;
-/// Between a kill and the next start.
-const DOWN_TIME: Duration = Duration::from_secs(1);
 
 /// Plays the story of the options to its end.
 pub(crate) async fn run(options: &Options) -> io::Result<Verdict> {
@@ -44,29 +42,11 @@ pub(crate) async fn run(options: &Options) -> io::Result<Verdict> {
     LocalSet::new().run_until(play(options, dir)).await
 }
 
-/// Everything that runs.
-struct World<'a> {
-    options: &'a Options,
-    dir: &'a Path,
-    redis: Redis,
-    gateways: Vec<Option<Gateway>>,
-    /// Instances started so far, for names.
-    started: u32,
-    fleet: Rc<Fleet>,
-}
-
 async fn play(options: &Options, dir: &Path) -> io::Result<Verdict> {
-    let redis = Redis::start(&options.redis_server, dir).await?;
-    let places = options.instances as usize;
-    let fleet = Rc::new(Fleet::new(places));
-    let gateways = (0..places).map(|_| None).collect();
-    let mut world = World { options, dir, redis, gateways, started: 0, fleet };
-    for place in 0..places {
-        world.replace(place).await?;
-    }
-    let logs = world.clients()?;
+    let mut world = World::start(options, dir, Vec::new()).await?;
+    let logs = clients(&world)?;
     let greeted = || logs.iter().all(|log| log.borrow().connected > 0);
-    until("every client to connect", greeted).await?;
+    until("every client to connect", SETTLE_TIME_MAX, greeted).await?;
     say("every client is connected");
 
     let calls = Rc::new(RefCell::new(Calls::default()));
@@ -80,7 +60,7 @@ async fn play(options: &Options, dir: &Path) -> io::Result<Verdict> {
     } else {
         None
     };
-    let mut blames = world.faults(&logs).await?;
+    let mut blames = faults(&mut world, &logs).await?;
     finish(publisher).await?;
     if let Some(foreign) = foreign {
         finish(foreign).await?;
@@ -88,13 +68,9 @@ async fn play(options: &Options, dir: &Path) -> io::Result<Verdict> {
     say("every call was answered");
     // What does not come by then is missing.
     let all_seen = || is_complete(&calls.borrow(), &published.borrow(), &logs);
-    until("the last messages", all_seen).await.ok();
+    until("the last messages", SETTLE_TIME_MAX, all_seen).await.ok();
 
-    for (place, gateway) in world.gateways.iter_mut().enumerate() {
-        if gateway.as_mut().is_none_or(Gateway::is_gone) {
-            blames.push(("ended by itself", format!("the instance in place {place}")));
-        }
-    }
+    blames.extend(world.gone());
     let logs: Vec<_> = logs.iter().map(|log| log.borrow()).collect();
     let logs: Vec<&Log> = logs.iter().map(|log| &**log).collect();
     let mut verdict =
@@ -109,139 +85,101 @@ async fn play(options: &Options, dir: &Path) -> io::Result<Verdict> {
     Ok(verdict)
 }
 
-impl World<'_> {
-    /// Starts the clients; each writes its log.
-    fn clients(&self) -> io::Result<Vec<Rc<RefCell<Log>>>> {
-        let key = EncodingKey::from_secret(SECRET.as_bytes());
-        let expires_at = clock_gettime(ClockId::Realtime).tv_sec + 24 * 3600;
-        (0..self.options.clients)
-            .map(|index| {
-                let name = user(index);
-                let claims = json!({"sub": name, "exp": expires_at});
-                let token =
-                    jsonwebtoken::encode(&Header::default(), &claims, &key).map_err(io::Error::other)?;
-                let log = Rc::new(RefCell::new(Log::default()));
-                let seed = self.options.seed.wrapping_mul(1 << 20).wrapping_add(index.into());
-                let client = Client::new(name, token, self.fleet.clone(), log.clone(), seed);
-                tokio::task::spawn_local(client.run());
-                Ok(log)
-            })
-            .collect()
-    }
+/// Starts the clients; each writes its log.
+fn clients(world: &World<'_>) -> io::Result<Vec<Rc<RefCell<Log>>>> {
+    let key = EncodingKey::from_secret(SECRET.as_bytes());
+    let expires_at = clock_gettime(ClockId::Realtime).tv_sec + 24 * 3600;
+    (0..world.options.clients)
+        .map(|index| {
+            let name = user(index);
+            let claims = json!({"sub": name, "exp": expires_at});
+            let token = jsonwebtoken::encode(&Header::default(), &claims, &key).map_err(io::Error::other)?;
+            let log = Rc::new(RefCell::new(Log::default()));
+            let seed = world.options.seed.wrapping_mul(1 << 20).wrapping_add(index.into());
+            let client = Client::new(name, token, world.fleet.clone(), log.clone(), seed);
+            tokio::task::spawn_local(client.run());
+            Ok(log)
+        })
+        .collect()
+}
 
-    /// The faults of the story, spread over its time; what they themselves found.
-    async fn faults(&mut self, logs: &[Rc<RefCell<Log>>]) -> io::Result<Vec<(&'static str, String)>> {
-        let mut blames = Vec::new();
-        match self.options.story {
-            Story::Rolling => self.rolling().await?,
-            Story::Empty => {
-                self.pass(40).await;
-                self.redis.kill().await?;
-                self.redis.forget()?;
-                sleep(DOWN_TIME).await;
-                self.redis.restart().await?;
-                say("Redis is back, empty");
-                self.pass(40).await;
-            }
-            Story::RolledBack => {
-                self.pass(20).await;
-                self.redis.keep()?;
-                self.pass(20).await;
-                self.redis.kill().await?;
-                self.redis.roll_back()?;
-                sleep(DOWN_TIME).await;
-                self.redis.restart().await?;
-                say("Redis is back, with what it had some time ago");
-                self.pass(40).await;
-            }
-            Story::Outage => {
-                self.pass(20).await;
-                let before = self.resident()?;
-                let connected = |logs: &[Rc<RefCell<Log>>]| -> u32 {
-                    logs.iter().map(|log| log.borrow().connected).sum()
-                };
-                let connections = connected(logs);
-                self.redis.hang()?;
-                say("Redis hangs");
-                self.pass(50).await;
-                let grown = self.resident()?.saturating_sub(before);
-                if grown > GROWTH_MAX {
-                    blames.push(("memory", format!("instances grew by {} KiB", grown >> 10)));
-                }
-                self.redis.go_on()?;
-                say(&format!("Redis goes on; instances grew by {} KiB in all", grown >> 10));
-                self.pass(20).await;
-                let again = connected(logs) - connections;
-                if again > 0 {
-                    blames.push(("disconnected by an outage", format!("{again} connections were made anew")));
-                }
-            }
-        }
-        Ok(blames)
-    }
-
-    async fn rolling(&mut self) -> io::Result<()> {
-        for round in 0..2 {
-            self.pass(10).await;
-            self.redis.kill().await?;
+/// The faults of the story, spread over its time; what they themselves found.
+async fn faults(world: &mut World<'_>, logs: &[Rc<RefCell<Log>>]) -> io::Result<Blames> {
+    let mut blames = Vec::new();
+    match world.options.story {
+        Story::Rolling => rolling(world).await?,
+        Story::Empty => {
+            world.pass(40).await;
+            world.redis.kill().await?;
+            world.redis.forget()?;
             sleep(DOWN_TIME).await;
-            self.redis.restart().await?;
-            say("Redis was killed and is back");
-            if round == 0 {
-                self.pass(10).await;
-                let place = self.holder().await;
-                self.fleet.put(place, None);
-                if let Some(gateway) = self.gateways[place].take() {
-                    gateway.kill().await?;
-                }
-                say(&format!("the instance in place {place} was killed"));
-                sleep(DOWN_TIME).await;
-                self.replace(place).await?;
+            world.redis.restart().await?;
+            say("Redis is back, empty");
+            world.pass(40).await;
+        }
+        Story::RolledBack => {
+            world.pass(20).await;
+            world.redis.keep()?;
+            world.pass(20).await;
+            world.redis.kill().await?;
+            world.redis.roll_back()?;
+            sleep(DOWN_TIME).await;
+            world.redis.restart().await?;
+            say("Redis is back, with what it had some time ago");
+            world.pass(40).await;
+        }
+        Story::Outage => {
+            world.pass(20).await;
+            let before = world.resident()?;
+            let connected =
+                |logs: &[Rc<RefCell<Log>>]| -> u32 { logs.iter().map(|log| log.borrow().connected).sum() };
+            let connections = connected(logs);
+            world.redis.hang()?;
+            say("Redis hangs");
+            world.pass(50).await;
+            let grown = world.resident()?.saturating_sub(before);
+            if grown > GROWTH_MAX {
+                blames.push(("memory", format!("instances grew by {} KiB", grown >> 10)));
+            }
+            world.redis.go_on()?;
+            say(&format!("Redis goes on; instances grew by {} KiB in all", grown >> 10));
+            world.pass(20).await;
+            let again = connected(logs) - connections;
+            if again > 0 {
+                blames.push(("disconnected by an outage", format!("{again} connections were made anew")));
             }
         }
-        for place in 0..self.gateways.len() {
-            self.pass(10).await;
-            let old = self.gateways[place].take();
-            self.replace(place).await?;
-            if let Some(old) = old {
-                old.retire().await?;
-            }
-            say(&format!("the instance in place {place} was replaced"));
+    }
+    Ok(blames)
+}
+
+async fn rolling(world: &mut World<'_>) -> io::Result<()> {
+    for round in 0..2 {
+        world.pass(10).await;
+        world.redis.kill().await?;
+        sleep(DOWN_TIME).await;
+        world.redis.restart().await?;
+        say("Redis was killed and is back");
+        if round == 0 {
+            world.pass(10).await;
+            let place = world.holder().await;
+            world.kill(place).await?;
+            say(&format!("the instance in place {place} was killed"));
+            sleep(DOWN_TIME).await;
+            world.replace(place).await?;
         }
-        self.pass(10).await;
-        Ok(())
     }
-
-    /// The place of the instance that stores what others publish; the last while none does.
-    async fn holder(&self) -> usize {
-        for (place, gateway) in self.gateways.iter().enumerate() {
-            if let Some(gateway) = gateway
-                && gateway.ingests().await.is_ok_and(|ingests| ingests)
-            {
-                return place;
-            }
+    for place in 0..world.gateways.len() {
+        world.pass(10).await;
+        let old = world.gateways[place].take();
+        world.replace(place).await?;
+        if let Some(old) = old {
+            old.retire().await?;
         }
-        self.gateways.len() - 1
+        say(&format!("the instance in place {place} was replaced"));
     }
-
-    /// Starts an instance and sends people to it.
-    async fn replace(&mut self, place: usize) -> io::Result<()> {
-        self.started += 1;
-        let name = format!("usher-{}", self.started);
-        let gateway = Gateway::start(&self.options.usher, self.dir, &name, &self.redis.url()).await?;
-        self.fleet.put(place, Some(gateway.addresses));
-        self.gateways[place] = Some(gateway);
-        Ok(())
-    }
-
-    /// So many percent of the story's time.
-    async fn pass(&self, percent: u32) {
-        sleep(Duration::from_secs(self.options.seconds.into()) * percent / 100).await;
-    }
-
-    fn resident(&self) -> io::Result<u64> {
-        self.gateways.iter().flatten().map(Gateway::resident).sum()
-    }
+    world.pass(10).await;
+    Ok(())
 }
 
 /// Whether every message that was accepted was seen.
@@ -263,21 +201,6 @@ fn is_complete(calls: &Calls, published: &Published, logs: &[Rc<RefCell<Log>>]) 
     })
 }
 
-async fn until(what: &str, mut holds: impl FnMut() -> bool) -> io::Result<()> {
-    let rounds = SETTLE_TIME_MAX.as_millis() / POLL.as_millis();
-    for _ in 0..rounds {
-        if holds() {
-            return Ok(());
-        }
-        sleep(POLL).await;
-    }
-    Err(io::Error::other(format!("waited for {what} in vain")))
-}
-
 async fn finish(task: JoinHandle<()>) -> io::Result<()> {
     task.await.map_err(io::Error::other)
-}
-
-fn say(text: &str) {
-    eprintln!("{text}");
 }
