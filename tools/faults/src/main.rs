@@ -11,7 +11,8 @@
 //!                       every PUBLISH that an instance got, once
 //! ```
 //!
-//! Reading order: options → story → world, process, fleet → client, publisher, foreign → judge.
+//! Reading order: options → story → world, process, fleet → client, publisher, foreign → judge; `sale` is the story of a
+//! waiting room.
 
 mod callers;
 mod client;
@@ -22,6 +23,7 @@ mod options;
 mod process;
 mod publisher;
 mod random;
+mod sale;
 mod socket;
 mod story;
 mod verdict;

@@ -17,6 +17,7 @@ use crate::{
     options::{Options, Story},
     process::SECRET,
     publisher::{self, Calls, Plan, user},
+    sale,
     verdict::{Blames, Verdict},
     world::{DOWN_TIME, World, say, until},
 };
@@ -39,7 +40,11 @@ pub(crate) async fn run(options: &Options) -> io::Result<Verdict> {
             temporary.path()
         }
     };
-    LocalSet::new().run_until(play(options, dir)).await
+    let local = LocalSet::new();
+    match options.story {
+        Story::Queue => local.run_until(sale::play(options, dir)).await,
+        _ => local.run_until(play(options, dir)).await,
+    }
 }
 
 async fn play(options: &Options, dir: &Path) -> io::Result<Verdict> {
@@ -149,6 +154,8 @@ async fn faults(world: &mut World<'_>, logs: &[Rc<RefCell<Log>>]) -> io::Result<
                 blames.push(("disconnected by an outage", format!("{again} connections were made anew")));
             }
         }
+        // Has faults of its own.
+        Story::Queue => {}
     }
     Ok(blames)
 }

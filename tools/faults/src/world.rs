@@ -36,7 +36,7 @@ impl<'a> World<'a> {
         settings: Vec<(&'static str, String)>,
     ) -> io::Result<Self> {
         let redis = Redis::start(&options.redis_server, dir).await?;
-        let places = options.instances as usize;
+        let places = options.instances() as usize;
         let fleet = Rc::new(Fleet::new(places));
         let gateways = (0..places).map(|_| None).collect();
         let mut world = Self { options, redis, gateways, fleet, dir, settings, started: 0 };
