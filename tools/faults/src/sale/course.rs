@@ -159,6 +159,7 @@ impl Reader<'_> {
             }
             Seen::Left => self.left(at_ms),
             Seen::Away => self.away(at_ms),
+            Seen::Gap => {}
             Seen::Booking(deed) => self.booked(*deed),
         }
     }

@@ -34,6 +34,8 @@ pub(crate) enum Seen {
     Leaves,
     /// `queue:left`, or there is nothing to leave.
     Left,
+    /// `system:resync`: something of its stream may be missing.
+    Gap,
     /// The connection ended.
     Away,
     /// The booking service was told something of its pass, and agreed; or it is about to be told.

@@ -311,6 +311,7 @@ fn figures(stays: &[Stay], diaries: &[&Diary], terms: &Terms) -> Vec<(&'static s
         ("places in all", stays.iter().filter(|stay| stay.fate != Fate::LeftEarly).count() as u64),
         ("positions seen", seen(|seen| matches!(seen, Seen::Position { .. }))),
         ("joins asked for", seen(|seen| *seen == Seen::Asks)),
+        ("gaps told of users' streams", seen(|seen| *seen == Seen::Gap)),
         ("absences within the grace", gaps.len() as u64 - long),
         ("absences beyond it", long),
         ("waiting at the end", of(Fate::Waiting)),

@@ -107,6 +107,8 @@ pub(crate) struct Person {
     /// What it does with its pass ends its place.
     ends: bool,
     leaving: bool,
+    /// It was told that something is missing.
+    misses: bool,
     /// By then an answer has to be there, monotonic ms, as below.
     answer_by: Option<u64>,
     /// Tries left to get a receipt, and when the next is due.
@@ -131,6 +133,7 @@ impl Person {
             busy: Rc::default(),
             ends: false,
             leaving: false,
+            misses: false,
             answer_by: None,
             receipt_tries: 0,
             receipt_due: None,
@@ -240,6 +243,10 @@ impl Person {
         if self.receipt_due.take_if(|due| *due <= now).is_some() && self.answer_by.is_none() && !self.ends {
             return self.ask(socket, "queue:join").await.is_none().then_some(Next::Return(Duration::ZERO));
         }
+        if self.misses && self.answer_by.is_none() && !self.leaving && !self.ends {
+            self.misses = false;
+            return self.ask(socket, "queue:join").await.is_none().then_some(Next::Return(Duration::ZERO));
+        }
         if self.act_due > now {
             return None;
         }
@@ -289,7 +296,13 @@ impl Person {
             }
             "queue:left" => return self.left(),
             "system:error" => return self.refused(&payload),
-            "queue:sold_out" | "queue:closed" | "system:resync" => {
+            // It may have missed its pass: who joins again is told.
+            "system:resync" => {
+                self.note(Seen::Gap);
+                self.act_due = 0;
+                self.misses = true;
+            }
+            "queue:sold_out" | "queue:closed" => {
                 self.diary.borrow_mut().fault(format!("{kind}: {payload}"));
             }
             _ => {}
