@@ -290,6 +290,16 @@ fn without_a_store_what_is_kept_here_is_shown() {
 }
 
 #[test]
+fn who_waits_for_a_store_that_does_not_answer_waits_until_it_is_asked_again() {
+    let (mut here, mut store) = (Instance::several(), store());
+    here.admit(1);
+    here.subscribed();
+    assert_eq!(here.answer_with(|_| Answer::Failed(Failure::Unavailable)), Vec::<String>::new());
+    assert_eq!(here.pass(SECOND), Vec::<String>::new());
+    assert_eq!(here.answer(&mut store), ["conn 1: in"]);
+}
+
+#[test]
 fn what_was_not_stored_yet_at_the_first_time_is_read_once_more() {
     let (mut here, mut there, mut store) = (Instance::several(), Instance::several(), store());
     there.publish(ann(None, "5"));
