@@ -278,6 +278,7 @@ impl Connections {
         self.0.remove(conn.slot() as u32)
     }
 
+    #[cfg(debug_assertions)]
     pub(super) fn iter(&self) -> impl Iterator<Item = &Connection> {
         self.0.iter()
     }

@@ -58,6 +58,7 @@ impl<T> Pages<T> {
         Some(value)
     }
 
+    #[cfg(any(test, debug_assertions))]
     pub(super) fn iter(&self) -> impl Iterator<Item = &T> {
         self.pages.iter().flatten().flatten()
     }
