@@ -364,10 +364,10 @@ def scenario(name):
 
 
 def commit():
-    """The commit that is checked out, with `+` when the tree differs from it."""
+    """The commit that is checked out, with `+` when the tree differs from it in more than results."""
     def git(*arguments):
         return subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=False).stdout.strip()
-    return git("rev-parse", "--short=12", "HEAD") + ("+" if git("status", "--porcelain", "-uno") else "")
+    return git("rev-parse", "--short=12", "HEAD") + ("+" if git("status", "--porcelain", "-uno", "--", ".", ":!perf/results") else "")
 
 
 def machine():
