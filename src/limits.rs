@@ -41,10 +41,11 @@ pub const JOIN_TIME_MAX: Duration = Duration::from_secs(5);
 
 /// `?resume=wait`: admission → the first message; without one the held streams go on live.
 pub const RESUME_WAIT_MAX: Duration = Duration::from_secs(5);
-/// A read for a client is tried again where the store did not answer, for so long.
-pub const REPLAY_RETRIES_TIME_MAX: Duration = Duration::from_secs(60);
-/// A page of a replay is asked for → it is here; without one the client is told.
+/// A page of a replay is asked for → it is here; for so long the store is asked, should it not answer. Without the first one
+/// the client may resume again, the others are asked for again.
 pub const REPLAY_TIME_MAX: Duration = Duration::from_secs(5);
+/// Times that such a page is asked for, a minute in all; without it then, the client is told.
+pub const REPLAY_ASKS_MAX: u8 = 12;
 /// Events of one page of a replay.
 pub const REPLAY_PAGE_EVENTS_MAX: usize = 64;
 /// Live events of one stream that wait in the hub for a connection whose replay is under way.

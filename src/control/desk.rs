@@ -397,8 +397,8 @@ impl Desk {
                 Output::Interest { address, on } => self.backend.set_interest(address.into(), on),
                 Output::Share { event } => self.backend.share(&event),
                 Output::Tell { word } => self.backend.tell(&word),
-                Output::Resync { shard, position } => {
-                    self.links[shard.index()].order(ToShard::Resync { position });
+                Output::Resync { shard, position, lost } => {
+                    self.links[shard.index()].order(ToShard::Resync { position, lost });
                 }
                 Output::Replay { conn, page } => {
                     self.answer_shard(conn.shard(), ToShard::Replay { conn, page });

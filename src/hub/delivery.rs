@@ -335,8 +335,13 @@ impl<'a> FanOut<'a> {
         let frame = wanted.then(|| Rc::clone(self.encoded.frame(record.dialect)));
         let Some(replays) = record.rare.as_mut().and_then(|rare| rare.replays.as_mut()) else { return false };
         let verdict = replays.take_live(position, frame, self.receivers.bounds.bytes_max);
+        let asks = replays.wants() && !replays.listed;
         if replays.is_empty() {
             record.trim_rare();
+        }
+        if asks {
+            // Behind the flush.
+            record.mark_dirty(self.receivers.dirty);
         }
         if let Verdict::Withheld { dropped } = verdict {
             self.receivers.cells.parked_dropped.add(dropped);

@@ -133,10 +133,12 @@ pub enum Input<'a> {
         /// What.
         page: Box<ReplayPage>,
     },
-    /// Control: something of a stream is lost.
+    /// Control: something of a stream was not delivered here.
     Resync {
         /// What is delivered from now on follows it.
         position: Position,
+        /// Nor can it be read.
+        lost: bool,
     },
     /// Control: deliver.
     Deliver(&'a Arc<Event>),

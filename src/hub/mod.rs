@@ -31,6 +31,7 @@ mod replay;
 mod requests;
 mod resume;
 mod rooms;
+mod sink;
 mod timers;
 mod waiting;
 
@@ -195,7 +196,7 @@ impl Hub {
             Input::JoinDecided { conn, attempt, outcome } => self.join_decided(turn, conn, attempt, outcome),
             Input::Latest { conn, values } => self.latest(turn, conn, &values),
             Input::Replay { conn, page } => self.replay(turn, conn, *page),
-            Input::Resync { position } => self.resync(turn, &position),
+            Input::Resync { position, lost } => self.resync(turn, &position, lost),
             Input::Deliver(event) => self.deliver(turn, event),
             Input::Published { conn, request, outcome } => self.published(turn, conn, request, outcome),
             Input::Disconnect { user } => self.disconnect(turn, &user),

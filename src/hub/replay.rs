@@ -2,25 +2,20 @@
 //!
 //! Owns the seam between the pages that control reads from the store and the events that come live. Live ones are parked
 //! from the first moment; where they join what was replayed they follow it, and where some did not fit, control reads
-//! on from there. Never asks control: `resume` does. Invariants: what is parked follows one another without a hole and is
-//! bounded; the client gets each offset of an epoch once, in order, or is told that some
-//! are lost.
+//! on from there. Never asks control: `resume` does. A page may be ahead of what comes live, by an epoch too: whether what
+//! comes live in another goes on where the client is, only the store knows. Invariants: what is parked follows one another
+//! without a hole and is bounded; the client gets each offset once, in order, whatever epochs it comes by, or is told that
+//! some are lost.
 
 mod live;
 
-use std::{collections::VecDeque, rc::Rc, sync::Arc};
+use std::{cmp::Ordering, collections::VecDeque, mem, rc::Rc, sync::Arc};
 
 use self::live::Live;
-use super::{
-    connections::Connection,
-    deadlines::Tick,
-    frame::Frame,
-    groups::GroupKey,
-    outbox::{Bounds, Offered},
-};
+use super::{deadlines::Tick, frame::Frame, groups::GroupKey, sink::Sink};
 use crate::{
     event::{Event, Position, ReplayEnd, ReplayPage, Resume},
-    ids::ConnId,
+    limits::REPLAY_ASKS_MAX,
     metrics::ShardCells,
     wire::{command::RequestId, ticketing::Notice},
 };
@@ -46,6 +41,8 @@ pub(super) struct Replay {
     /// Held, Refused: when it goes on live. Asked: when the page must have come. Else never.
     pub(super) until: Tick,
     owed: Option<Owed>,
+    /// Everything after it came live while the stream was watched here; `None`: nothing did, or nobody knows.
+    since: Option<Position>,
     /// The last event that the client has, or claims to have; `None`: nobody here knows.
     at: Option<Position>,
     /// `None`: nothing was heard of the stream's present head.
@@ -56,6 +53,10 @@ pub(super) struct Replay {
     end: Option<(Arc<str>, ReplayEnd)>,
     /// A notice that stands before what is parked.
     told: Option<Rc<Frame>>,
+    /// Something is missing that no page brings, and the client is to be told.
+    missed: bool,
+    /// How often control was asked for the page that is to come.
+    asks: u8,
 }
 
 /// How far a replay is.
@@ -133,16 +134,22 @@ impl Replays {
             return Verdict::Deliver;
         };
         let replay = &mut self.list[index];
-        if replay.stage != Stage::Settled {
-            let room = bytes_max.saturating_sub(all - replay.parked_bytes());
-            return Verdict::Withheld { dropped: replay.park(position, frame, room) };
+        if replay.stage == Stage::Settled {
+            match replay.compare(position) {
+                Some(Ordering::Less) => return Verdict::Withheld { dropped: 0 },
+                Some(Ordering::Equal) => {
+                    self.list.remove(index);
+                    return Verdict::Withheld { dropped: 0 };
+                }
+                Some(Ordering::Greater) => {
+                    self.list.remove(index);
+                    return Verdict::Deliver;
+                }
+                None => replay.stage = Stage::Wants,
+            }
         }
-        let known = replay.is_known(position);
-        let last = replay.at.as_ref().is_none_or(|at| at.offset <= position.offset);
-        if !known || last {
-            self.list.remove(index);
-        }
-        if known { Verdict::Withheld { dropped: 0 } } else { Verdict::Deliver }
+        let room = bytes_max.saturating_sub(all - replay.parked_bytes());
+        Verdict::Withheld { dropped: replay.park(position, frame, room) }
     }
 
     /// Whether control has to be asked, and nothing that it was asked for is on its way.
@@ -161,6 +168,7 @@ impl Replays {
         if let Some(index) = self.list.iter().position(|replay| replay.stage == Stage::Wants) {
             let mut replay = self.list.remove(index);
             replay.stage = Stage::Asked;
+            replay.asks = replay.asks.saturating_add(1);
             replay.until = until;
             self.list.push(replay);
         }
@@ -175,17 +183,21 @@ impl Replay {
             stage,
             until: Tick::NEVER,
             owed: None,
+            since: None,
             at: None,
             live: None,
             page: VecDeque::new(),
             end: None,
             told: None,
+            missed: false,
+            asks: 0,
         }
     }
 
     /// What is delivered from now on follows this position.
     pub(super) fn watch_from(&mut self, position: &Position) {
         self.live = Some(Live::after(position));
+        self.since.get_or_insert_with(|| position.clone());
     }
 
     /// Waits for the client to say, once more if it was refused, where it wants to go on.
@@ -197,8 +209,11 @@ impl Replay {
     /// The client wants what follows a position; `None`: what it has not acknowledged.
     pub(super) fn begin(&mut self, request: Option<RequestId>, at: Option<Position>) {
         self.owed = Some(Owed { request, from: at.as_ref().map(|at| at.offset), begun: false });
-        self.at = at;
-        self.until = Tick::NEVER;
+        let had = mem::replace(&mut self.at, at);
+        if self.stage == Stage::Settled {
+            self.since = had;
+        }
+        (self.until, self.asks) = (Tick::NEVER, 0);
         if self.stage != Stage::Joining {
             self.stage = Stage::Wants;
         }
@@ -220,34 +235,41 @@ impl Replay {
     }
 
     /// Gives up any replay: everything since the stream was watched here follows, nothing before.
-    pub(super) fn go_live(&mut self) {
+    pub(super) fn go_live(&mut self, cells: &ShardCells) {
         self.owed = None;
-        self.at = self.live.as_ref().map(|live| live.position(&self.stream, live.base));
+        self.at = self.since.clone();
         self.stage = Stage::Draining;
         self.until = Tick::NEVER;
+        if mem::take(&mut self.missed) {
+            self.tell(false, cells);
+        }
     }
 
-    /// Gives up the part that control did not send: what is parked follows, and the client is told.
-    pub(super) fn skip(&mut self, cells: &ShardCells) {
-        if let Some(live) = &self.live {
-            let last = live.before_parked();
-            self.at = Some(live.position(&self.stream, last));
-        }
+    /// Control did not answer: it is asked again, or the part that it did not send is given up. What is parked follows
+    /// then, and the client is told.
+    pub(super) fn has_waited(&mut self, cells: &ShardCells) {
         self.until = Tick::NEVER;
+        if self.asks < REPLAY_ASKS_MAX {
+            self.stage = Stage::Wants;
+            return;
+        }
+        if let Some(live) = &self.live {
+            let had = self.at.as_ref().filter(|at| at.epoch == live.epoch).map_or(0, |at| at.offset);
+            let (stream, epoch) = (self.stream.clone(), live.epoch.clone());
+            self.at = Some(Position { stream, epoch, offset: live.before_parked().max(had) });
+        }
+        self.missed = false;
         self.stage = Stage::Draining;
         self.tell(false, cells);
     }
 
-    /// The stream lost something and stands at the position now; that goes for what is parked, too.
-    pub(super) fn resync(&mut self, position: &Position, cells: &ShardCells) {
+    /// Not all of the stream came here, which stands at the position now; that goes for what is parked, too. What is missing
+    /// is read, as far as the store has it; who has yet to begin learns by the first page what it has not.
+    pub(super) fn resync(&mut self, position: &Position, lost: bool) {
+        self.missed |= lost || (self.is_to_begin() && self.since.is_none());
         self.watch_from(position);
-        self.page.clear();
-        self.end = None;
-        self.at = Some(position.clone());
-        self.until = Tick::NEVER;
-        self.stage = Stage::Draining;
-        if self.owed.is_some() {
-            self.tell(false, cells);
+        if self.stage == Stage::Settled {
+            self.stage = Stage::Draining;
         }
     }
 
@@ -281,6 +303,9 @@ impl Replay {
         if !fits {
             return;
         }
+        if self.has_not_begun() {
+            self.missed = false;
+        }
         if let Some(owed) = &mut self.owed {
             owed.begun = true;
             let lost = page.end.filter(|end| !end.recovered);
@@ -290,8 +315,10 @@ impl Replay {
             self.at = Some(Position { stream: self.stream.clone(), epoch: Arc::clone(&page.epoch), offset });
             self.page = page.events.into();
         }
+        // Control had told all of it when the page was read: what is of another epoch is of an earlier one, and in the page.
+        self.live = self.live.take().filter(|live| live.epoch == page.epoch);
         self.end = page.end.map(|end| (page.epoch, end));
-        self.until = Tick::NEVER;
+        (self.until, self.asks) = (Tick::NEVER, 0);
         self.stage = Stage::Paging;
     }
 
@@ -324,6 +351,7 @@ impl Replay {
             return;
         }
         self.stage = Stage::Draining;
+        self.missed &= end.recovered;
         self.tell(end.recovered, cells);
     }
 
@@ -351,44 +379,42 @@ impl Replay {
                 return false;
             }
             self.told = None;
-            self.forget_known();
-            let Some(at) = &mut self.at else { return true };
-            let Some(live) = &mut self.live else {
-                self.stage = Stage::Settled;
-                return false;
-            };
-            if live.epoch == at.epoch {
-                break;
+            match self.pass_parked(sink) {
+                None => return false,
+                Some(Ordering::Less) => {
+                    self.stage = Stage::Wants;
+                    return false;
+                }
+                Some(_) if mem::take(&mut self.missed) => self.tell(false, sink.cells),
+                Some(Ordering::Equal) => return true,
+                Some(Ordering::Greater) => {
+                    self.stage = Stage::Settled;
+                    return false;
+                }
             }
-            if live.seen == live.base {
-                // Of before: the stream has begun anew since.
-                self.live = None;
-                continue;
-            }
-            // Control knows whether the one goes on in the other.
-            self.stage = Stage::Wants;
-            return false;
         }
-        self.drain_parked(sink)
     }
 
-    fn drain_parked(&mut self, sink: &mut Sink<'_>) -> bool {
-        let (Some(at), Some(live)) = (&mut self.at, &mut self.live) else { return true };
+    /// Passes on what is parked, as far as it follows. Where the client stands to what came live then; `None`: there is no
+    /// room.
+    fn pass_parked(&mut self, sink: &mut Sink<'_>) -> Option<Ordering> {
+        self.forget_known();
+        let Some(at) = &mut self.at else { return Some(Ordering::Equal) };
+        let Some(live) = &mut self.live else { return Some(Ordering::Greater) };
+        if live.epoch != at.epoch {
+            // Control knows whether the one goes on in the other.
+            return Some(Ordering::Less);
+        }
         while let Some(parked) =
             live.parked.front().filter(|parked| parked.offset == at.offset.saturating_add(1))
         {
             if parked.frame.as_ref().is_some_and(|frame| !sink.offer(frame)) {
-                return false;
+                return None;
             }
             at.offset += 1;
             live.drop_oldest();
         }
-        self.stage = match live.seen.cmp(&at.offset) {
-            std::cmp::Ordering::Less => Stage::Settled,
-            std::cmp::Ordering::Equal => return true,
-            std::cmp::Ordering::Greater => Stage::Wants,
-        };
-        false
+        Some(at.offset.cmp(&live.seen))
     }
 
     /// Whether what came live, if anything did, goes on where the replay is.
@@ -401,9 +427,10 @@ impl Replay {
                 .map_or(live.seen <= at.offset, |first| first.offset == at.offset.saturating_add(1))
     }
 
-    fn is_known(&self, position: &Position) -> bool {
-        let known = |at: &Position| at.epoch == position.epoch && position.offset <= at.offset;
-        self.at.as_ref().is_some_and(known)
+    /// Where the position stands to what the client has; `None`: they are of different epochs.
+    fn compare(&self, position: &Position) -> Option<Ordering> {
+        let at = self.at.as_ref().filter(|at| at.epoch == position.epoch)?;
+        Some(position.offset.cmp(&at.offset))
     }
 
     /// Forgets parked events that were replayed.
@@ -420,6 +447,10 @@ impl Replay {
             Some(live) if live.epoch == position.epoch => live,
             other => other.insert(Live::before(position)),
         };
+        if self.since.is_none() {
+            let (epoch, offset) = (Arc::clone(&live.epoch), live.seen);
+            self.since = Some(Position { stream: Arc::clone(&self.stream), epoch, offset });
+        }
         live.park(position.offset, frame, room_bytes)
     }
 
@@ -446,42 +477,4 @@ fn follow(events: &[Arc<Event>], after: u64) -> bool {
         expected = expected.saturating_add(1);
         event.position.as_ref().is_some_and(|position| position.offset == expected)
     })
-}
-
-/// The outbox that replays go to. They take the lower half of it, so that what comes live has the rest.
-pub(super) struct Sink<'a> {
-    pub(super) record: &'a mut Connection,
-    pub(super) bounds: Bounds,
-    pub(super) cells: &'a ShardCells,
-    pub(super) dirty: &'a mut Vec<ConnId>,
-}
-
-impl Sink<'_> {
-    /// Whether a frame of about that size would fit.
-    pub(super) fn has_room(&self, length: usize) -> bool {
-        self.record.outbox.is_below_half_with(length, self.bounds)
-    }
-
-    /// Queues a stored event; `false`: later.
-    fn replay(&mut self, event: &Event) -> bool {
-        if event.except == Some(self.record.id) || self.record.has_muted(&event.kind) {
-            return true;
-        }
-        // Before anything is encoded in vain.
-        let queued = self.has_room(event.payload.len())
-            && self.offer(&Rc::new(Frame::replayed(event, self.record.dialect)));
-        self.cells.replayed.add(u64::from(queued));
-        queued
-    }
-
-    /// Queues a frame; `false`: later.
-    fn offer(&mut self, frame: &Rc<Frame>) -> bool {
-        if !self.has_room(frame.bytes.len()) {
-            return false;
-        }
-        let offered = self.record.outbox.offer(frame, self.bounds);
-        debug_assert_eq!(offered, Offered::Queued { evicted: 0 }, "half an outbox is within the whole");
-        self.record.mark_dirty(self.dirty);
-        true
-    }
 }

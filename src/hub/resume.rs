@@ -13,8 +13,9 @@ use super::{
     groups::GroupKey,
     joining::Why,
     problem::Problem,
-    replay::{Need, Replay, Replays, Sink, Stage},
+    replay::{Need, Replay, Replays, Stage},
     requests::Asked,
+    sink::Sink,
 };
 use crate::{
     clock::Now,
@@ -211,8 +212,9 @@ impl Hub {
         }
     }
 
-    /// Tells everybody who has the stream that something of it is lost.
-    pub(super) fn resync(&mut self, turn: &mut Turn<'_>, position: &Position) {
+    /// Tells everybody who has the stream that not all of it came; `lost`: nor can it be read. Who replays it reads what it
+    /// misses, and is told what the store does not have.
+    pub(super) fn resync(&mut self, turn: &mut Turn<'_>, position: &Position, lost: bool) {
         let members = match position.stream.split_once(':') {
             Some(("user", id)) => self.users.find(id).map(|key| self.users.members(key)),
             Some(("room", room)) => self.rooms.find(room).map(|key| self.rooms.members(key)),
@@ -230,14 +232,9 @@ impl Hub {
             let Some(record) = self.connections.get_mut(conn) else { continue };
             let replay = record.replays_mut().and_then(|replays| replays.find(&position.stream));
             if let Some(replay) = replay {
-                // Who has yet to say where it stands, or to hear what came after, learns then what is missing.
-                if replay.is_to_begin() {
-                    replay.watch_from(position);
-                    continue;
-                }
-                replay.resync(position, &self.cells);
+                replay.resync(position, lost);
                 self.pump(conn);
-                self.reschedule(turn, conn);
+                continue;
             }
             self.cells.resyncs.add(1);
             self.queue(turn, conn, &frame);
@@ -275,7 +272,7 @@ impl Hub {
         let Some(replay) = replays.list.iter_mut().find(late) else { return };
         self.cells.replays_unanswered.add(1);
         if !replay.has_not_begun() {
-            replay.skip(&self.cells);
+            replay.has_waited(&self.cells);
             self.pump(conn);
             return;
         }
@@ -387,7 +384,8 @@ impl Hub {
     fn release(&mut self, turn: &Turn<'_>, conn: ConnId, is_it: impl Fn(&Replay) -> bool) {
         let Some(record) = self.connections.get_mut(conn) else { return };
         let Some(replays) = record.replays_mut() else { return };
-        replays.list.iter_mut().filter(|replay| is_it(replay)).for_each(Replay::go_live);
+        let released = replays.list.iter_mut().filter(|replay| is_it(replay));
+        released.for_each(|replay| replay.go_live(&self.cells));
         self.pump(conn);
         self.reschedule(turn, conn);
     }

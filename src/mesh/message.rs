@@ -77,20 +77,22 @@ pub enum ToShard {
     },
     /// Stored events that a connection asked for, [`ToControl::Resume`] or [`ToControl::ReplayMore`].
     ///
-    /// If the mailbox is full: as `JoinDecided`. Should it be lost: the hub gives up after
-    /// [`crate::limits::REPLAY_TIME_MAX`], and the client is told.
+    /// If the mailbox is full: as `JoinDecided`. Should it be lost: after [`crate::limits::REPLAY_TIME_MAX`] the hub asks
+    /// again, and gives up in the end, and the client is told.
     Replay {
         /// The connection that asked.
         conn: ConnId,
         /// What.
         page: Box<ReplayPage>,
     },
-    /// Who has this stream has missed something that cannot be had again. Events that follow the position come behind it.
+    /// Who has this stream has missed something. Events that follow the position come behind it.
     ///
     /// If the mailbox is full: control tells it later, and nothing of the stream before.
     Resync {
         /// Where the stream stands now.
         position: Position,
+        /// What is missing cannot be read from the stream either.
+        lost: bool,
     },
     /// How many members a room has on the other shards and instances together, for `room:joined`.
     ///

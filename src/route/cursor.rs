@@ -40,8 +40,10 @@ pub(super) struct Cursor {
 /// What a change brought.
 #[derive(Debug, Default, PartialEq)]
 pub(super) struct Moved {
-    /// Something is missing for good: where the stream stood before `ready`.
+    /// Something was not delivered: where the stream stood before `ready`.
     pub(super) resync: Option<Mark>,
+    /// The store does not have that any more.
+    pub(super) lost: bool,
     /// What is to be delivered, in order.
     pub(super) ready: Vec<Arc<Event>>,
 }
@@ -144,6 +146,7 @@ impl Cursor {
                 // What is left is read from there. An entry in the middle that cannot be had is passed over with all before it.
                 let is_left = head.epoch != at.epoch || at.offset < rest;
                 let offset = if is_left { rest.min(head.offset) } else { head.offset };
+                moved.lost = true;
                 self.begin_at(&head, offset, moved);
                 self.advance(moved);
             }
@@ -155,7 +158,7 @@ impl Cursor {
         self.fill_due &= !stuck;
     }
 
-    /// Goes on behind an offset of the store's history; what was not delivered up to there is lost.
+    /// Goes on behind an offset of the store's history, whatever was not delivered up to there.
     fn begin_at(&mut self, head: &Head, offset: u64, moved: &mut Moved) {
         let mark = Mark { epoch: head.epoch.clone(), offset };
         let goes_on = self.at.as_ref().is_some_and(|at| at.epoch == head.epoch);

@@ -45,8 +45,8 @@ pub(super) struct Following {
     pub(super) appended: Appended,
     /// Until when somebody waits for a stream's head, in order.
     pub(super) deadlines: VecDeque<(u64, Arc<str>)>,
-    /// Shards that a stream's resync is still to be told.
-    pub(super) owed: BTreeMap<Arc<str>, BTreeSet<ShardId>>,
+    /// Shards that a stream's resync is still to be told, and whether what they missed is lost.
+    pub(super) owed: BTreeMap<Arc<str>, BTreeMap<ShardId, bool>>,
     /// Streams whose head waits to be asked for.
     heads_waiting: VecDeque<Arc<str>>,
     /// When all heads are asked for again, monotonic nanoseconds.
@@ -200,7 +200,7 @@ impl Route {
             self.counts.resyncs += 1;
             let target = target_of(stream);
             let (shards, _) = self.targets(&target, turn.shards);
-            self.owe(stream, shards);
+            self.owe(stream, shards, moved.lost);
             self.tell_resync(turn, stream, Some(mark.offset));
         }
         for event in moved.ready {
@@ -339,20 +339,21 @@ impl Route {
                 turn.deliver(shard, event);
             } else {
                 self.counts.resyncs += 1;
-                self.owe(stream, [shard]);
+                self.owe(stream, [shard], false);
             }
         }
     }
 
     fn owes(&self, stream: &str, shard: ShardId) -> bool {
         let owed = self.following.as_ref().and_then(|following| following.owed.get(stream));
-        owed.is_some_and(|shards| shards.contains(&shard))
+        owed.is_some_and(|shards| shards.contains_key(&shard))
     }
 
-    fn owe(&mut self, stream: &Arc<str>, shards: impl IntoIterator<Item = ShardId>) {
+    fn owe(&mut self, stream: &Arc<str>, shards: impl IntoIterator<Item = ShardId>, lost: bool) {
         let mut shards = shards.into_iter().peekable();
         if let Some(following) = self.following.as_mut().filter(|_| shards.peek().is_some()) {
-            following.owed.entry(stream.clone()).or_default().extend(shards);
+            let owed = following.owed.entry(stream.clone()).or_default();
+            shards.for_each(|shard| *owed.entry(shard).or_default() |= lost);
         }
     }
 
@@ -364,11 +365,11 @@ impl Route {
         let offset = offset.unwrap_or(at.offset);
         let position = Position { stream: stream.clone(), epoch: at.epoch.clone(), offset };
         let Some(shards) = following.owed.get_mut(stream) else { return };
-        shards.retain(|shard| {
+        shards.retain(|shard, lost| {
             let told = turn.can_spare(*shard);
             if told {
                 turn.sent(*shard, 0);
-                turn.out.push(Output::Resync { shard: *shard, position: position.clone() });
+                turn.out.push(Output::Resync { shard: *shard, position: position.clone(), lost: *lost });
             }
             !told
         });

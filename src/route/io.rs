@@ -351,6 +351,8 @@ pub enum Output {
         shard: ShardId,
         /// Where the stream stands.
         position: Position,
+        /// What it missed cannot be read from the stream either.
+        lost: bool,
     },
     /// Stored events that a connection asked for.
     Replay {

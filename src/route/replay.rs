@@ -13,7 +13,7 @@ use super::{
 use crate::{
     event::{Event, Position, ReplayEnd, ReplayPage, Resume},
     ids::ConnId,
-    limits::{READS_WAITING_MAX, REPLAY_PAGE_EVENTS_MAX, REPLAY_RETRIES_TIME_MAX},
+    limits::{READS_WAITING_MAX, REPLAY_PAGE_EVENTS_MAX, REPLAY_TIME_MAX},
     stream::store::{Answer, Head, Page},
 };
 
@@ -117,10 +117,10 @@ impl Route {
         give(turn, conn, read, (head, events, end));
     }
 
-    /// The store is down, or slow: the read is tried again each second. Whoever asked gives up by a time limit of its own, and
-    /// may be gone.
+    /// The store is down, or slow: the read is tried again each second. Whoever asked asks again after a time of its own, or
+    /// gives up, and may be gone.
     fn retry(&mut self, turn: &mut Turn<'_>, read: Read) {
-        if turn.now.mono_ns.saturating_sub(read.since_ns) > REPLAY_RETRIES_TIME_MAX.as_nanos() as u64 {
+        if turn.now.mono_ns.saturating_sub(read.since_ns) > REPLAY_TIME_MAX.as_nanos() as u64 {
             self.counts.reads_refused += 1;
         } else if self.retries.len() < READS_WAITING_MAX {
             self.retries.push(read);

@@ -150,7 +150,7 @@ impl Shard {
             ToShard::Latest { conn, values } => Input::Latest { conn, values },
             ToShard::RoomCount { room, others } => Input::RoomCount { room, others },
             ToShard::Replay { conn, page } => Input::Replay { conn, page },
-            ToShard::Resync { position } => Input::Resync { position },
+            ToShard::Resync { position, lost } => Input::Resync { position, lost },
             ToShard::Line(update) => {
                 return self.hub.handle(now, Input::Line(&update), &mut self.outputs);
             }

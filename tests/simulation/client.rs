@@ -123,7 +123,7 @@ impl Client {
     pub fn hear(&mut self, oracle: &Oracle, bytes: &[u8]) -> Vec<Reaction> {
         self.buffer.extend_from_slice(bytes);
         let mut reactions = Vec::new();
-        while let Some((op, payload)) = self.take_frame() {
+        while let Some((op, payload)) = take_frame(&mut self.buffer) {
             assert!(self.is_alive(), "nothing follows a close frame");
             match op {
                 1 => self.message(oracle, &payload),
@@ -134,18 +134,6 @@ impl Client {
             }
         }
         reactions
-    }
-
-    fn take_frame(&mut self) -> Option<(u8, Vec<u8>)> {
-        let (first, second) = (*self.buffer.first()?, *self.buffer.get(1)?);
-        let (length, header) = match second {
-            126 => (usize::from(u16::from_be_bytes(self.buffer.get(2..4)?.try_into().ok()?)), 4),
-            127 => panic!("no message here is that long"),
-            short => (usize::from(short), 2),
-        };
-        let payload = self.buffer.get(header..header + length)?.to_vec();
-        self.buffer.drain(..header + length);
-        Some((first & 0x0f, payload))
     }
 
     fn closed(&mut self, payload: &[u8]) -> Reaction {
@@ -327,6 +315,19 @@ impl Client {
             }
         }
     }
+}
+
+/// Takes a frame out of what was read: its op code and payload; `None`: it is not all there.
+pub fn take_frame(buffer: &mut Vec<u8>) -> Option<(u8, Vec<u8>)> {
+    let (first, second) = (*buffer.first()?, *buffer.get(1)?);
+    let (length, header) = match second {
+        126 => (usize::from(u16::from_be_bytes(buffer.get(2..4)?.try_into().ok()?)), 4),
+        127 => panic!("no message here is that long"),
+        short => (usize::from(short), 2),
+    };
+    let payload = buffer.get(header..header + length)?.to_vec();
+    buffer.drain(..header + length);
+    Some((first & 0x0f, payload))
 }
 
 /// The number that every message of the simulation carries.

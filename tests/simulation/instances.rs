@@ -4,11 +4,18 @@
 //! and each event is the one that was stored after the one that it got before. That holds in every seed, also where the
 //! store comes back with less than it had and gives offsets again: whatever a caller was told is stored, each connection
 //! that was there got, or was told of a gap. Where nothing was lost for good, nobody who has a
-//! position is told that something was. In the end everybody has everything.
+//! position is told that something was. In the end everybody has everything. Some connections stand for themselves and judge
+//! the routers alone; those of [`buyers`] have a hub before them.
+
+mod buyers;
+mod rest;
+mod stored;
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
+    cmp::Ordering,
+    collections::{BTreeMap, BTreeSet, VecDeque},
     sync::Arc,
+    time::Duration,
 };
 
 use usher::{
@@ -17,12 +24,13 @@ use usher::{
     event::{Address, Class, Event, Form, Position, Resume, Target},
     ids::{ConnId, ShardId},
     route::{Input, Instances, Output, Route, ShardView, Ticket},
-    stream::{
-        history::{Bounds, History},
-        store::{Answer, Append, Ask, Failure, Head, Page},
-    },
+    stream::store::{Answer, Append, Ask, Failure},
 };
 
+use self::{
+    buyers::{BUYERS, Buyer, Front},
+    stored::Stored,
+};
 use crate::{
     reader::{Conn, token},
     rng::Rng,
@@ -31,6 +39,8 @@ use crate::{
 
 const USERS: [&str; 3] = ["ann", "bob", "cleo"];
 const SHARDS: usize = 2;
+/// Of connections without a hub, which no connection of a hub reaches.
+const GENERATION: u32 = 1 << 20;
 
 enum FromBus {
     Subscribed(Address),
@@ -51,23 +61,21 @@ struct Instance {
     mailboxes: [VecDeque<Output>; SHARDS],
     conns: BTreeMap<ConnId, Conn>,
     next_slot: u32,
+    fronts: [Front; SHARDS],
 }
 
 pub struct Cluster {
     now: Now,
     rng: Rng,
-    settings: Settings,
-    store: History,
-    /// The store as it was some time ago.
-    kept: History,
+    settings: Arc<Settings>,
+    stored: Stored,
     /// Nothing is lost for good: no store that forgets, mailboxes that hold everything.
     calm: bool,
     down: bool,
     /// Nothing goes wrong any more.
     quiet: bool,
     instances: Vec<Instance>,
-    /// What stood before each event in the store, by their payloads; absent: nobody knows.
-    before: HashMap<u64, u64>,
+    buyers: Vec<Buyer>,
     /// Events that a caller knows to be stored.
     answered: BTreeSet<u64>,
     token: u64,
@@ -81,6 +89,11 @@ impl Cluster {
         let mut settings = Settings::default();
         settings.streams.count_max = if calm { 10_000 } else { 8 };
         settings.limits.connections_per_user_max = 0;
+        settings.limits.messages_max = 0;
+        (settings.limits.outbox_messages_max, settings.limits.outbox_bytes_max) = (24, 4_000);
+        settings.keep_alive.ping_interval = Duration::from_secs(3_600);
+        settings.keep_alive.pong_timeout = Duration::from_secs(7_200);
+        let settings = Arc::new(settings);
         let instance = |_| Instance {
             route: Route::new(&settings, Instances::Several),
             up: false,
@@ -93,18 +106,18 @@ impl Cluster {
             mailboxes: [VecDeque::new(), VecDeque::new()],
             conns: BTreeMap::new(),
             next_slot: 0,
+            fronts: std::array::from_fn(|index| Front::new(index, &settings, seed)),
         };
         let mut cluster = Self {
             instances: (0..2 + rng.below(2)).map(instance).collect(),
-            store: History::new(Bounds::from(&settings.streams), seed),
-            kept: History::new(Bounds::from(&settings.streams), seed),
+            buyers: BUYERS.into_iter().chain(BUYERS).map(Buyer::new).collect(),
+            stored: Stored::new(&settings, seed),
             now: Now { mono_ns: 1_000_000_000, wall_ms: 0 },
             rng,
             settings,
             calm,
             down: false,
             quiet: false,
-            before: HashMap::new(),
             answered: BTreeSet::new(),
             token: 0,
             seen: Seen::default(),
@@ -128,7 +141,7 @@ impl Cluster {
     }
 
     fn act(&mut self, at: usize) {
-        match self.rng.below(22) {
+        match self.rng.below(32) {
             0..7 => self.publish(at, Class::Critical),
             7 => self.publish(at, Class::Ordered),
             8..11 => self.connect(at),
@@ -140,24 +153,25 @@ impl Cluster {
             16 if !self.calm && self.rng.one_in(8) => self.forget(),
             17 => self.acknowledge(at),
             18 if self.rng.one_in(8) => self.restart(),
-            19 if !self.calm && self.rng.one_in(4) => self.kept = self.store.clone(),
+            19 if !self.calm && self.rng.one_in(4) => self.stored.keep(),
+            20..29 => self.act_as_buyer(),
+            29 if self.rng.one_in(3) => (0..30).for_each(|_| self.publish(at, Class::Critical)),
             _ => self.pass(at),
         }
     }
 
     /// The store in memory names a stream for good only with its first event.
     fn begin(&mut self) {
-        for user in USERS {
+        for user in USERS.into_iter().chain(BUYERS) {
             let (stream, event) = (format!("user:{user}").into(), self.event(user, Class::Critical));
-            self.store.answer(
-                self.now,
-                Ask::Append(Append { stream, event, memory: None, known: None, proviso: None }),
-            );
+            let append = Append { stream, event, memory: None, known: None, proviso: None };
+            self.stored.answer(self.now, Ask::Append(append));
         }
     }
 
     fn publish(&mut self, at: usize, class: Class) {
-        let user = *self.rng.pick(&USERS);
+        let users = if self.rng.one_in(2) { &USERS[..] } else { &BUYERS[..] };
+        let user = *self.rng.pick(users);
         let event = self.event(user, class);
         let token = self.token;
         self.tell_viewed(at, |shards| Input::Publish { token, event, idempotency_key: None, shards });
@@ -183,7 +197,7 @@ impl Cluster {
         let shard = ShardId(self.rng.below(SHARDS) as u16);
         let instance = &mut self.instances[at];
         instance.next_slot += 1;
-        let conn = ConnId::new(shard, 0, instance.next_slot);
+        let conn = ConnId::new(shard, GENERATION, instance.next_slot);
         instance.conns.insert(conn, Conn::new(user));
         let user_connections = instance.count(shard, user);
         self.tell(at, Input::Admit { conn, user: user.into(), user_connections });
@@ -223,11 +237,9 @@ impl Cluster {
         (!conns.is_empty()).then(|| *self.rng.pick(&conns))
     }
 
-    /// The store comes back empty, and everybody lost the connection to it. No older copy comes back then: which of both
-    /// was later, its epochs would not tell.
+    /// The store comes back empty, and everybody lost the connection to it.
     fn forget(&mut self) {
-        self.store = History::new(Bounds::from(&self.settings.streams), self.rng.next());
-        self.kept = self.store.clone();
+        self.stored.forget(&self.settings, self.rng.next());
         self.seen.renewed += 1;
         for at in 0..self.instances.len() {
             self.set_up(at, false);
@@ -236,11 +248,12 @@ impl Cluster {
 
     /// The store comes back with what it had, or had some time ago; everybody lost the connection to it.
     fn restart(&mut self) {
-        let copy = if self.calm || self.rng.one_in(2) { &self.store } else { &self.kept };
-        let (had, has) = (self.store.entry_count(), copy.entry_count());
-        self.store = copy.clone().restarted(self.rng.next());
-        self.seen.restarted += u64::from(has == had);
-        self.seen.rolled_back += u64::from(has < had);
+        let rolls_back = !self.calm && self.rng.one_in(2);
+        match self.stored.restart(rolls_back, self.rng.next()) {
+            Ordering::Less => self.seen.rolled_back += 1,
+            Ordering::Equal => self.seen.restarted += 1,
+            Ordering::Greater => {}
+        }
         for at in 0..self.instances.len() {
             self.set_up(at, false);
         }
@@ -260,11 +273,12 @@ impl Cluster {
     }
 
     fn pass(&mut self, at: usize) {
-        self.now = self.now.after(std::time::Duration::from_millis(100));
+        self.now = self.now.after(Duration::from_millis(100));
         self.tell_viewed(at, |shards| Input::Clock { shards });
         if self.quiet || self.rng.one_in(4) {
             self.tell_viewed(at, |shards| Input::Tick { shards });
         }
+        self.tick_shards(at);
         // Who lost a message learns in the end that it did.
         if self.instances[at].lost && self.rng.one_in(2) {
             self.set_up(at, false);
@@ -273,11 +287,12 @@ impl Cluster {
 
     /// Something that is under way arrives.
     fn step(&mut self, at: usize) -> bool {
-        match self.rng.below(5) {
+        match self.rng.below(6) {
             0 => self.subscribe(at),
             1 => self.hear(at),
             2 => self.ask(at),
             3 => self.answer(at),
+            4 => self.hear_shard(at),
             _ => self.read(at),
         }
     }
@@ -312,7 +327,10 @@ impl Cluster {
         let mut answer = Answer::Failed(Failure::Unavailable);
         // What is not known to be done may be done.
         if !fails || self.rng.one_in(3) {
-            let said = self.answer_of_store(ask);
+            let (said, parted) = self.stored.answer(self.now, ask);
+            if let Some(position) = parted {
+                self.renamed(&position);
+            }
             if let Answer::Appended(event) = &said {
                 self.published(event.clone());
             }
@@ -325,45 +343,23 @@ impl Cluster {
         true
     }
 
-    /// What the store says, and what follows from it for all who listen.
-    fn answer_of_store(&mut self, ask: Ask) -> Answer {
-        let (Ask::Append(Append { stream, known, .. }) | Ask::Head { stream, known }) = &ask else {
-            return self.store.answer(self.now, ask);
-        };
-        let (stream, saw) = (stream.clone(), known.is_some());
-        let before = self.page(&stream, "", 0).head;
-        let said = self.store.answer(self.now, ask);
-        let Head { epoch, .. } = self.page(&stream, "", 0).head;
-        if saw && epoch != before.epoch {
-            self.seen.parted += 1;
-            let position = Position { stream: stream.clone(), epoch, offset: before.offset };
-            let address = Address::User(stream.split_once(':').expect("it is of a user").1.into());
-            for instance in self.instances.iter_mut().filter(|one| one.subscribed.contains(&address)) {
-                instance.bus.push_back(FromBus::Renamed(position.clone()));
-            }
+    /// A stream parts with what the store lost of it.
+    fn renamed(&mut self, position: &Position) {
+        self.seen.parted += 1;
+        let (_, user) = position.stream.split_once(':').expect("it is of a user");
+        let address = Address::User(user.into());
+        for instance in self.instances.iter_mut().filter(|one| one.subscribed.contains(&address)) {
+            instance.bus.push_back(FromBus::Renamed(position.clone()));
         }
-        said
-    }
-
-    /// One entry after a place.
-    fn page(&mut self, stream: &Arc<str>, epoch: &str, after: u64) -> Page {
-        let ask = Ask::Read { stream: stream.clone(), epoch: epoch.into(), after, count_max: 1 };
-        let Answer::Page(page) = self.store.answer(self.now, ask) else { panic!("no page") };
-        page
     }
 
     fn published(&mut self, event: Arc<Event>) {
-        let Position { stream, epoch, offset } = event.position.clone().expect("it was stored");
-        if offset > 1 {
-            let before = self
-                .page(&stream, &epoch, offset - 2)
-                .events
-                .and_then(|events| events.first().map(|event| token(event)));
-            self.before.extend(before.map(|before| (token(&event), before)));
-        }
+        self.stored.note(self.now, &event);
+        let position = event.position.as_ref().expect("it was stored");
         for conn in self.instances.iter_mut().flat_map(|instance| instance.conns.values_mut()) {
-            conn.is_due(&stream, &event);
+            conn.is_due(&position.stream, &event);
         }
+        self.buyers.iter_mut().for_each(|buyer| buyer.is_due(position, token(&event)));
         for at in 0..self.instances.len() {
             self.share(at, &event);
         }
@@ -390,8 +386,10 @@ impl Cluster {
         let (shard, mut more) = (ShardId(shard as u16), None);
         for (id, conn) in &mut self.instances[at].conns {
             let of = (*id, shard, self.calm);
-            more = conn.read(of, &message, &self.before, &mut self.seen).map(|place| (*id, place)).or(more);
+            let place = conn.read(of, &message, &self.stored.before, &mut self.seen);
+            more = place.map(|place| (*id, place)).or(more);
         }
+        self.mail(at, shard.index(), message);
         if let Some((conn, position)) = more {
             self.tell(at, Input::ReplayMore { conn, position });
         }
@@ -407,11 +405,11 @@ impl Cluster {
     fn tell_viewed(&mut self, at: usize, input: impl for<'v> FnOnce(&'v [ShardView]) -> Input<'v>) {
         let capacity = if self.calm { 100_000 } else { 6 };
         let instance = &mut self.instances[at];
-        let view = |mailbox: &VecDeque<Output>| {
-            let free = capacity - mailbox.len().min(capacity);
-            ShardView { free, free_bytes: usize::MAX, spare: free, lagging: false, connections: 0 }
-        };
-        let views = instance.mailboxes.each_ref().map(view);
+        let views: [ShardView; SHARDS] = std::array::from_fn(|index| {
+            let free = capacity - instance.mailboxes[index].len().min(capacity);
+            let lagging = instance.fronts[index].shard.lagging;
+            ShardView { free, free_bytes: usize::MAX, spare: free, lagging, connections: 0 }
+        });
         let mut out = Vec::new();
         instance.route.handle(self.now, input(&views), &mut out);
         self.apply(at, out);
@@ -440,43 +438,6 @@ impl Cluster {
                 // What instances say of themselves is judged in `crowd`.
                 Output::Answer { .. } | Output::Tell { .. } => {}
                 other => panic!("{other:?}"),
-            }
-        }
-    }
-
-    fn come_to_rest(&mut self) {
-        self.quiet = true;
-        for at in 0..self.instances.len() {
-            if self.instances[at].lost {
-                self.set_up(at, false);
-            }
-            self.set_up(at, true);
-        }
-        for _ in 0..100 {
-            for at in 0..self.instances.len() {
-                self.pass(at);
-                // Everything that is under way arrives, and nothing fails.
-                while self.subscribe(at) | self.hear(at) | self.ask(at) | self.answer(at) | self.read(at) {}
-            }
-        }
-    }
-
-    fn check(&mut self) {
-        for (at, instance) in self.instances.iter().enumerate() {
-            assert_eq!(instance.route.asked(), (0, 0), "every question was answered");
-            let counts = instance.route.counts();
-            self.seen.filled += counts.filled;
-            self.seen.heard += counts.heard;
-            for (id, conn) in &instance.conns {
-                assert!(conn.admitted && conn.replay.is_none(), "{id:?} was answered");
-                let (epoch, after) = conn.mark.clone().expect("it was told where the stream stands");
-                let lost: Vec<_> = conn.due.intersection(&self.answered).collect();
-                assert!(lost.is_empty(), "{} at {id:?} of {at} was not told of {lost:?}", conn.user);
-                let stream: Arc<str> = format!("user:{}", conn.user).into();
-                let ask = Ask::Read { stream, epoch, after, count_max: 1 };
-                let Answer::Page(page) = self.store.answer(self.now, ask) else { panic!("no page") };
-                assert_eq!(page.events, Some(Vec::new()), "{} at {id:?} of {at} has everything", conn.user);
-                assert_eq!(page.head.offset, after);
             }
         }
     }

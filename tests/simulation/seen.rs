@@ -14,6 +14,11 @@ pub struct Seen {
     pub rolled_back: u64,
     pub restarted: u64,
     pub parted: u64,
+    /// What buyers read, were told to have whole, or not, and were refused.
+    pub bought: u64,
+    pub recovered: u64,
+    pub gaps_told: u64,
+    pub refused: u64,
 }
 
 impl Seen {
@@ -27,9 +32,10 @@ impl Seen {
         assert!(self.fields().iter().all(|count| **count > 0), "something never happened");
     }
 
-    fn fields(&mut self) -> [&mut u64; 11] {
+    fn fields(&mut self) -> [&mut u64; 15] {
         let Self { delivered, resyncs, filled, failed, nameless, heard, replayed, .. } = self;
-        let Self { renewed, rolled_back, restarted, parted, .. } = self;
+        let Self { renewed, rolled_back, restarted, parted, bought, recovered, gaps_told, refused, .. } =
+            self;
         [
             delivered,
             resyncs,
@@ -42,6 +48,10 @@ impl Seen {
             rolled_back,
             restarted,
             parted,
+            bought,
+            recovered,
+            gaps_told,
+            refused,
         ]
     }
 }

@@ -94,7 +94,14 @@ impl Shard {
     }
 
     /// A request for an upgrade, already verified.
-    pub fn open(&mut self, now: Now, client: usize, identity: Option<Identity>, capacity: usize) -> ConnId {
+    pub fn open(
+        &mut self,
+        now: Now,
+        client: usize,
+        identity: Option<Identity>,
+        capacity: usize,
+        resume_waits: bool,
+    ) -> ConnId {
         let slot = self.free_slots.pop().unwrap_or_else(|| {
             self.generations.push(0);
             self.generations.len() as u32 - 1
@@ -103,7 +110,7 @@ impl Shard {
         let kernel = VecDeque::new();
         let socket = Socket { client, kernel, capacity, blocked: false, open: false, finishing_until: None };
         self.sockets.insert(conn, socket);
-        self.input(now, Input::Open { conn, dialect: Dialect::Ticketing, identity, resume_waits: false });
+        self.input(now, Input::Open { conn, dialect: Dialect::Ticketing, identity, resume_waits });
         conn
     }
 
@@ -170,7 +177,7 @@ impl Shard {
             ToShard::RoomCount { room, others } => Input::RoomCount { room: room.clone(), others: *others },
             ToShard::Latest { conn, values } => Input::Latest { conn: *conn, values: values.clone() },
             ToShard::Replay { conn, page } => Input::Replay { conn: *conn, page: page.clone() },
-            ToShard::Resync { position } => Input::Resync { position: position.clone() },
+            ToShard::Resync { position, lost } => Input::Resync { position: position.clone(), lost: *lost },
             ToShard::Drain { within } => {
                 assert!(!within.is_zero(), "nobody is cut off here");
                 self.draining = true;

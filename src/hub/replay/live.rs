@@ -12,9 +12,7 @@ use crate::{event::Position, limits::REPLAY_PARKED_MAX};
 #[derive(Debug)]
 pub(super) struct Live {
     pub(super) epoch: Arc<str>,
-    /// Everything after it was delivered while the stream was watched here.
-    pub(super) base: u64,
-    /// The newest one; `base <= seen`.
+    /// The newest one.
     pub(super) seen: u64,
     pub(super) parked: VecDeque<Parked>,
     /// Of the parked frames.
@@ -31,17 +29,13 @@ pub(super) struct Parked {
 impl Live {
     /// What follows the position comes.
     pub(super) fn after(position: &Position) -> Self {
-        let (epoch, base) = (Arc::clone(&position.epoch), position.offset);
-        Self { epoch, base, seen: base, parked: VecDeque::new(), bytes: 0 }
+        let (epoch, seen) = (Arc::clone(&position.epoch), position.offset);
+        Self { epoch, seen, parked: VecDeque::new(), bytes: 0 }
     }
 
     /// What stands at the position is the first that comes.
     pub(super) fn before(position: &Position) -> Self {
         Self::after(&Position { offset: position.offset.saturating_sub(1), ..position.clone() })
-    }
-
-    pub(super) fn position(&self, stream: &Arc<str>, offset: u64) -> Position {
-        Position { stream: Arc::clone(stream), epoch: Arc::clone(&self.epoch), offset }
     }
 
     /// The offset that what is parked follows; the newest one where nothing is.
@@ -84,7 +78,7 @@ impl Live {
     /// Panics where the state contradicts itself.
     #[cfg(debug_assertions)]
     pub(super) fn check_invariants(&self) {
-        assert!(self.base <= self.seen && self.parked.len() <= REPLAY_PARKED_MAX);
+        assert!(self.parked.len() <= REPLAY_PARKED_MAX);
         let frames = self.parked.iter().flat_map(|parked| &parked.frame);
         assert_eq!(self.bytes, frames.map(|frame| frame.bytes.len()).sum::<usize>());
         let newest = self.parked.iter().rev().zip((0..=self.seen).rev());

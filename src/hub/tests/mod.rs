@@ -13,6 +13,7 @@ mod requests;
 mod resume;
 mod resuming;
 mod rooms;
+mod seam;
 mod timers;
 mod waiting;
 

@@ -40,7 +40,7 @@ fn resume_something(scene: &mut Scene, conn: ConnId, random: &mut Random) {
     let offset = 1 + random.below(6);
     match random.below(6) {
         0 => scene.deliver(&stored(stream, offset)),
-        1 => scene.handle(Input::Resync { position: place(stream, offset) }),
+        1 => scene.handle(Input::Resync { position: place(stream, offset), lost: offset > 3 }),
         2 => scene.page(conn, page(stream, offset..=offset + random.below(3), None)),
         3 => scene.page(conn, page(stream, offset + 1..=6, end(offset, 6))),
         4 => {

@@ -1,9 +1,10 @@
 //! Goal: whatever comes in whatever order, a client gets each event of its streams once and in order, or is told that
 //! some are lost.
 //!
-//! The test is control and store: a log per stream, a mailbox that delivers it live and may be behind what pages read,
-//! answers to questions in any order, now and then no room to ask, and, in the second half of the seeds, logs that are
-//! trimmed and streams that begin anew. The client vanishes and comes back with what it has.
+//! The test is control and store: a log per stream that may go on under another name, a mailbox that delivers it live and
+//! may be behind what pages read, in names too, answers to questions in any order, now and then no room to ask, and, in the
+//! second half of the seeds, mailboxes without room, logs that are trimmed and streams that begin anew. The client vanishes
+//! and comes back with what it has.
 
 use std::collections::HashMap;
 
@@ -11,7 +12,7 @@ use serde_json::Value;
 
 use super::{
     Random,
-    resume::{ANN, offset_of, stored},
+    resume::{ANN, offset_of, place, stored},
     *,
 };
 use crate::{
@@ -24,11 +25,32 @@ const STREAMS: [&str; 3] = [ANN, "room:sale:1", "room:sale:2"];
 /// One stream as the store has it.
 struct Log {
     epoch: u64,
+    /// Epochs that go on in this one, each with its last offset.
+    past: Vec<(u64, u64)>,
     /// The oldest entry that is left, minus one.
     trimmed: u64,
     head: u64,
     /// Delivered live up to here; `<= head`.
     delivered: u64,
+    /// Under which name; `<= epoch`.
+    named: u64,
+}
+
+impl Log {
+    fn new(epoch: u64, head: u64) -> Self {
+        Self { epoch, past: Vec::new(), trimmed: 0, head, delivered: head, named: epoch }
+    }
+
+    /// Up to which offset the epoch is a part of it.
+    fn reach(&self, epoch: &str) -> Option<u64> {
+        let ends = self.past.iter().copied().chain([(self.epoch, self.head)]);
+        ends.into_iter().find(|(past, _)| past.to_string() == *epoch).map(|(_, last)| last)
+    }
+
+    /// Whether it goes on at that place.
+    fn joins(&self, epoch: &str, offset: u64) -> bool {
+        offset >= self.trimmed && self.reach(epoch).is_some_and(|last| offset <= last)
+    }
 }
 
 struct World {
@@ -58,8 +80,7 @@ impl World {
             settings.limits.outbox_bytes_max = 3_000;
             settings.limits.messages_max = 0;
         });
-        let log = || Log { epoch: 1, trimmed: 0, head: 3, delivered: 3 };
-        let logs = STREAMS.map(|stream| (stream, log())).into();
+        let logs = STREAMS.map(|stream| (stream, Log::new(1, 3))).into();
         let mut world = Self {
             scene,
             random: Random(seed),
@@ -85,8 +106,8 @@ impl World {
         let identity = Some(identity("ann", &[]));
         let conn = self.conn;
         self.scene.handle(Input::Open { conn, dialect: Dialect::Ticketing, identity, resume_waits: true });
-        let position = self.position(ANN, self.logs[ANN].delivered);
-        self.scene.handle(Input::Admitted { conn, position: Some(position) });
+        let position = Some(self.delivered(ANN));
+        self.scene.handle(Input::Admitted { conn, position });
         self.scene.take();
         self.deliver_some(ANN);
         self.resume(&STREAMS);
@@ -102,12 +123,10 @@ impl World {
         self.scene.say(self.conn, &text);
     }
 
-    fn position(&self, stream: &str, offset: u64) -> Position {
-        Position { stream: stream.into(), epoch: self.logs[stream].epoch.to_string().into(), offset }
-    }
-
-    fn event(&self, stream: &str, offset: u64) -> Event {
-        Event { position: Some(self.position(stream, offset)), ..stored(stream, offset) }
+    /// Where live delivery is.
+    fn delivered(&self, stream: &str) -> Position {
+        let log = &self.logs[stream];
+        Position { stream: stream.into(), epoch: log.named.to_string().into(), offset: log.delivered }
     }
 
     fn deliver_some(&mut self, stream: &'static str) {
@@ -117,10 +136,13 @@ impl World {
             if log.delivered == log.head {
                 return;
             }
+            if log.reach(&log.named.to_string()) == Some(log.delivered) {
+                log.named = log.epoch;
+            }
             log.delivered += 1;
-            let offset = log.delivered;
-            let event = self.event(stream, offset);
-            self.scene.deliver(&event);
+            let position = self.delivered(stream);
+            let event = stored(stream, position.offset);
+            self.scene.deliver(&Event { position: Some(position), ..event });
         }
     }
 
@@ -132,16 +154,20 @@ impl World {
         };
         let log = &self.logs[&*at.stream];
         let from = at.offset;
-        let joins = *at.epoch == *log.epoch.to_string() && (log.trimmed..=log.head).contains(&from);
+        let joins = log.joins(&at.epoch, from);
         let last = if joins { log.head.min(from + 1 + self.random.below(64)) } else { from };
-        let events = (from + 1..=last).map(|offset| Arc::new(self.event(&at.stream, offset))).collect();
+        let epoch: Arc<str> = log.epoch.to_string().into();
+        let event = |offset| {
+            let position = Position { epoch: epoch.clone(), ..place(&at.stream, offset) };
+            Arc::new(Event { position: Some(position), ..stored(&at.stream, offset) })
+        };
+        let events = (from + 1..=last).map(event).collect();
         let end = if !joins {
             Some(ReplayEnd { recovered: false, from, to: log.head })
         } else {
             let from = if begins { from } else { 0 };
             (last == log.head).then_some(ReplayEnd { recovered: true, from, to: last })
         };
-        let epoch = log.epoch.to_string().into();
         let Position { stream, epoch: follows, .. } = at;
         let page = Box::new(ReplayPage { stream, follows, epoch, events, end });
         self.scene.handle(Input::Replay { conn, page });
@@ -149,9 +175,20 @@ impl World {
 
     fn begin_anew(&mut self, stream: &'static str) {
         let log = self.logs.get_mut(stream).unwrap();
-        *log = Log { epoch: log.epoch + 1, trimmed: 0, head: 2, delivered: 2 };
-        let position = self.position(stream, 2);
-        self.scene.handle(Input::Resync { position });
+        *log = Log::new(log.epoch + 1, 2);
+        self.resync(stream, true);
+    }
+
+    /// The store starts again, and nobody delivers under the new name yet.
+    fn go_on(&mut self, stream: &'static str) {
+        let log = self.logs.get_mut(stream).unwrap();
+        log.past.push((log.epoch, log.head));
+        log.epoch += 1;
+    }
+
+    fn resync(&mut self, stream: &'static str, lost: bool) {
+        let position = self.delivered(stream);
+        self.scene.handle(Input::Resync { position, lost });
     }
 
     /// The client reads so many bytes, or all there is.
@@ -180,9 +217,10 @@ impl World {
             Some("ticket:sold") if json.get("stream").is_some() => {
                 let stream = name(json["stream"].as_str().unwrap());
                 let (epoch, last) = self.client.get_mut(stream).unwrap();
-                let position = (json["epoch"].as_str().unwrap(), json["offset"].as_u64().unwrap());
-                assert_eq!(position, (&**epoch, *last + 1), "{stream}");
-                assert_eq!(offset_of(frame), Some(position.1));
+                let offset = json["offset"].as_u64().unwrap();
+                assert_eq!(offset, *last + 1, "{stream}: after {epoch}:{last} came {frame}");
+                assert_eq!(offset_of(frame), Some(offset));
+                *epoch = json["epoch"].as_str().unwrap().into();
                 *last += 1;
                 self.received += 1;
             }
@@ -190,11 +228,11 @@ impl World {
                 let stream = name(&field("stream").unwrap());
                 let to = (field("epoch").unwrap(), json["payload"]["to"].as_u64().unwrap());
                 if json["payload"]["recovered"] == true {
-                    assert_eq!(self.client[stream], to, "{stream}");
+                    assert_eq!(self.client[stream].1, to.1, "{stream}");
                 } else {
                     self.losses += 1;
-                    self.client.insert(stream, to);
                 }
+                self.client.insert(stream, to);
             }
             Some("system:resync") => {
                 let to = (field("epoch").unwrap(), json["payload"]["offset"].as_u64().unwrap());
@@ -212,7 +250,7 @@ impl World {
 
     fn step(&mut self, lossy: bool) {
         let stream = STREAMS[self.random.below(3) as usize];
-        match self.random.below(if lossy { 22 } else { 20 }) {
+        match self.random.below(if lossy { 25 } else { 22 }) {
             0..=3 => self.logs.get_mut(stream).unwrap().head += self.random.below(40),
             4..=7 => self.deliver_some(stream),
             8..=11 => self.read(),
@@ -224,14 +262,21 @@ impl World {
             16 => self.scene.deliver(&latest(self.random.below(3), "1")),
             17 if !self.joins.is_empty() => {
                 let (attempt, stream) = self.joins.remove(0);
-                let position = Some(self.position(stream, self.logs[stream].delivered));
+                let position = Some(self.delivered(stream));
                 self.scene.let_in(self.conn, attempt, RoomEntry { members: 1, position });
             }
-            20 => {
+            18 if self.random.below(4) == 0 => self.go_on(stream),
+            19 => self.logs.values_mut().for_each(|log| log.named = log.epoch),
+            22 => {
                 let log = self.logs.get_mut(stream).unwrap();
                 log.trimmed = log.delivered.min(log.trimmed + self.random.below(20));
             }
-            21 if self.random.below(8) == 0 => self.begin_anew(stream),
+            23 if self.random.below(8) == 0 => self.begin_anew(stream),
+            24 if self.random.below(4) == 0 => {
+                let log = self.logs.get_mut(stream).unwrap();
+                log.delivered = log.head.min(log.delivered + self.random.below(20));
+                self.resync(stream, false);
+            }
             _ => {}
         }
         self.shell();
@@ -269,7 +314,7 @@ impl World {
             }
             while !self.joins.is_empty() {
                 let (attempt, stream) = self.joins.remove(0);
-                let position = Some(self.position(stream, self.logs[stream].delivered));
+                let position = Some(self.delivered(stream));
                 self.scene.let_in(self.conn, attempt, RoomEntry { members: 1, position });
             }
             self.read();
@@ -294,7 +339,8 @@ fn each_event_of_a_stream_comes_once_and_in_order() {
         }
         world.settle();
         for (stream, log) in &world.logs {
-            assert_eq!(world.client[stream], (log.epoch.to_string(), log.head), "{stream}, seed {seed}");
+            let (epoch, offset) = &world.client[stream];
+            assert!(*offset == log.head && log.joins(epoch, *offset), "{stream}, seed {seed}");
         }
         assert!(lossy || world.losses == 0, "seed {seed}: {} losses", world.losses);
         received += world.received;

@@ -5,7 +5,7 @@ use super::{
     *,
 };
 use crate::{
-    event::{Resume, RoomDenial},
+    event::{ReplayEnd, ReplayPage, Resume, RoomDenial},
     hub::ReplayAsk,
     limits::REPLAY_TIME_MAX,
 };
@@ -155,7 +155,7 @@ fn who_cannot_ask_control_is_told_and_may_try_again() {
 }
 
 #[test]
-fn control_that_does_not_answer_is_given_up() {
+fn a_resume_that_is_not_answered_may_be_asked_again() {
     let mut scene = Scene::new();
     let late = REPLAY_TIME_MAX + Duration::from_millis(200);
     let conn = scene.waiting(0, "ann");
@@ -166,14 +166,8 @@ fn control_that_does_not_answer_is_given_up() {
     scene.page(conn, page(ANN, 5..=6, None));
     assert_eq!(scene.seen(conn), [""; 0], "too late");
     scene.resume(conn, &[(ANN, 4)]);
-    scene.asks();
-    scene.page(conn, page(ANN, 5..=6, None));
-    scene.live(ANN, 8);
-    scene.asks();
-    scene.pass(late);
-    assert_eq!(scene.seen(conn), ["5", "6", &resumed(ANN, false, 4, 7), "8"]);
-    assert_eq!(scene.cells.replays_unanswered.get(), 2);
-    assert!(!scene.has_rare(conn));
+    assert_eq!(scene.asks(), [begin(conn, "ann", place(ANN, 4))]);
+    assert_eq!(scene.cells.replays_unanswered.get(), 1);
 }
 
 #[test]
@@ -189,28 +183,37 @@ fn a_resync_reaches_all_who_have_the_stream() {
     }
     scene.page(replaying, page(ANN, 5..=5, None));
     assert_eq!(scene.seen(replaying), ["5"]);
+    scene.asks();
     for conn in [replaying, asking, held] {
         scene.live(ANN, 8);
         assert_eq!(scene.seen(conn), [""; 0]);
     }
     scene.seen(plain);
     let position = Position { epoch: "f".into(), ..place(ANN, 2) };
-    scene.handle(Input::Resync { position });
+    scene.handle(Input::Resync { position, lost: true });
     let expected = [resync(ANN, "f", 2)];
     assert_eq!(scene.seen(plain), expected);
-    let frames = scene.seen(replaying);
-    assert!(frames[0].contains(r#""recovered":false,"from":4,"to":2,"epoch":"f""#), "{frames:?}");
-    assert_eq!(frames[1..], expected);
-    assert_eq!((scene.seen(asking), scene.seen(held)), (vec![], vec![]), "their first page tells them");
+    for conn in [replaying, asking, held] {
+        assert_eq!(scene.seen(conn), [""; 0], "a page tells them");
+    }
     assert_eq!((scene.seen(raw), scene.seen(other), scene.seen(pending)), (vec![], vec![], vec![]));
     let live = Event { position: Some(Position { epoch: "f".into(), ..place(ANN, 3) }), ..stored(ANN, 3) };
     scene.deliver(&live);
-    assert_eq!(
-        (scene.seen(replaying), scene.seen(asking), scene.seen(held)),
-        (vec!["3".into()], vec![], vec![])
-    );
     scene.say(held, PING);
-    assert_eq!(scene.seen(held)[0], "3", "what came before the resync is void");
+    scene.read(held);
+    let lost = |from| {
+        let end = Some(ReplayEnd { recovered: false, from, to: 2 });
+        Box::new(ReplayPage { epoch: "f".into(), ..*page(ANN, 0..0, end) })
+    };
+    for (conn, from) in [(replaying, 5), (asking, 4)] {
+        scene.page(conn, lost(from));
+        let frames = scene.seen(conn);
+        assert!(frames[0].contains(r#""recovered":false,"from":4,"to":2,"epoch":"f""#), "{frames:?}");
+        assert_eq!(frames[1..], ["3"]);
+    }
+    assert_eq!(scene.asks(), [ReplayAsk::More { conn: held, after: place(ANN, 7) }]);
+    scene.page(held, lost(7));
+    assert_eq!(scene.seen(held), [resync(ANN, "f", 2), "3".into()], "what came before the resync is void");
 }
 
 #[test]

@@ -258,7 +258,7 @@ impl World {
         let shard = self.rng.below(self.shards.len());
         let capacity = 512 + self.rng.below(4_096);
         let number = self.clients.len();
-        let conn = self.shards[shard].open(self.now, number, user.map(identity), capacity);
+        let conn = self.shards[shard].open(self.now, number, user.map(identity), capacity, false);
         let mut client = Client::new(conn);
         client.login = user.map(Into::into);
         client.revoked = user.is_some_and(|user| self.revoked.contains(user));
