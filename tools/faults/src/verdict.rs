@@ -44,13 +44,27 @@ impl Verdict {
 
 impl fmt::Display for Verdict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let width = self.figures.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
         for (name, figure) in &self.figures {
-            writeln!(f, "{name:<34} {figure:>10}")?;
+            writeln!(f, "{name:<width$} {figure:>10}")?;
         }
         for (kind, count, examples) in &self.broken {
             writeln!(f, "BROKEN {kind}: {count}")?;
             examples.iter().try_for_each(|example| writeln!(f, "    {example}"))?;
         }
         write!(f, "{}", if self.holds() { "every promise was kept" } else { "promises were broken" })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn figures_stand_below_one_another_however_long_their_names() {
+        let figures = vec![("clients", 7), ("publications with nobody subscribed", 1_234_567)];
+        let shown = Verdict { figures, ..Verdict::default() }.to_string();
+        let ends: Vec<usize> = shown.lines().take(2).map(str::len).collect();
+        assert_eq!(ends, [46, 46], "{shown}");
     }
 }
