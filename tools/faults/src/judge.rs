@@ -12,19 +12,36 @@ use crate::{
     verdict::Verdict,
 };
 
+/// Whether everybody has what they can have: everything that was accepted or published was seen, or lies in a gap that was
+/// told.
+pub(crate) fn is_complete<'a>(
+    calls: &Calls,
+    published: &Published,
+    logs: impl Iterator<Item = &'a Log>,
+) -> bool {
+    let accepted = by_user(calls);
+    let mut heard: HashMap<u32, Vec<u64>> = HashMap::new();
+    for (number, user) in &published.heard {
+        heard.entry(*user).or_default().push(*number);
+    }
+    logs.zip(0..).all(|(log, user)| {
+        let seen = numbers(log, true);
+        let all_heard = heard.get(&user).is_none_or(|heard| heard.iter().all(|number| seen.contains(number)));
+        all_heard && missing(log, own(&accepted, user)).next().is_none()
+    })
+}
+
 /// Compares what was accepted with what was seen. `gaps_allowed`: something may be missing where a client was told so.
 pub(crate) fn judge(calls: &Calls, logs: &[&Log], gaps_allowed: bool) -> Verdict {
     let mut verdict = Verdict::default();
-    let mut accepted: HashMap<u32, Vec<&Accepted>> = HashMap::new();
-    for call in &calls.accepted {
-        accepted.entry(call.user).or_default().push(call);
-    }
+    let accepted = by_user(calls);
     let mut gaps = 0;
-    for (index, log) in logs.iter().enumerate() {
-        let name = user(index as u32);
+    for (log, index) in logs.iter().zip(0..) {
+        let name = user(index);
         gaps += check_order(&name, log, &mut verdict);
-        let own = accepted.get(&(index as u32)).map_or(&[][..], Vec::as_slice);
-        check_complete(&name, log, own, &mut verdict);
+        for Accepted { number, epoch, offset, .. } in missing(log, own(&accepted, index)) {
+            verdict.blame("lost", format!("{name}: call {number} at {epoch}:{offset}"));
+        }
         log.faults.iter().for_each(|fault| verdict.blame("not understood", format!("{name}: {fault}")));
     }
     calls.faults.iter().for_each(|fault| verdict.blame("call", fault.clone()));
@@ -97,15 +114,22 @@ fn check_order(name: &str, log: &Log, verdict: &mut Verdict) -> u64 {
     gaps
 }
 
-/// Nothing is missing, but what lies in a gap that was told.
-fn check_complete(name: &str, log: &Log, accepted: &[&Accepted], verdict: &mut Verdict) {
-    let numbers: HashSet<u64> = log.seen.iter().filter_map(number_of).collect();
-    for call in accepted {
-        if !numbers.contains(&call.number) && !lies_in_a_gap(log, call) {
-            let Accepted { number, epoch, offset, .. } = call;
-            verdict.blame("lost", format!("{name}: call {number} at {epoch}:{offset}"));
-        }
+fn by_user(calls: &Calls) -> HashMap<u32, Vec<&Accepted>> {
+    let mut accepted: HashMap<u32, Vec<&Accepted>> = HashMap::new();
+    for call in &calls.accepted {
+        accepted.entry(call.user).or_default().push(call);
     }
+    accepted
+}
+
+fn own<'a>(accepted: &'a HashMap<u32, Vec<&'a Accepted>>, user: u32) -> &'a [&'a Accepted] {
+    accepted.get(&user).map_or(&[], Vec::as_slice)
+}
+
+/// Calls that were not seen and lie in no gap that was told.
+fn missing<'a>(log: &'a Log, accepted: &'a [&Accepted]) -> impl Iterator<Item = &'a Accepted> {
+    let seen = numbers(log, false);
+    accepted.iter().copied().filter(move |call| !seen.contains(&call.number) && !lies_in_a_gap(log, call))
 }
 
 /// How often it came in without being told where its stream stands.
@@ -113,11 +137,13 @@ fn started(log: &Log) -> u64 {
     log.seen.iter().filter(|seen| matches!(seen, Seen::Start { .. })).count() as u64
 }
 
-fn number_of(seen: &Seen) -> Option<u64> {
-    match seen {
-        Seen::Message { published: false, number, .. } => Some(*number),
-        Seen::Message { .. } | Seen::Gap { .. } | Seen::Start { .. } => None,
-    }
+/// Of the calls, or of the publications, that a log has.
+fn numbers(log: &Log, of_publications: bool) -> HashSet<u64> {
+    let number = |seen: &Seen| match seen {
+        Seen::Message { published, number, .. } => (*published == of_publications).then_some(*number),
+        Seen::Gap { .. } | Seen::Start { .. } => None,
+    };
+    log.seen.iter().filter_map(number).collect()
 }
 
 fn lies_in_a_gap(log: &Log, call: &Accepted) -> bool {
@@ -191,6 +217,22 @@ mod tests {
         assert_eq!(kinds(vec![start(1), message(3, "a", 3)], true), ["out of order, or a hole", "lost"]);
         let after = vec![message(1, "a", 1), gap("a", 2)];
         assert_eq!(kinds(after, true), ["lost"]);
+    }
+
+    #[test]
+    fn a_story_is_over_once_everybody_saw_it_all_or_was_told_of_a_gap() {
+        let accepted = |number: u64| Accepted { number, user: 0, epoch: "a".into(), offset: number };
+        let calls = Calls { accepted: vec![accepted(1), accepted(2)], ..Calls::default() };
+        let is_over = |seen: &[Seen], heard: &[(u64, u32)]| {
+            let log = Log { seen: seen.to_vec(), ..Log::default() };
+            let published = Published { heard: heard.to_vec(), ..Published::default() };
+            is_complete(&calls, &published, [&log].into_iter())
+        };
+        let first = || message(1, "a", 1);
+        assert!(!is_over(&[first()], &[]));
+        assert!(is_over(&[first(), message(2, "a", 2)], &[]));
+        assert!(is_over(&[first(), gap("b", 1)], &[]), "what was rolled back never comes");
+        assert!(!is_over(&[first(), gap("b", 1)], &[(9, 0)]), "a publication may still come");
     }
 
     #[test]

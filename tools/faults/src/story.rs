@@ -1,6 +1,6 @@
 //! What happens, and when.
 
-use std::{cell::RefCell, collections::HashSet, io, path::Path, rc::Rc, time::Duration};
+use std::{cell::RefCell, io, path::Path, rc::Rc, time::Duration};
 
 use jsonwebtoken::{EncodingKey, Header};
 use rustix::time::{ClockId, clock_gettime};
@@ -11,9 +11,9 @@ use tokio::{
 };
 
 use crate::{
-    client::{Client, Log, Seen},
+    client::{Client, Log},
     foreign::{self, Published},
-    judge::{judge, judge_published},
+    judge::{is_complete, judge, judge_published},
     options::{Options, Story},
     process::SECRET,
     publisher::{self, Calls, Plan, user},
@@ -72,7 +72,10 @@ async fn play(options: &Options, dir: &Path) -> io::Result<Verdict> {
     }
     say("every call was answered");
     // What does not come by then is missing.
-    let all_seen = || is_complete(&calls.borrow(), &published.borrow(), &logs);
+    let all_seen = || {
+        let logs: Vec<_> = logs.iter().map(|log| log.borrow()).collect();
+        is_complete(&calls.borrow(), &published.borrow(), logs.iter().map(|log| &**log))
+    };
     until("the last messages", SETTLE_TIME_MAX, all_seen).await.ok();
 
     blames.extend(world.gone());
@@ -187,25 +190,6 @@ async fn rolling(world: &mut World<'_>) -> io::Result<()> {
     }
     world.pass(10).await;
     Ok(())
-}
-
-/// Whether every message that was accepted was seen.
-fn is_complete(calls: &Calls, published: &Published, logs: &[Rc<RefCell<Log>>]) -> bool {
-    let mut expected: Vec<HashSet<(bool, u64)>> = vec![HashSet::new(); logs.len()];
-    for call in &calls.accepted {
-        expected[call.user as usize].insert((false, call.number));
-    }
-    for (number, user) in &published.heard {
-        expected[*user as usize].insert((true, *number));
-    }
-    logs.iter().zip(expected).all(|(log, mut missing)| {
-        for seen in &log.borrow().seen {
-            if let Seen::Message { published, number, .. } = seen {
-                missing.remove(&(*published, *number));
-            }
-        }
-        missing.is_empty()
-    })
 }
 
 async fn finish(task: JoinHandle<()>) -> io::Result<()> {
