@@ -63,6 +63,11 @@ impl Appended {
             // The news that the store is back overtook it.
             self.doubt(stream.clone(), mark);
         } else if is_newest || self.lately.peek(stream).is_none() {
+            let earlier = self.lately.peek(stream).filter(|earlier| earlier.epoch != mark.epoch).cloned();
+            if let Some(earlier) = earlier {
+                // The store may have lost it before the stream went on under another name.
+                self.doubt(stream.clone(), earlier);
+            }
             let evicted = self.lately.put(now, stream.clone(), mark);
             self.forgotten += u64::from(evicted.is_some());
         }

@@ -316,6 +316,22 @@ fn an_outage_that_lost_nothing_is_told_to_nobody() {
     bench.is_whole();
 }
 
+#[test]
+fn what_is_appended_under_another_name_makes_nothing_forgotten() {
+    let mut bench = Bench::loses_an_append();
+    // The store is back before the instance has noticed that it was away.
+    bench.calls(APPENDS, "2");
+    bench.store_answers(APPENDS);
+    bench.comes_up(FOLLOWS);
+    bench.subscribes(FOLLOWS);
+    assert_eq!(bench.take_saw(), [Saw::Event("2".into())], "the offset is given again");
+    bench.comes_up(APPENDS);
+    bench.store_answers(APPENDS);
+    bench.store_answers(FOLLOWS);
+    assert_eq!(bench.take_saw(), [Saw::Gap(3)]);
+    bench.is_whole();
+}
+
 /// One of the same call, which an instance may have answered that is no more.
 #[test]
 fn a_repeat_is_an_append_too_and_makes_no_newer_one_forgotten() {
