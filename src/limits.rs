@@ -357,8 +357,8 @@ pub const INTEREST_BATCHES_MAX: usize = 4;
 pub const INTERESTS_BATCH_MAX: usize = 512;
 /// Bytes of one message that Redis pushes; a larger one ends the connection.
 pub const PUSH_BYTES_MAX: usize = 4 * 1024 * 1024;
-/// A command to Redis, of the bus or of the store → its answer (06 H1); then its outcome is unknown.
-pub const REDIS_COMMAND_TIME_MAX: Duration = Duration::from_millis(250);
+/// The longest that `REDIS_COMMAND_TIMEOUT` may be: what else waits for Redis leaves room for a command or two.
+pub const REDIS_COMMAND_TIME_MAX: Duration = Duration::from_secs(1);
 /// Subscriptions → their confirmation.
 pub const REDIS_SUBSCRIBE_TIME_MAX: Duration = Duration::from_secs(5);
 /// Name looked up → both connections answered. Long, since a Redis that stands still answers the moment it goes on.
@@ -411,7 +411,26 @@ const _: () = assert!(APPENDS_BYTES_MAX < TO_SHARD_BYTES_MAX && EVENT_BYTES_MAX 
 const _: () = assert!(EVENT_BYTES_MAX < STREAM_LOG_BYTES_MAX, "every event fits its stream");
 const _: () = assert!(LEASE_RENEWAL.as_millis() * 2 < LEASE_TIME.as_millis() - LEASE_MARGIN.as_millis());
 const _: () = assert!(
-    LEASE_TIME.as_millis() + LEASE_RENEWAL.as_millis() + FOREIGN_OVERLAP.as_millis()
+    REDIS_COMMAND_TIME_MAX.as_millis() <= LEASE_RENEWAL.as_millis(),
+    "a claim without an answer does not put off the next"
+);
+const _: () = assert!(
+    REDIS_COMMAND_TIME_MAX.as_millis() * 2 <= HEAD_TIME_MAX.as_millis(),
+    "a store that did not answer is asked once more"
+);
+const _: () = assert!(
+    REDIS_COMMAND_TIME_MAX.as_millis() <= REDIS_PING_TIME_MAX.as_millis(),
+    "a command ends before the session does"
+);
+const _: () = assert!(
+    REDIS_COMMAND_TIME_MAX.as_millis() * 2 <= FOREIGN_OVERLAP.as_millis(),
+    "what brings the clock of Redis, and then what stores by it, may take that long"
+);
+const _: () = assert!(
+    LEASE_TIME.as_millis()
+        + LEASE_RENEWAL.as_millis()
+        + REDIS_COMMAND_TIME_MAX.as_millis()
+        + FOREIGN_OVERLAP.as_millis()
         <= FOREIGN_TIME.as_millis(),
     "what a dead holder had not stored is still there when another takes over"
 );

@@ -36,7 +36,7 @@ use tokio_rustls::TlsConnector;
 use super::pushes::Pushes;
 use crate::{
     config::settings::{Redis, RedisNode},
-    limits::{INTERESTS_BATCH_MAX, PUSH_BYTES_MAX, REDIS_COMMAND_TIME_MAX, REDIS_CONNECT_TIME_MAX},
+    limits::{INTERESTS_BATCH_MAX, PUSH_BYTES_MAX, REDIS_CONNECT_TIME_MAX},
 };
 
 /// Why there is no connection.
@@ -65,7 +65,7 @@ pub enum ConnectError {
 }
 
 /// The connection for commands, shared by all who have some: pipelined, answers in order, each within
-/// [`REDIS_COMMAND_TIME_MAX`]. Dies with the session that it belongs to.
+/// [`Redis::command_timeout`]. Dies with the session that it belongs to.
 #[derive(Clone)]
 pub enum Commands {
     /// To a server.
@@ -220,7 +220,7 @@ fn version_of(info: &str) -> String {
 
 async fn single(settings: &Redis, pushes: &Pushes) -> Result<Session, ConnectError> {
     let config = AsyncConnectionConfig::new()
-        .set_response_timeout(Some(REDIS_COMMAND_TIME_MAX))
+        .set_response_timeout(Some(settings.command_timeout))
         .set_connection_timeout(None);
     let (mut commands, driver) = open(settings, config, None).await?;
     let mut drivers = Drivers(vec![driver]);
@@ -300,7 +300,7 @@ fn cluster_builder(settings: &Redis) -> Result<ClusterClientBuilder, ConnectErro
         // An append without a key that was repeated after an I/O error would be stored twice.
         .retries(0)
         .connection_timeout(REDIS_CONNECT_TIME_MAX)
-        .response_timeout(REDIS_COMMAND_TIME_MAX);
+        .response_timeout(settings.command_timeout);
     if settings.tls {
         let root_cert = settings.ca.as_ref().map(fs::read).transpose()?;
         builder = builder.tls(TlsMode::Secure).certs(TlsCertificates { client_tls: None, root_cert });

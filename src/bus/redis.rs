@@ -30,8 +30,8 @@ use crate::{
     clock::Now,
     config::settings::Redis,
     limits::{
-        CONFIRMATIONS_RESERVE, INTERESTS_BATCH_MAX, REDIS_COMMAND_TIME_MAX, REDIS_PING_INTERVAL,
-        REDIS_PING_TIME_MAX, REDIS_SUBSCRIBE_TIME_MAX, SHARES_BATCH_MAX,
+        CONFIRMATIONS_RESERVE, INTERESTS_BATCH_MAX, REDIS_PING_INTERVAL, REDIS_PING_TIME_MAX,
+        REDIS_SUBSCRIBE_TIME_MAX, SHARES_BATCH_MAX,
     },
     log::sampled::Sampled,
     metrics::REDIS_PATTERNS,
@@ -132,6 +132,7 @@ impl Task {
         tracing::info!(nodes = %nodes(&self.settings), "Redis is connected");
         let publisher = Publisher {
             commands: session.commands.clone(),
+            command_timeout: self.settings.command_timeout,
             status: &self.status,
             failed: Sampled::every(FAILED_INTERVAL),
         };
@@ -269,6 +270,7 @@ impl Keeper<'_> {
 /// Publishes what is shared.
 struct Publisher<'a> {
     commands: Commands,
+    command_timeout: Duration,
     status: &'a Status,
     failed: Sampled,
 }
@@ -279,7 +281,7 @@ impl Publisher<'_> {
         let mut batch = Vec::with_capacity(SHARES_BATCH_MAX);
         while shares.recv_many(&mut batch, SHARES_BATCH_MAX).await {
             let count = batch.len() as u64;
-            match in_time(REDIS_COMMAND_TIME_MAX, self.publish(&mut batch)).await {
+            match in_time(self.command_timeout, self.publish(&mut batch)).await {
                 Ok(()) => self.status.control.redis.published.add(count),
                 Err(reason) => {
                     self.status.control.redis.failed.add(count);
@@ -332,7 +334,7 @@ async fn watch_over(session: &Session, pushes: &Pushes) -> String {
     loop {
         sleep(REDIS_PING_INTERVAL).await;
         let answers = async {
-            // The commands' connection has a limit per command that is shorter than this one: a slow moment is no outage.
+            // The commands' connection has a limit per command that is no longer than this one: a slow moment is no outage.
             let answered = async {
                 while let Err(error) = connection::ping(&mut commands).await {
                     if !error.is_timeout() {

@@ -1,6 +1,6 @@
 //! How Redis is reached, from what was typed about it.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, time::Duration};
 
 use redis::{ConnectionAddr, IntoConnectionInfo};
 
@@ -27,6 +27,8 @@ pub struct RedisDraft {
     pub ca: Option<PathBuf>,
     /// `REDIS_PREFIX`.
     pub prefix: String,
+    /// `REDIS_COMMAND_TIMEOUT`.
+    pub command_timeout: Duration,
     /// `READY_REQUIRES_REDIS`.
     pub ready_required: bool,
 }
@@ -43,6 +45,7 @@ impl Default for RedisDraft {
             tls: None,
             ca: None,
             prefix: "usher:".into(),
+            command_timeout: Duration::from_millis(250),
             ready_required: true,
         }
     }
@@ -82,8 +85,16 @@ impl RedisDraft {
             tls: first.tls || self.tls == Some(true),
             ca: self.ca.clone(),
             prefix: self.prefix.clone(),
+            command_timeout: self.command_timeout,
             ready_required: self.ready_required,
         }))
+    }
+}
+
+impl Redis {
+    /// What a stop takes at most to part from it: the last words, the last answers, the lease.
+    pub fn parting_time(&self) -> Duration {
+        3 * self.command_timeout
     }
 }
 

@@ -155,6 +155,12 @@ impl Work {
         }
         if settings.presence.timeout <= settings.presence.interval {
             self.conflict("PRESENCE_TIMEOUT", "PRESENCE_INTERVAL", "the first must be longer");
+        } else if draft.redis.is_configured()
+            && settings.presence.timeout <= settings.presence.interval + draft.redis.command_timeout
+        {
+            // Whoever waits for one slow command would count as gone.
+            let rule = "the first must be longer than the second and PRESENCE_INTERVAL together";
+            self.conflict("PRESENCE_TIMEOUT", "REDIS_COMMAND_TIMEOUT", rule);
         }
         if settings.shutdown.drain_delay > settings.shutdown.timeout {
             self.conflict("DRAIN_DELAY", "SHUTDOWN_TIMEOUT", "the first must not be longer");
@@ -297,6 +303,10 @@ impl Work {
         if settings.limits.message_bytes_max > settings.limits.outbox_bytes_max {
             let (size, outbox) = (self.told("WS_MAX_MESSAGE_SIZE"), self.told("OUTBOX_MAX_BYTES"));
             self.warnings.push(format!("{size}: messages larger than {outbox} close whoever gets them"));
+        }
+        if settings.redis.as_ref().is_some_and(|redis| redis.parting_time() > settings.shutdown.timeout) {
+            let (timeout, command) = (self.told("SHUTDOWN_TIMEOUT"), self.told("REDIS_COMMAND_TIMEOUT"));
+            self.warnings.push(format!("{timeout}: parting from a slow Redis takes three times {command}"));
         }
         let open = |ip: IpAddr| !ip.is_loopback();
         let callers = &settings.callers;

@@ -242,6 +242,8 @@ pub struct Redis {
     pub ca: Option<PathBuf>,
     /// `REDIS_PREFIX`: begins all channels and keys of our own; `usher:`.
     pub prefix: String,
+    /// `REDIS_COMMAND_TIMEOUT`: a command, of the bus or the store → its answer (06 H1), then its outcome is unknown; 250 ms.
+    pub command_timeout: Duration,
     /// `READY_REQUIRES_REDIS`; true.
     pub ready_required: bool,
 }

@@ -220,6 +220,7 @@ fn a_value_that_is_not_allowed_is_told_with_what_is() {
         ("WS_DIALECT", "morse", "must be ticketing or raw".into()),
         ("STORE", "disk", "must be embedded or redis".into()),
         ("REDIS_HOST", "cache:6379/0", "must be a host name or an IP address, without a port".into()),
+        ("REDIS_COMMAND_TIMEOUT", "2s", format!("must be a time from 100ms to 1s, {times}")),
         ("REDIS_PREFIX", "{a}", "must be 1 to 64 characters of A-Z a-z 0-9 _ . : - /".into()),
         ("WS_ALLOWED_ORIGINS", "https://shop.example/", ORIGINS.into()),
         ("JWT_JWKS_URL", "keys.example", "must be a URL that starts with http:// or https://".into()),
@@ -245,7 +246,7 @@ fn values_that_do_not_go_together_are_told_with_both_origins() {
     let longer = "the first must be longer";
     let together = "one needs the other";
     type Row<'a> = (&'a [(&'a str, &'a str)], String, String, &'a str);
-    let rows: [Row<'_>; 11] = [
+    let rows: [Row<'_>; 12] = [
         (
             &[("REDIS_URL", "redis://a"), ("REDIS_HOST", "b")],
             set("REDIS_URL", "***"),
@@ -257,6 +258,12 @@ fn values_that_do_not_go_together_are_told_with_both_origins() {
             set("STORE", "redis"),
             none("REDIS_URL"),
             "the first needs the second, or REDIS_HOST",
+        ),
+        (
+            &[("REDIS_HOST", "a"), ("REDIS_COMMAND_TIMEOUT", "1s"), ("PRESENCE_TIMEOUT", "6s")],
+            set("PRESENCE_TIMEOUT", "6s"),
+            set("REDIS_COMMAND_TIMEOUT", "1s"),
+            "the first must be longer than the second and PRESENCE_INTERVAL together",
         ),
         (
             &[("WS_PING_INTERVAL", "2m")],
@@ -386,6 +393,10 @@ fn what_is_probably_not_meant_is_warned_of() {
     let page = [("ONSALE_PAGE", "true"), ("ADMIN_HOST", "0.0.0.0")];
     let warned = |pairs| environment(pairs).resolve().unwrap_or_else(|errors| panic!("{errors:?}")).warnings;
     assert!(warned(&page)[0].contains("ADMIN_HOST=0.0.0.0") && warned(&page[..1]).is_empty());
+    let stop = [("SHUTDOWN_TIMEOUT", "749ms"), ("REDIS_HOST", "a")];
+    assert!(
+        warned(&stop)[0].contains("three times REDIS_COMMAND_TIMEOUT=250ms") && warned(&stop[..1]).is_empty()
+    );
     let flag = Typed { flags: &[("GRPC_AUTH_TOKEN", "canary")], ..Typed::default() };
     let warnings = flag.resolve().unwrap_or_else(|errors| panic!("{errors:?}")).warnings;
     assert!(warnings[0].contains("list of processes") && !warnings[0].contains("canary"), "{warnings:?}");
@@ -399,6 +410,8 @@ fn a_redis_is_the_store_unless_it_shall_not() {
     let settings = environment(&[redis, ("STORE", "embedded")]).settings();
     assert_eq!(settings.streams.store, Store::Embedded);
     assert!(settings.redis.is_some_and(|redis| redis.ready_required && redis.prefix == "usher:"));
+    let settings = environment(&[redis, ("REDIS_COMMAND_TIMEOUT", "750ms")]).settings();
+    assert_eq!(settings.redis.map(|redis| redis.command_timeout), Some(Duration::from_millis(750)));
 }
 
 #[test]

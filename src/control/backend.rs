@@ -22,7 +22,6 @@ use crate::{
     config::{Settings, settings},
     control::desk::Signed,
     event::{Address, Event, Target},
-    limits::REDIS_COMMAND_TIME_MAX,
     metrics::ControlCells,
     route::{Instances, Ticket},
     store::{
@@ -85,12 +84,14 @@ impl Backend {
         let memory = || Streams::Memory(Box::new(History::new(Bounds::from(&settings.streams), seed)));
         let streams = match (&settings.redis, &bus) {
             (Some(redis), Some((bus, ..))) if settings.streams.store == settings::Store::Redis => {
+                let command_timeout = redis.command_timeout;
                 let (store, answers, keeper) = store::open(StoreParts {
                     connection: bus.commands(),
                     cluster: redis.is_cluster(),
                     prefix: redis.prefix.clone(),
                     bounds: store::Bounds::from(&settings.streams),
                     seed,
+                    command_timeout,
                 });
                 let hurry = Arc::new(Notify::new());
                 let (last_answer, answered) = watch::channel(false);
@@ -100,11 +101,12 @@ impl Backend {
                     holder: format!("{seed:016x}"),
                     hurry: hurry.clone(),
                     drain: answered,
+                    command_timeout,
                 });
                 // What is under way is stored before another takes over, and the session outlives both.
                 let (stopped, session) = (stopped.clone(), bus.session());
                 servers.spawn(async move {
-                    until_done(keeper, stopped, REDIS_COMMAND_TIME_MAX).await;
+                    until_done(keeper, stopped, command_timeout).await;
                     drop(last_answer);
                 });
                 servers.spawn(async move {
@@ -116,8 +118,8 @@ impl Backend {
             _ => memory(),
         };
         let bus = bus.map(|(bus, ear, task)| {
-            // The last words, the last answers, the lease.
-            servers.spawn(until_done(task.run(), stopped.clone(), 3 * REDIS_COMMAND_TIME_MAX));
+            let parting_time = settings.redis.as_ref().map_or(Duration::ZERO, settings::Redis::parting_time);
+            servers.spawn(until_done(task.run(), stopped.clone(), parting_time));
             (bus, ear)
         });
         Self { streams, bus, origin: seed, store_first: false }

@@ -38,7 +38,7 @@ use crate::{
     auth::SigningKeys,
     bus::{Bus, Ear, Task},
     clock::Now,
-    config::Settings,
+    config::{Settings, settings::Redis},
     control::{
         backend::{Backend, News},
         desk::{Desk, DeskParts},
@@ -137,6 +137,7 @@ pub async fn run(parts: ControlParts) -> Result<(), ControlError> {
     }
     let (stop_backend, backend_stopped) = watch::channel(false);
     let ends = (&mut servers, &backend_stopped);
+    let parting_time = parts.settings.redis.as_ref().map_or(Duration::ZERO, Redis::parting_time);
     let backend = Backend::new(&parts.settings, parts.bus, parts.seed, ends);
     let desk = Desk::new(DeskParts {
         settings: &parts.settings,
@@ -159,7 +160,7 @@ pub async fn run(parts: ControlParts) -> Result<(), ControlError> {
         stop_calls,
         stop_pages,
     };
-    let time = control.run().await.min(SERVERS_STOP_TIME_MAX);
+    let time = control.run().await.min(SERVERS_STOP_TIME_MAX.max(parting_time));
     stop_backend.send_replace(true);
     let all_ended = async { while servers.join_next().await.is_some() {} };
     if timeout(time, all_ended).await.is_err() {
@@ -345,7 +346,7 @@ const TICK: Duration = Duration::from_millis(100);
 const TURN: Duration = Duration::from_millis(10);
 /// Between two tries to send what waits for room in a mailbox.
 const RETRY: Duration = Duration::from_millis(2);
-/// How long answers under way to callers may take after the last client is gone.
+/// How long answers under way to callers may take after the last client is gone; or as long as it takes to part from Redis.
 const SERVERS_STOP_TIME_MAX: Duration = Duration::from_secs(1);
 
 #[cfg(test)]

@@ -7,6 +7,7 @@
 use std::{
     collections::{HashMap, VecDeque},
     sync::Arc,
+    time::Duration,
 };
 
 use redis::{ErrorKind, Pipeline, RedisError, ServerErrorKind, Value, aio::ConnectionLike};
@@ -18,7 +19,7 @@ use tokio::{
 
 use crate::{
     clock::Now,
-    limits::{REDIS_COMMAND_TIME_MAX, STORE_ASKS_MAX, STORE_BATCH_BYTES_MAX, STORE_BATCH_MAX},
+    limits::{STORE_ASKS_MAX, STORE_BATCH_BYTES_MAX, STORE_BATCH_MAX},
     store::{
         Answered, Asked, Counts,
         scripts::{By, Scripts},
@@ -31,6 +32,7 @@ pub(super) struct Lanes<C> {
     scripts: Arc<Scripts>,
     answers: mpsc::Sender<Answered>,
     counts: Arc<Counts>,
+    command_timeout: Duration,
     /// What waits behind the batch of its stream that is under way.
     lanes: HashMap<Arc<str>, VecDeque<Asked>>,
     /// Batches under way.
@@ -61,12 +63,14 @@ impl<C: ConnectionLike + Clone + Send + Sync + 'static> Lanes<C> {
         scripts: Arc<Scripts>,
         answers: mpsc::Sender<Answered>,
         counts: Arc<Counts>,
+        command_timeout: Duration,
     ) -> Self {
         Self {
             connection,
             scripts,
             answers,
             counts,
+            command_timeout,
             lanes: HashMap::new(),
             flights: JoinSet::new(),
             held: 0,
@@ -125,9 +129,9 @@ impl<C: ConnectionLike + Clone + Send + Sync + 'static> Lanes<C> {
             self.fail(batch.into_iter().chain(waiting)).await;
             return;
         };
-        let scripts = self.scripts.clone();
+        let (scripts, command_timeout) = (self.scripts.clone(), self.command_timeout);
         self.flights.spawn(async move {
-            let asked = timeout(REDIS_COMMAND_TIME_MAX, ask(&mut connection, &scripts, &batch)).await;
+            let asked = timeout(command_timeout, ask(&mut connection, &scripts, &batch)).await;
             let outcome = match asked {
                 Ok(Ok(values)) => Ok(values),
                 Ok(Err(error)) if !error.is_timeout() => Err(Lost::Broken(error)),

@@ -18,7 +18,7 @@ use tokio::{
 
 use crate::{
     clock::mono_ns,
-    limits::{LEASE_HURRY, LEASE_MARGIN, LEASE_RENEWAL, LEASE_TIME, REDIS_COMMAND_TIME_MAX},
+    limits::{LEASE_HURRY, LEASE_MARGIN, LEASE_RENEWAL, LEASE_TIME},
     stream::lease::Lease,
 };
 
@@ -35,6 +35,9 @@ pub struct LeaseParts<C> {
     pub hurry: Arc<Notify>,
     /// Turns true when this instance is to hold nothing any more. Dropping its sender means the same.
     pub drain: watch::Receiver<bool>,
+    /// A command → its answer, at most. No longer than [`LEASE_RENEWAL`], or the claim after one without an answer comes
+    /// too late.
+    pub command_timeout: Duration,
 }
 
 /// What this instance knows of the lease, and what has to run for it, on a tokio runtime: it ends with `drain`, the
@@ -51,8 +54,10 @@ where
         holder: parts.holder.into(),
         connection: parts.connection,
         hurry: parts.hurry,
+        command_timeout: parts.command_timeout,
         known: Lease { heard_since_ns, ..Lease::default() },
         lease,
+        claimed_ns: 0,
         free_ns: 0,
         hurries_until_ns: 0,
     };
@@ -65,9 +70,12 @@ struct Keeper<C> {
     holder: Arc<str>,
     connection: watch::Receiver<Option<C>>,
     hurry: Arc<Notify>,
+    command_timeout: Duration,
     /// What `lease` was told last.
     known: Lease,
     lease: watch::Sender<Lease>,
+    /// When it was time for the last claim, answered or not, monotonic nanoseconds.
+    claimed_ns: u64,
     /// When another's lease ends, unless it is renewed, monotonic nanoseconds.
     free_ns: u64,
     /// Until when to ask again and again, monotonic nanoseconds.
@@ -102,11 +110,12 @@ impl<C: ConnectionLike + Clone + Send + Sync + 'static> Keeper<C> {
             self.look_at_session();
         }
         let asked_ns = mono_ns();
+        self.claimed_ns = asked_ns;
         let Some(mut connection) = self.connection.borrow().clone() else { return self.look() };
         let heard_ms = asked_ns.saturating_sub(self.known.heard_since_ns) / NS_PER_MS;
         let mut invocation = self.claim.key(&*self.key);
         invocation.arg(&*self.holder).arg(milliseconds(LEASE_TIME)).arg(heard_ms);
-        let time_max = self.left().map_or(REDIS_COMMAND_TIME_MAX, |left| left.min(REDIS_COMMAND_TIME_MAX));
+        let time_max = self.left().map_or(self.command_timeout, |left| left.min(self.command_timeout));
         match timeout(time_max, invocation.invoke_async(&mut connection)).await {
             Ok(Ok(answer)) => self.told(asked_ns, answer),
             // Perhaps it was renewed, perhaps not.
@@ -150,7 +159,7 @@ impl<C: ConnectionLike + Clone + Send + Sync + 'static> Keeper<C> {
     fn pause(&self) -> Duration {
         let now_ns = mono_ns();
         if self.known.until_ns > 0 {
-            LEASE_RENEWAL
+            until_renewal(self.claimed_ns, now_ns)
         } else if now_ns < self.hurries_until_ns {
             LEASE_HURRY
         } else {
@@ -188,8 +197,13 @@ impl<C: ConnectionLike + Clone + Send + Sync + 'static> Keeper<C> {
         let mut release = redis::cmd("EVAL");
         release.arg(include_str!("release.lua")).arg(1).arg(&*self.key).arg(&*self.holder);
         // Without an answer it ends by itself.
-        timeout(REDIS_COMMAND_TIME_MAX, release.exec_async(&mut connection)).await.ok();
+        timeout(self.command_timeout, release.exec_async(&mut connection)).await.ok();
     }
+}
+
+/// From claim to claim, not from an answer to a claim: one that was waited for in vain leaves time for another.
+fn until_renewal(claimed_ns: u64, now_ns: u64) -> Duration {
+    Duration::from_nanos((claimed_ns + nanoseconds(LEASE_RENEWAL)).saturating_sub(now_ns))
 }
 
 const NS_PER_MS: u64 = 1_000_000;
@@ -200,4 +214,19 @@ fn nanoseconds(time: Duration) -> u64 {
 
 fn milliseconds(time: Duration) -> u64 {
     time.as_millis() as u64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::limits::REDIS_COMMAND_TIME_MAX;
+
+    #[test]
+    fn a_claim_without_an_answer_is_not_the_end_of_the_lease() {
+        let held_until_ns = nanoseconds(LEASE_TIME - LEASE_MARGIN);
+        let lost_ns = nanoseconds(until_renewal(0, 0));
+        let given_up_ns = lost_ns + nanoseconds(REDIS_COMMAND_TIME_MAX);
+        let next_ns = given_up_ns + nanoseconds(until_renewal(lost_ns, given_up_ns));
+        assert!(lost_ns > 0 && next_ns < held_until_ns, "{next_ns} of {held_until_ns}");
+    }
 }

@@ -72,6 +72,8 @@ pub struct StoreParts<C> {
     pub bounds: Bounds,
     /// Names the epochs that this instance begins; must differ between starts and instances.
     pub seed: u64,
+    /// A batch of questions → its answers, at most; then nobody knows what became of them.
+    pub command_timeout: Duration,
 }
 
 /// A question's answer.
@@ -88,7 +90,7 @@ pub struct Answered {
 pub struct Counts {
     /// Questions that there was no room for.
     pub full: Cell,
-    /// Commands without an answer within [`limits::REDIS_COMMAND_TIME_MAX`].
+    /// Commands without an answer within [`StoreParts::command_timeout`].
     pub timed_out: Cell,
     /// Commands whose connection broke.
     pub broken: Cell,
@@ -123,7 +125,8 @@ where
     let (answers, answered) = mpsc::channel(limits::STORE_ASKS_MAX);
     let counts = Arc::new(Counts::default());
     let scripts = Scripts::new(parts.prefix, parts.bounds, parts.cluster, parts.seed);
-    let lanes = Lanes::new(parts.connection, Arc::new(scripts), answers, counts.clone());
+    let scripts = Arc::new(scripts);
+    let lanes = Lanes::new(parts.connection, scripts, answers, counts.clone(), parts.command_timeout);
     (Store { asks, counts }, answered, lanes.run(asked))
 }
 

@@ -13,7 +13,7 @@ use usher::{
     clock::Now,
     config::settings::{Redis as RedisSettings, RedisNode},
     event::Address,
-    limits::{HEARD_MAX, INTERESTS_BATCH_MAX, PUSH_BYTES_MAX},
+    limits::{HEARD_MAX, INTERESTS_BATCH_MAX, PUSH_BYTES_MAX, REDIS_COMMAND_TIME_MAX},
     status::Status,
     stream::names::Subject,
 };
@@ -49,6 +49,7 @@ fn settings_of(nodes: &[Redis]) -> RedisSettings {
         tls: false,
         ca: None,
         prefix: "test:".into(),
+        command_timeout: REDIS_COMMAND_TIME_MAX,
         ready_required: true,
     }
 }

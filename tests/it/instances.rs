@@ -4,7 +4,7 @@
 //! of a gap. What `usher-faults` shows in `./test` (a Redis that comes back empty, instances that are killed and replaced
 //! under load) is not shown here again.
 
-use std::{cell::Cell, time::Duration};
+use std::{cell::Cell, thread, time::Duration};
 
 use serde_json::json;
 use tonic::Code;
@@ -12,6 +12,7 @@ use usher::generated::realtime::{NotifyResponse, SendToUserRequest};
 
 use crate::support::{
     grpc::{Backend, to_user},
+    holds_soon,
     proxy::{Link, Proxy},
     redis::{self, Options, Redis},
     server::Server,
@@ -46,9 +47,7 @@ impl Instance {
     }
 
     fn try_call(&self, number: u64) -> Result<NotifyResponse, tonic::Status> {
-        let event = to_user("ann", "booking:confirmed", &number.to_string());
-        let idempotency_key = format!("call-{number}");
-        self.backend.send_to_user(SendToUserRequest { idempotency_key, ..event })
+        try_call(&self.backend, number)
     }
 
     /// Repeats the call until it is answered OK.
@@ -69,6 +68,12 @@ impl Instance {
         let epoch = Cell::new(place["epoch"].as_str().expect("an epoch").into());
         Reader { client, at, epoch, gaps: 0 }
     }
+}
+
+fn try_call(backend: &Backend, number: u64) -> Result<NotifyResponse, tonic::Status> {
+    let event = to_user("ann", "booking:confirmed", &number.to_string());
+    let idempotency_key = format!("call-{number}");
+    backend.send_to_user(SendToUserRequest { idempotency_key, ..event })
 }
 
 /// A client of ann, and where it is.
@@ -167,6 +172,30 @@ fn a_redis_that_hangs_loses_and_repeats_nothing() {
         instance.call(number);
     }
     all_get(&mut readers, 1..=5);
+}
+
+/// One gives up a call that Redis does not answer, one that asked before has its answer later.
+#[test]
+fn a_call_waits_for_redis_as_long_as_it_may() {
+    let redis = Redis::start();
+    let [hasty, patient] = ["250ms", "1s"]
+        .map(|timeout| Instance::with(&[("REDIS_URL", &redis.url()), ("REDIS_COMMAND_TIMEOUT", timeout)]));
+    let sits_through = |number| {
+        let asks = || patient.server.metric("usher_stream_questions") > 0.0;
+        [&hasty, &patient].iter().for_each(|instance| drop(instance.call(number)));
+        assert!(holds_soon(|| !asks()));
+        redis.freeze();
+        let answer = thread::scope(|scope| {
+            let waits = scope.spawn(|| try_call(&patient.backend, number + 1));
+            assert!(holds_soon(|| asks() || waits.is_finished()));
+            assert_eq!(hasty.try_call(number + 2).expect_err("it gives up").code(), Code::Unavailable);
+            redis.thaw();
+            waits.join().expect("no panic")
+        });
+        answer.is_ok()
+    };
+    // A second may pass before a busy machine is there again.
+    assert!((0..10).map(|round| 3 * round).any(sits_through), "the longer time makes no difference");
 }
 
 /// H4.

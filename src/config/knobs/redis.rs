@@ -5,11 +5,14 @@ use Kind::{Bool, Choice, Integer, List, Path, Text};
 use super::{
     Knob,
     checks::{any, redis_host, redis_prefix, redis_url},
-    table::knob,
+    table::{INSTANT, knob, time},
 };
-use crate::config::{
-    kind::Kind,
-    settings::{Secret, Store},
+use crate::{
+    config::{
+        kind::Kind,
+        settings::{Secret, Store},
+    },
+    limits,
 };
 
 pub(super) const REDIS: &[Knob] = &[
@@ -64,6 +67,12 @@ pub(super) const REDIS: &[Knob] = &[
         Text(redis_prefix, |d, v| d.redis.prefix = v),
         "usher:",
         "Begins every channel and key of the gateway's own; the same for all instances that belong together",
+    ),
+    knob(
+        "REDIS_COMMAND_TIMEOUT",
+        time(INSTANT, limits::REDIS_COMMAND_TIME_MAX, |d, v| d.redis.command_timeout = v),
+        "250ms",
+        "How long a command to Redis may take; then nobody knows whether it was done",
     ),
     knob(
         "READY_REQUIRES_REDIS",

@@ -435,7 +435,7 @@ pub(super) const fn seconds(count: u64) -> Duration {
 }
 
 /// A time that needs a unit.
-const fn time(min: Duration, max: Duration, set: Set<Duration>) -> Kind {
+pub(super) const fn time(min: Duration, max: Duration, set: Set<Duration>) -> Kind {
     Kind::Duration(Plain::Refused, min, max, set)
 }
 

@@ -9,6 +9,7 @@ use tokio::{
     time::timeout,
 };
 use usher::{
+    limits::REDIS_COMMAND_TIME_MAX,
     store::lease::{LeaseParts, keep},
     stream::lease::Lease,
 };
@@ -35,6 +36,7 @@ impl Holder {
             holder: name.into(),
             hurry: hurry.clone(),
             drain: drained,
+            command_timeout: REDIS_COMMAND_TIME_MAX,
         };
         let (lease, keeper) = keep(parts);
         Self { lease, hurry, drain, task: runtime.spawn(keeper) }

@@ -1,17 +1,18 @@
 //! Redis that says nothing, says no, or is gone.
 
-use redis::AsyncConnectionConfig;
 use usher::{
-    limits::REDIS_COMMAND_TIME_MAX,
     store::Counts,
     stream::store::{Answer, Ask, Failure},
 };
 
 use super::{
     contract::{Subject, acknowledge, append, head, mark, offsets, position, stored, with_key},
-    subject::{OnRedis, connect_with},
+    subject::{Instance, OnRedis, SHORT, connect_with, patient},
 };
-use crate::support::redis::{Options, Redis};
+use crate::support::{
+    PATIENCE, holds_soon,
+    redis::{Options, Redis},
+};
 
 const ALICE: &str = "user:alice";
 const UNAVAILABLE: Answer = Answer::Failed(Failure::Unavailable);
@@ -21,11 +22,25 @@ fn count(redis: &OnRedis, of: impl Fn(&Counts) -> u64) -> u64 {
     of(redis.instance.store.counts())
 }
 
+/// The one that may wait for longer asks before the one that gives up, and has its answer after it.
+#[test]
+fn a_question_waits_for_its_answer_as_long_as_it_may() {
+    let mut redis = OnRedis::new();
+    let mut hasty = Instance::with_timeout(&redis.runtime, &redis.redis, 2, SHORT);
+    redis.redis.freeze();
+    redis.instance.store.ask(1, Ask::Append(append(ALICE, "a"))).expect("there is room");
+    assert_eq!(redis.runtime.block_on(hasty.ask(Ask::Append(append("user:bob", "b")))), UNAVAILABLE);
+    assert_eq!(hasty.store.counts().timed_out.get(), 1);
+    redis.redis.thaw();
+    assert_eq!(position(redis.runtime.block_on(redis.instance.answer(1))).offset, 1);
+}
+
 /// H1.
 #[test]
 fn a_redis_that_says_nothing_costs_one_time_out() {
     let mut redis = OnRedis::new();
     let first = stored(&mut redis, ALICE, "a");
+    redis.replace(SHORT);
     redis.redis.freeze();
     let streams = ["user:b", "user:b", ALICE, "room:c"];
     for (ticket, stream) in (0..).zip(streams) {
@@ -55,6 +70,7 @@ fn a_redis_that_says_nothing_costs_one_time_out() {
     let answer = std::iter::repeat_with(|| redis.ask(Ask::Append(append(ALICE, "d"))));
     let next = answer.into_iter().find(|answer| *answer != UNAVAILABLE).map(position).expect("it answers");
     assert_eq!(next.epoch, first.epoch);
+    redis.replace(PATIENCE);
     let stored: Vec<u64> = offsets(&mut redis, (ALICE, &first.epoch, next.offset - 1)).expect("no gap");
     assert_eq!(stored, [next.offset]);
 }
@@ -63,7 +79,7 @@ fn a_redis_that_says_nothing_costs_one_time_out() {
 #[test]
 fn a_time_out_of_the_connection_is_a_time_out() {
     let mut redis = OnRedis::new();
-    let config = AsyncConnectionConfig::new().set_response_timeout(Some(REDIS_COMMAND_TIME_MAX / 10));
+    let config = patient().set_response_timeout(Some(SHORT));
     let connection = connect_with(&redis.runtime, &redis.redis, &config);
     redis.instance.connection.send_replace(Some(connection));
     redis.redis.freeze();
@@ -77,9 +93,12 @@ fn a_time_out_of_the_connection_is_a_time_out() {
 fn what_was_under_way_is_found_by_its_key() {
     let mut redis = OnRedis::new();
     stored(&mut redis, ALICE, "a");
+    redis.replace(SHORT);
     redis.redis.freeze();
     assert_eq!(redis.ask(Ask::Append(with_key(ALICE, "b", "k", 1))), UNAVAILABLE);
     redis.redis.thaw();
+    assert!(holds_soon(|| redis.redis.cli(&["XLEN", "usher:{user:alice}:log"]) == "2"));
+    redis.replace(PATIENCE);
     let again = redis.ask(Ask::Append(with_key(ALICE, "b", "k", 1)));
     assert!(matches!(again, Answer::Repeated(position) if position.offset == 2));
     assert_eq!(head(&mut redis, ALICE, None).offset, 2);
@@ -209,7 +228,9 @@ fn the_permissions_that_readme_names_are_enough() {
     let mut redis = OnRedis::on(Redis::with(&Options { lines: &[user], ..Options::default() }));
     let client =
         redis::Client::open(format!("redis://usher:wonder@127.0.0.1:{}", redis.redis.port)).expect("a URL");
-    let connection = redis.runtime.block_on(client.get_multiplexed_async_connection()).expect("Redis");
+    let config = patient();
+    let connection = client.get_multiplexed_async_connection_with_config(&config);
+    let connection = redis.runtime.block_on(connection).expect("Redis");
     redis.instance.connection.send_replace(Some(connection));
     let epoch = position(redis.ask(Ask::Append(with_key(ALICE, "a", "k", 1)))).epoch;
     assert_eq!(acknowledge(&mut redis, (ALICE, &epoch, 1)), 1);

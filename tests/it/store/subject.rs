@@ -24,8 +24,12 @@ pub struct Instance {
 }
 
 impl Instance {
-    /// On the runtime, with a connection.
+    /// On the runtime, with a connection, and with all the time that a busy machine needs.
     pub fn open(runtime: &Runtime, redis: &Redis, seed: u64) -> Self {
+        Self::with_timeout(runtime, redis, seed, PATIENCE)
+    }
+
+    pub fn with_timeout(runtime: &Runtime, redis: &Redis, seed: u64, command_timeout: Duration) -> Self {
         let connection = watch::Sender::new(Some(connect(runtime, redis)));
         let parts = StoreParts {
             connection: connection.subscribe(),
@@ -33,6 +37,7 @@ impl Instance {
             prefix: "usher:".into(),
             bounds: bounds(),
             seed,
+            command_timeout,
         };
         let (store, answers, lanes) = store::open(parts);
         runtime.spawn(lanes);
@@ -68,7 +73,12 @@ pub fn runtime() -> Runtime {
 }
 
 pub fn connect(runtime: &Runtime, redis: &Redis) -> MultiplexedConnection {
-    connect_with(runtime, redis, &AsyncConnectionConfig::new())
+    connect_with(runtime, redis, &patient())
+}
+
+/// Whoever asks has a time limit of his own.
+pub fn patient() -> AsyncConnectionConfig {
+    AsyncConnectionConfig::new().set_connection_timeout(None).set_response_timeout(None)
 }
 
 /// With the protocol that the bus speaks.
@@ -100,6 +110,11 @@ impl OnRedis {
         Self { runtime, redis, instance }
     }
 
+    /// Another instance in the place of this one, whose commands may take so long.
+    pub fn replace(&mut self, command_timeout: Duration) {
+        self.instance = Instance::with_timeout(&self.runtime, &self.redis, 2, command_timeout);
+    }
+
     /// After Redis started again.
     pub fn reconnect(&self) {
         self.instance.connection.send_replace(Some(connect(&self.runtime, &self.redis)));
@@ -125,6 +140,9 @@ impl Subject for OnRedis {
         self.reconnect();
     }
 }
+
+/// What a command may take where Redis is silent for longer.
+pub const SHORT: Duration = Duration::from_millis(250);
 
 /// Makes all that is in Redis older, as if time had passed: what was to expire does so sooner, or at once, and the times
 /// that are written in streams are earlier.

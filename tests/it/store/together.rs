@@ -2,10 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use redis::{
-    AsyncConnectionConfig, ProtocolVersion, PushInfo, PushKind, Value, aio::SendError,
-    cluster::ClusterClientBuilder,
-};
+use redis::{ProtocolVersion, PushInfo, PushKind, Value, aio::SendError, cluster::ClusterClientBuilder};
 use tokio::{
     runtime::Runtime,
     sync::{mpsc, watch},
@@ -23,7 +20,7 @@ use usher::{
 
 use super::{
     contract::{Subject, acknowledge, append, event, head, mark, offsets, position, read, stored, with_key},
-    subject::{Instance, OnRedis, bounds, connect_with, runtime},
+    subject::{Instance, OnRedis, bounds, connect_with, patient, runtime},
 };
 use crate::support::{
     PATIENCE,
@@ -89,7 +86,7 @@ fn what_is_stored_is_published_with_its_position() {
     let mut redis = OnRedis::new();
     let (push, mut pushed) = mpsc::channel(16);
     let push = move |info: PushInfo| push.try_send(info).map_err(|_| SendError);
-    let config = AsyncConnectionConfig::new().set_push_sender(push);
+    let config = patient().set_push_sender(push);
     let mut listener = connect_with(&redis.runtime, &redis.redis, &config);
     let channel = "usher:{user:alice}:live";
     redis.runtime.block_on(listener.subscribe(channel)).expect("a subscription");
@@ -147,8 +144,14 @@ fn scripts_that_redis_forgot_are_loaded_again() {
 #[test]
 fn a_store_holds_so_many_questions_and_no_more() {
     let (_connection, none) = watch::channel(None::<redis::aio::MultiplexedConnection>);
-    let parts =
-        StoreParts { connection: none, cluster: false, prefix: String::new(), bounds: bounds(), seed: 1 };
+    let parts = StoreParts {
+        connection: none,
+        cluster: false,
+        prefix: String::new(),
+        bounds: bounds(),
+        seed: 1,
+        command_timeout: PATIENCE,
+    };
     let (store, mut answers, lanes) = store::open(parts);
     let question = || Ask::Head { stream: "user:alice".into(), known: None };
     for ticket in 0..STORE_ASKS_MAX as u64 {
@@ -230,7 +233,7 @@ fn a_cluster_stores_and_publishes_too() {
     let connect = async {
         loop {
             let builder = ClusterClientBuilder::new([redis.url()]).use_protocol(ProtocolVersion::RESP3);
-            let client = builder.retries(0).build().expect("a URL");
+            let client = builder.retries(0).response_timeout(PATIENCE).build().expect("a URL");
             let connection = client.get_async_connection().await.expect("a cluster");
             // It takes a moment until it finds itself whole.
             if redis.cli(&["CLUSTER", "INFO"]).contains("cluster_state:ok") {
@@ -240,7 +243,14 @@ fn a_cluster_stores_and_publishes_too() {
     };
     let connection = runtime.block_on(async { timeout(PATIENCE, connect).await }).expect("it is whole");
     let (_connection, connection) = watch::channel(Some(connection));
-    let parts = StoreParts { connection, cluster: true, prefix: "usher:".into(), bounds: bounds(), seed: 1 };
+    let parts = StoreParts {
+        connection,
+        cluster: true,
+        prefix: "usher:".into(),
+        bounds: bounds(),
+        seed: 1,
+        command_timeout: PATIENCE,
+    };
     let (store, mut answers, lanes) = store::open(parts);
     runtime.spawn(lanes);
     let mut answer = |ask| {

@@ -43,9 +43,11 @@ impl Server {
         Self::with(&[])
     }
 
-    /// A gateway with these environment variables beside the ports; `""` takes one away.
+    /// A gateway with these environment variables beside the ports; `""` takes one away. Redis has all the time that there
+    /// is, since a test is not about a busy machine.
     pub fn with(environment: &[(&str, &str)]) -> Self {
         let mut command = command();
+        command.env("REDIS_COMMAND_TIMEOUT", "1s");
         for (name, value) in environment {
             match *value {
                 "" => command.env_remove(name),
