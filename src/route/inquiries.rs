@@ -208,9 +208,9 @@ mod tests {
     use crate::{
         clock::Now,
         config::Settings,
-        event::{Class, Form},
+        event::Class,
         ids::ShardId,
-        route::{Input, Instances, ShardView},
+        route::{Input, Instances, ShardView, tests::event},
         stream::{
             history::{Bounds, History},
             store::Append,
@@ -235,17 +235,7 @@ mod tests {
 
         fn store(&mut self, count: u64) -> Vec<Arc<Event>> {
             let mut store = || {
-                let event = Event {
-                    target: Target::User("a".into()),
-                    kind: "booking:confirmed".into(),
-                    payload: "1".into(),
-                    form: Form::Payload,
-                    class: Class::Critical,
-                    version: None,
-                    position: None,
-                    except: None,
-                    accepted_at_ns: 1,
-                };
+                let event = Event { accepted_at_ns: 1, ..event(Target::User("a".into()), Class::Critical) };
                 let append =
                     Append { stream: "user:a".into(), event, memory: None, known: None, proviso: None };
                 match self.store.answer(NOW, Ask::Append(append)) {

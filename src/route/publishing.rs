@@ -289,9 +289,9 @@ mod tests {
     use crate::{
         clock::Now,
         config::Settings,
-        event::{Address, Form, LatestKey},
+        event::{Address, LatestKey},
         ids::ShardId,
-        route::{Input, Instances, ShardView},
+        route::{Input, Instances, ShardView, tests::event},
     };
 
     const NOW: Now = Now { mono_ns: 1_000_000_000, wall_ms: 0 };
@@ -311,17 +311,7 @@ mod tests {
     }
 
     fn position(user: &str, version: u64) -> Event {
-        Event {
-            target: Target::User(user.into()),
-            kind: "booking:queue_position".into(),
-            payload: "{}".into(),
-            form: Form::Payload,
-            class: Class::Latest(LatestKey(1)),
-            version: Some(version),
-            position: None,
-            except: None,
-            accepted_at_ns: 0,
-        }
+        Event { version: Some(version), ..event(Target::User(user.into()), Class::Latest(LatestKey(1))) }
     }
 
     fn push(route: &mut Route, shards: &[ShardView], events: Vec<Event>) -> (Vec<Output>, Pushed) {

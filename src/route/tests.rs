@@ -146,7 +146,7 @@ impl Bench {
     }
 }
 
-fn event(target: Target, class: Class) -> Event {
+pub(super) fn event(target: Target, class: Class) -> Event {
     Event {
         target,
         kind: "test".into(),

@@ -3,9 +3,9 @@
 use super::*;
 use crate::{
     config::Settings,
-    event::{Address, Class, Event, Form, Target},
+    event::{Address, Class, Event, Target},
     ids::{ConnId, ShardId},
-    route::{Input, Instances, Output, ShardView, Ticket},
+    route::{Input, Instances, Output, ShardView, Ticket, tests::event},
     stream::{
         history::{Bounds, History},
         store::Failure,
@@ -23,18 +23,8 @@ fn ann() -> Address {
     Address::User("ann".into())
 }
 
-fn event(payload: &str) -> Event {
-    Event {
-        target: Target::User("ann".into()),
-        kind: "booking:confirmed".into(),
-        payload: payload.to_owned().into(),
-        form: Form::Payload,
-        class: Class::Critical,
-        version: None,
-        position: None,
-        except: None,
-        accepted_at_ns: 0,
-    }
+fn to_ann(payload: &str) -> Event {
+    Event { payload: payload.to_owned().into(), ..event(Target::User("ann".into()), Class::Critical) }
 }
 
 /// What a client of the stream saw.
@@ -129,7 +119,7 @@ impl Bench {
     }
 
     fn calls(&mut self, at: usize, payload: &str) {
-        let event = event(payload);
+        let event = to_ann(payload);
         self.happens_viewed(at, |shards| Input::Publish { token: 1, event, idempotency_key: None, shards });
     }
 
@@ -337,7 +327,7 @@ fn what_is_appended_under_another_name_makes_nothing_forgotten() {
 fn a_repeat_is_an_append_too_and_makes_no_newer_one_forgotten() {
     let position = |offset| Position { stream: STREAM.into(), epoch: "1.a".into(), offset };
     let appended_at =
-        |offset| Answer::Appended(Arc::new(Event { position: Some(position(offset)), ..event("") }));
+        |offset| Answer::Appended(Arc::new(Event { position: Some(position(offset)), ..to_ann("") }));
     let mut appended = Appended::new();
     appended.note(START, &Answer::Repeated(position(3)), 0);
     appended.note(START, &appended_at(5), 0);

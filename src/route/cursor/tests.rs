@@ -1,5 +1,8 @@
 use super::*;
-use crate::event::{Class, Form, Target};
+use crate::{
+    event::{Class, Target},
+    route::tests::event,
+};
 
 fn mark(epoch: &str, offset: u64) -> Mark {
     Mark { epoch: epoch.into(), offset }
@@ -9,25 +12,16 @@ fn head(epoch: &str, offset: u64) -> Head {
     Head { epoch: epoch.into(), offset, acknowledged: 0 }
 }
 
-fn event(epoch: &str, offset: u64) -> Arc<Event> {
-    Arc::new(Event {
-        target: Target::User("ann".into()),
-        kind: "booking:confirmed".into(),
-        payload: "1".into(),
-        form: Form::Payload,
-        class: Class::Critical,
-        version: None,
-        position: Some(Position { stream: "user:ann".into(), epoch: epoch.into(), offset }),
-        except: None,
-        accepted_at_ns: 0,
-    })
+fn stored(epoch: &str, offset: u64) -> Arc<Event> {
+    let position = Some(Position { stream: "user:ann".into(), epoch: epoch.into(), offset });
+    Arc::new(Event { position, ..event(Target::User("ann".into()), Class::Critical) })
 }
 
 /// Stands at 3 of the epoch `a`, has the fifth parked, and misses the fourth.
 fn behind() -> Cursor {
     let mut cursor = Cursor::default();
     cursor.head(&head("a", 3), &mut Moved::default());
-    cursor.hear(event("a", 5), &mut Moved::default());
+    cursor.hear(stored("a", 5), &mut Moved::default());
     assert!(cursor.fill_due);
     cursor
 }
@@ -53,7 +47,7 @@ fn what_is_left_of_a_gap_follows_the_news_that_the_rest_is_lost() {
         let page = joins_not(head(epoch, 9), 6);
         assert_eq!(told(&mut cursor, ("a", 3), page), (Some(mark(epoch, 6)), vec![]));
         assert!(cursor.fill_due, "the store has more");
-        let events = Some((7..=9).map(|offset| event(epoch, offset)).collect());
+        let events = Some((7..=9).map(|offset| stored(epoch, offset)).collect());
         let page = Page { head: head(epoch, 9), events, rest: 6 };
         assert_eq!(told(&mut cursor, (epoch, 6), page), (None, vec![7, 8, 9]));
         assert!(!cursor.fill_due);

@@ -1,7 +1,10 @@
 use std::sync::Arc;
 
 use super::*;
-use crate::event::{Class, Target};
+use crate::{
+    event::{Class, Target},
+    route::tests::event,
+};
 
 const MS: u64 = 1_000_000;
 /// Redis's clock at monotonic time 0, ms.
@@ -12,17 +15,8 @@ fn at(ms: u64) -> Now {
 }
 
 fn to(user: &str, payload: &str) -> Append {
-    let event = Event {
-        target: Target::User(user.into()),
-        kind: "booking:confirmed".into(),
-        payload: payload.to_owned().into(),
-        form: Form::Payload,
-        class: Class::Critical,
-        version: None,
-        position: None,
-        except: None,
-        accepted_at_ns: 0,
-    };
+    let event =
+        Event { payload: payload.to_owned().into(), ..event(Target::User(user.into()), Class::Critical) };
     Append { stream: Arc::from(format!("user:{user}")), event, memory: None, known: None, proviso: None }
 }
 

@@ -4,9 +4,10 @@ use super::super::{Input, Instances, Output, Route, ShardView, Ticket};
 use crate::{
     clock::Now,
     config::Settings,
-    event::{Address, Class, Event, Form, LatestKey, Target},
+    event::{Address, Class, Event, LatestKey, Target},
     ids::{ConnId, ShardId},
     limits::{HEAD_TIME_MAX, LATEST_ASKS_MAX},
+    route::tests::event,
     stream::{
         history::{Bounds, History},
         store::{Answer, Ask, Failure},
@@ -112,17 +113,7 @@ fn store() -> History {
 }
 
 fn value(target: Target, key: u64, version: Option<u64>, payload: &str) -> Event {
-    Event {
-        target,
-        kind: "booking:queue_position".into(),
-        payload: payload.to_owned().into(),
-        form: Form::Payload,
-        class: Class::Latest(LatestKey(key)),
-        version,
-        position: None,
-        except: None,
-        accepted_at_ns: 0,
-    }
+    Event { payload: payload.to_owned().into(), version, ..event(target, Class::Latest(LatestKey(key))) }
 }
 
 fn ann(version: Option<u64>, payload: &str) -> Event {
