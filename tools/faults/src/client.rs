@@ -12,7 +12,7 @@ use crate::{
     fleet::Fleet,
     foreign::CHANNEL,
     random::Random,
-    socket::{self, Socket},
+    socket::{self, Envelope, Socket},
 };
 
 /// Between an end and the next try: so much, and up to so much more.
@@ -43,16 +43,6 @@ pub(crate) enum Seen {
     /// As a gap, for one that had been let in without being told where the stream stands: what came before may be
     /// missing.
     Start { epoch: Rc<str>, offset: u64 },
-}
-
-#[derive(Deserialize)]
-struct Envelope {
-    #[serde(rename = "type")]
-    kind: String,
-    #[serde(default)]
-    payload: serde_json::Value,
-    epoch: Option<String>,
-    offset: Option<u64>,
 }
 
 #[derive(Deserialize)]

@@ -1,7 +1,8 @@
-//! A WebSocket to an instance.
+//! A WebSocket to an instance, and what an instance says.
 
 use std::{net::SocketAddr, time::Duration};
 
+use serde::Deserialize;
 use tokio::{net::TcpStream, time::timeout};
 use tokio_tungstenite::{
     MaybeTlsStream, WebSocketStream, connect_async_with_config,
@@ -14,6 +15,18 @@ const CONNECT_TIME_MAX: Duration = Duration::from_secs(5);
 const READ_BYTES: usize = 8 << 10;
 
 pub(crate) type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
+
+/// What is around everything that it says. Not the gateway's own type: whoever judges it reads with other eyes.
+#[derive(Deserialize)]
+pub(crate) struct Envelope {
+    #[serde(rename = "type")]
+    pub(crate) kind: String,
+    #[serde(default)]
+    pub(crate) payload: serde_json::Value,
+    /// Where it stands in its stream, as `offset`; `None`: it is in none.
+    pub(crate) epoch: Option<String>,
+    pub(crate) offset: Option<u64>,
+}
 
 /// Connects, as a user where there is a token. `query` is empty or begins with `?`.
 pub(crate) async fn connect(address: SocketAddr, query: &str, token: Option<&str>) -> Option<Socket> {

@@ -20,7 +20,7 @@ use super::{
 use crate::{
     fleet::Fleet,
     random::Random,
-    socket::{self, Socket},
+    socket::{self, Envelope, Socket},
 };
 
 /// Between an end and the next try: so much, and up to so much more.
@@ -46,14 +46,6 @@ pub(crate) struct Scene {
     pub(crate) lively: Cell<bool>,
     /// It will not open in the next moments.
     pub(crate) early: Cell<bool>,
-}
-
-#[derive(Deserialize)]
-struct Envelope {
-    #[serde(rename = "type")]
-    kind: String,
-    #[serde(default)]
-    payload: Value,
 }
 
 #[derive(Deserialize)]
@@ -278,7 +270,7 @@ impl Person {
     }
 
     fn take(&mut self, text: &str) -> Option<Next> {
-        let Ok(Envelope { kind, payload }) = serde_json::from_str(text) else {
+        let Ok(Envelope { kind, payload, .. }) = serde_json::from_str(text) else {
             self.diary.borrow_mut().fault(format!("not understood: {text}"));
             return None;
         };
