@@ -25,8 +25,8 @@ pub struct QueueSample {
 
 /// Why what clients and operators want of queues is refused, as [`QueueCells::refused`] counts it: by
 /// [`crate::line::LineDenial`], and by the rules of the queue where an operator asked.
-pub const QUEUE_REFUSALS: [&str; 7] =
-    ["no_queue", "over", "lost", "bad_token", "not_in", "overloaded", "rules"];
+pub const QUEUE_REFUSALS: [&str; 8] =
+    ["no_queue", "over", "lost", "another", "bad_token", "not_in", "overloaded", "rules"];
 
 /// Written on the control core.
 #[derive(Debug, Default)]

@@ -171,7 +171,7 @@ impl Route {
                 self.counts.key_reused += 1;
                 Err(Refusal::KeyReused)
             }
-            Answer::Failed(Failure::Refused) => {
+            Answer::Failed(Failure::Refused | Failure::Parted) => {
                 self.counts.appends_failed += 1;
                 Err(Refusal::NotStored { retry_after_ms: STORE_RETRY.as_millis() as u32 })
             }

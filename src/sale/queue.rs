@@ -52,6 +52,8 @@ enum Phase {
 pub struct Queue {
     event_id: Arc<str>,
     terms: Terms,
+    /// The time of its first command, wall ms; `0`: there was none.
+    began_ms: u64,
     /// The latest time that a command brought, wall ms.
     at_ms: u64,
     phase: Phase,
@@ -114,6 +116,7 @@ impl Queue {
         Self {
             event_id,
             terms,
+            began_ms: 0,
             at_ms: 0,
             phase: Phase::Before,
             opened: false,
@@ -143,6 +146,9 @@ impl Queue {
     pub fn apply(&mut self, at_ms: u64, command: &Command, out: &mut Vec<Effect>) {
         let first = out.len();
         let before = (self.serving, self.departures.len(), self.phase);
+        if self.began_ms == 0 {
+            self.began_ms = at_ms;
+        }
         self.at_ms = self.at_ms.max(at_ms);
         self.fall_due(out);
         self.obey(command, out);

@@ -3,12 +3,14 @@
 -- KEYS[3]  the idempotency key, where the caller has one: a string "<body> <epoch> <offset>"
 -- ARGV[8] .. ARGV[11] bounds of the log: entries, bytes, ms of an entry, ms of one that is not acknowledged
 -- ARGV[12] the envelope
--- ARGV[13], ARGV[14] hash of the body, and ms that the key is honoured
--- Without a key, where several instances may try to store one event:
--- ARGV[13], ARGV[14] 'before', and the time at which it is too late, ms
--- ARGV[13] .. ARGV[15] 'fewer', a time in ms, and how many equal entries stored since then are too many
+-- ARGV[13], ARGV[14] hash of the body, and ms that the key is honoured; only with a key
+-- And next, where it is stored on a condition alone:
+-- 'follows'          what the caller saw is a part of the stream's history, or the caller saw nothing and there is nothing
+-- 'before', a time   it is not that late yet, ms
+-- 'fewer', a time, n fewer than n equal entries were stored since then, ms
 --
--- Answers {'appended', epoch, offset, whether it was published}, {'repeated', epoch, offset}, {'reused'} or {'late'}.
+-- Answers {'appended', epoch, offset, whether it was published}, {'repeated', epoch, offset}, {'reused'}, {'late'} or
+-- {'parted'}: it does not follow.
 
 -- Offset of the entry that makes them so many with that envelope since that time, counted from the newest; nil: there are
 -- fewer.
@@ -36,8 +38,16 @@ local function equal(envelope, since, count)
   end
 end
 
-local stream = open(ARGV[3], ARGV[4])
 local key = KEYS[3]
+local condition, time, count = unpack(ARGV, key and 15 or 13)
+local is_there = condition == 'follows' and look()
+if condition == 'follows' and not is_there and ARGV[4] ~= '0' then
+  return { 'parted' }
+end
+local stream = open(ARGV[3], ARGV[4])
+if condition == 'follows' and is_there and tonumber(ARGV[4]) > (reach(stream, ARGV[3]) or -1) then
+  return { 'parted' }
+end
 if key then
   local first = redis.call('GET', key)
   if first then
@@ -54,11 +64,11 @@ end
 
 local now = milliseconds()
 local envelope = ARGV[12]
-if not key and ARGV[13] == 'before' and now >= tonumber(ARGV[14]) then
+if condition == 'before' and now >= tonumber(time) then
   return { 'late' }
 end
-if not key and ARGV[13] == 'fewer' then
-  local offset = equal(envelope, tonumber(ARGV[14]), tonumber(ARGV[15]))
+if condition == 'fewer' then
+  local offset = equal(envelope, tonumber(time), tonumber(count))
   if offset then
     return { 'repeated', stream.epoch, offset }
   end

@@ -40,6 +40,7 @@ pub(super) struct Scripts {
     look: Text,
     read: Text,
     acknowledge: Text,
+    forget: Text,
     remember: Text,
     prefix: String,
     bounds: Bounds,
@@ -93,6 +94,7 @@ impl Scripts {
             look: script!("look.lua"),
             read: script!("read.lua"),
             acknowledge: script!("acknowledge.lua"),
+            forget: script!("forget.lua"),
             remember: Text::new(include_str!("remember.lua")),
             prefix,
             bounds,
@@ -122,9 +124,9 @@ impl Scripts {
                 }
                 command
             }
-            Ask::Forget { stream } => {
-                let mut command = cmd("UNLINK");
-                command.arg(self.name(stream, Part::Meta)).arg(self.name(stream, Part::Log));
+            Ask::Forget { stream, epoch } => {
+                let mut command = self.call(by, &self.forget, stream, None);
+                command.arg(&**epoch);
                 command
             }
             Ask::Remember { stream, values } => self.remember(by, stream, values),
@@ -151,11 +153,13 @@ impl Scripts {
         command.arg(encode(event));
         if let Some(memory) = memory {
             command.arg(format!("{:016x}", memory.body)).arg(milliseconds(self.bounds.key_age_max));
-        } else if let Some(Proviso::Before(time_ms)) = proviso {
-            command.arg("before").arg(*time_ms);
-        } else if let Some(Proviso::Fewer { than, since_ms }) = proviso {
-            command.arg("fewer").arg(*since_ms).arg(*than);
         }
+        match proviso {
+            None => &mut command,
+            Some(Proviso::Follows) => command.arg("follows"),
+            Some(Proviso::Before(time_ms)) => command.arg("before").arg(*time_ms),
+            Some(Proviso::Fewer { than, since_ms }) => command.arg("fewer").arg(*since_ms).arg(*than),
+        };
         command
     }
 
@@ -289,6 +293,7 @@ fn appended(append: Append, value: &Value) -> Option<Answer> {
         ("repeated", [_, epoch, offset]) => position(epoch, offset).map(Answer::Repeated),
         ("reused", [_]) => Some(Answer::KeyReused),
         ("late", [_]) => Some(Answer::Failed(Failure::Refused)),
+        ("parted", [_]) => Some(Answer::Failed(Failure::Parted)),
         _ => None,
     }
 }

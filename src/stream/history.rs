@@ -174,6 +174,9 @@ impl History {
     fn append(&mut self, now: Now, append: Append) -> Answer {
         let Append { stream, event, memory, known, proviso } = append;
         self.roll_on(now, &stream, known.as_ref());
+        if proviso == Some(Proviso::Follows) && !self.follows(&stream, known.as_ref()) {
+            return Answer::Failed(Failure::Parted);
+        }
         let earlier = memory.as_ref().map(|memory| self.keys.look(now, &stream, &memory.key, memory.body));
         match earlier {
             None | Some(Earlier::Nothing) => {}
@@ -194,13 +197,21 @@ impl History {
                     return Answer::Repeated(position);
                 }
             }
-            Some(Proviso::Before(_)) | None => {}
+            Some(Proviso::Before(_) | Proviso::Follows) | None => {}
         }
         let (event, position) = self.store(now, &stream, event);
         if let Some(memory) = memory {
             self.keys.remember(now, stream, memory.key, memory.body, position);
         }
         Answer::Appended(event)
+    }
+
+    /// Whether the stream goes on from what is known of it; from nothing, where there is none.
+    fn follows(&self, stream: &str, known: Option<&Mark>) -> bool {
+        match self.streams.peek(stream) {
+            Some(held) => known.is_some_and(|known| held.reach(&known.epoch) >= Some(known.offset)),
+            None => known.is_none_or(|known| known.offset == 0),
+        }
     }
 
     /// Where the entry is that makes them so many that are equal to the event and were stored since that time.

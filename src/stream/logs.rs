@@ -13,7 +13,7 @@ use crate::{
     stream::{
         expiring::Expiring,
         idempotency::{Earlier, Idempotency},
-        store::{Answer, Append, Ask, Failure, Head, Page},
+        store::{Answer, Append, Ask, Failure, Head, Mark, Page, Proviso},
     },
 };
 
@@ -63,8 +63,9 @@ impl Logs {
                 let rest = if *head.epoch == *epoch { after.min(head.offset) } else { 0 };
                 Answer::Page(Page { head, events: joins.then(|| following.collect()), rest })
             }
-            Ask::Forget { stream } => {
-                if let Some(log) = self.logs.remove(&*stream) {
+            Ask::Forget { stream, epoch } => {
+                let is_meant = self.logs.peek(&*stream).is_some_and(|log| log.epoch == epoch);
+                if let Some(log) = is_meant.then(|| self.logs.remove(&*stream)).flatten() {
                     self.gone(&log);
                 }
                 Answer::Forgotten
@@ -100,7 +101,10 @@ impl Logs {
     }
 
     fn append(&mut self, now: Now, append: Append) -> Answer {
-        let Append { stream, mut event, memory, .. } = append;
+        let Append { stream, mut event, memory, known, proviso } = append;
+        if proviso == Some(Proviso::Follows) && !self.follows(&stream, known.as_ref()) {
+            return Answer::Failed(Failure::Parted);
+        }
         match memory.as_ref().map(|memory| self.keys.look(now, &stream, &memory.key, memory.body)) {
             None | Some(Earlier::Nothing) => {}
             Some(Earlier::Same(position)) => return Answer::Repeated(position),
@@ -123,6 +127,16 @@ impl Logs {
             self.keys.remember(now, stream, memory.key, memory.body, position);
         }
         Answer::Appended(event)
+    }
+
+    /// Whether the log goes on from what is known of it; from nothing, where there is none.
+    fn follows(&self, stream: &str, known: Option<&Mark>) -> bool {
+        let reaches =
+            |log: &Log, known: &Mark| *log.epoch == *known.epoch && known.offset <= log.entries.len() as u64;
+        match self.logs.peek(stream) {
+            Some(log) => known.is_some_and(|known| reaches(log, known)),
+            None => known.is_none_or(|known| known.offset == 0),
+        }
     }
 
     /// Whether there is such a log now.
@@ -272,7 +286,13 @@ mod tests {
         assert_eq!(read(&mut history, START, "queue:a"), Some(1), "nothing goes for it");
         history.answer(START, append("user:1", "1".into(), None));
         assert_eq!(read(&mut history, START, "user:1"), Some(1), "others have room of their own");
-        history.answer(START, Ask::Forget { stream: "queue:a".into() });
+        let Answer::Head(head) = history.answer(START, Ask::Look { stream: "queue:a".into() }) else {
+            panic!("no head")
+        };
+        for (epoch, left) in [("another".into(), 2), (head.epoch, 1)] {
+            history.answer(START, Ask::Forget { stream: "queue:a".into(), epoch });
+            assert_eq!(history.entry_count(), left);
+        }
         assert_eq!(offset(&history.answer(START, append("queue:b", big, None))), Some(1));
     }
 

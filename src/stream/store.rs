@@ -61,10 +61,12 @@ pub enum Ask {
         /// As above.
         stream: Arc<str>,
     },
-    /// Let go of the log of a queue that is over.
+    /// Let go of the log of a queue that is over; of another one that the event has by now nothing goes.
     Forget {
         /// Which.
         stream: Arc<str>,
+        /// Of its history.
+        epoch: Arc<str>,
     },
 }
 
@@ -79,7 +81,7 @@ impl Ask {
             | Self::Acknowledge { stream, .. }
             | Self::Remember { stream, .. }
             | Self::Recall { stream }
-            | Self::Forget { stream } => stream,
+            | Self::Forget { stream, .. } => stream,
         }
     }
 }
@@ -104,13 +106,17 @@ pub struct Append {
     pub memory: Option<Memory>,
     /// As in [`Ask::Head`].
     pub known: Option<Mark>,
-    /// What several instances may try to store; only without a key. `None`: it is stored in any case.
+    /// `None`: it is stored in any case.
     pub proviso: Option<Proviso>,
 }
 
-/// On what condition an event is stored that has no key, by the store's own clock, ms since 1970.
+/// On what condition an event is stored; times are by the store's own clock, ms since 1970. The last two are for what
+/// several instances may try to store, without a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Proviso {
+    /// The stream goes on from what is known of it ([`Append::known`]), whatever came since then, or there was and is
+    /// nothing of it; else [`Failure::Parted`].
+    Follows,
     /// It is not that late yet; else [`Failure::Refused`].
     Before(u64),
     /// Of entries that are equal in all that others get, fewer than so many were stored since that time; else
@@ -188,4 +194,6 @@ pub enum Failure {
     Unavailable,
     /// Nothing was stored (out of memory, read-only, …).
     Refused,
+    /// Nothing was stored: what is known of the stream is no part of its history ([`Proviso::Follows`]).
+    Parted,
 }

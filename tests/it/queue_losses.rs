@@ -80,3 +80,15 @@ fn a_queue_in_a_redis_that_starts_again_empty_ends_for_everybody_and_begins_anew
         pair.redis.restart();
     });
 }
+
+#[test]
+fn a_queue_in_a_redis_that_starts_again_without_its_end_ends_for_everybody_and_begins_anew() {
+    lose_everything(|pair| {
+        assert_eq!(pair.redis.cli(&["SAVE"]), "OK");
+        let mut cid = pair.servers[0].connect_as("cid");
+        join(&mut cid);
+        assert!(pair.backends.iter().all(|backend| look(backend).waiting == 3), "both know her place");
+        pair.redis.kill();
+        pair.redis.restart();
+    });
+}

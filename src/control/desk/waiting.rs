@@ -268,6 +268,7 @@ impl Desk {
                         Err(Denied::Refused(_)) => self.count_refusal("rules"),
                         Err(Denied::Unwritable) => self.count_refusal("overloaded"),
                         Err(Denied::Lost) => self.count_refusal("lost"),
+                        Err(Denied::Another) => self.count_refusal("another"),
                     }
                     if let Some(ReplyTo::Operator(reply)) = self.waiting.remove(&token) {
                         give(reply, result);

@@ -26,6 +26,9 @@ pub enum QueueError {
     /// Nobody knows its places any more.
     #[error("the log of the queue was lost: it has ended, and can be opened anew")]
     Lost,
+    /// Nothing was done.
+    #[error("the queue is over, and the event may have another: look at it before you decide again")]
+    Another,
 }
 
 impl Gateway {
@@ -64,6 +67,7 @@ impl Gateway {
             Ok(Ok(view)) => Ok(*view),
             Ok(Err(Denied::Refused(refusal))) => Err(refusal.into()),
             Ok(Err(Denied::Lost)) => Err(QueueError::Lost),
+            Ok(Err(Denied::Another)) => Err(QueueError::Another),
             Ok(Err(Denied::Unwritable)) => {
                 let retry_after_ms = STORE_RETRY.as_millis() as u32;
                 Err(PublishError::from(Refusal::NotStored { retry_after_ms }).into())

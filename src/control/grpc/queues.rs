@@ -102,6 +102,7 @@ pub(super) fn refusal(error: QueueError) -> tonic::Status {
     match error {
         QueueError::Call(error) => super::service::refusal(error),
         lost @ QueueError::Lost => tonic::Status::data_loss(lost.to_string()),
+        another @ QueueError::Another => tonic::Status::aborted(another.to_string()),
         QueueError::Rules(refusal @ (Refusal::NoQueue | Refusal::NoPlace)) => {
             tonic::Status::not_found(refusal.to_string())
         }

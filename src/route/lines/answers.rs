@@ -7,13 +7,17 @@ use std::sync::Arc;
 use super::{
     Lines,
     io::{Denied, Output},
-    room::{Question, deny, turn_away},
+    room::{Question, deny, part, turn_away},
 };
 use crate::{
     clock::Now,
     event::Event,
     line::{LineDenial, LineState, LineUpdate},
-    stream::store::{Answer, Ask, Failure, Head, Mark, Page},
+    sale::{
+        command::{Command, Entry},
+        queue::Queue,
+    },
+    stream::store::{Answer, Failure, Head, Mark, Page},
 };
 
 impl Lines {
@@ -37,7 +41,7 @@ impl Lines {
                 log.at = Some(Mark { epoch, offset: 0 });
                 log.known = offset;
             }
-            Answer::Page(page) if question == Question::Again => self.look_again(event_id, &page, out),
+            Answer::Page(page) if question == Question::Again => self.look_again(event_id, page, out),
             Answer::Page(page) => self.page(now, event_id, page, out),
             Answer::Appended(event) => {
                 let Some(position) = &event.position else { return };
@@ -53,6 +57,10 @@ impl Lines {
                 (room.ticking, room.warning) = (false, false);
                 let waiters = log.flight.take().map(|flight| flight.waiters).unwrap_or_default();
                 waiters.into_iter().flatten().for_each(|waiter| turn_away(waiter, out));
+            }
+            Answer::Failed(Failure::Parted) => {
+                (room.ticking, room.warning) = (false, false);
+                log.part().into_iter().for_each(|waiter| part(waiter, out));
             }
             Answer::Failed(_) => {
                 log.rests = true;
@@ -107,18 +115,27 @@ impl Lines {
 
     /// Whoever opens the queue anew, here or on another instance, does so in another log. One that only lost its end is let
     /// go of for that, so that none of its places comes back.
-    fn look_again(&mut self, event_id: &Arc<str>, page: &Page, out: &mut Vec<Output>) {
+    fn look_again(&mut self, event_id: &Arc<str>, page: Page, out: &mut Vec<Output>) {
         let Some(room) = self.rooms.get_mut(event_id) else { return };
-        let is_same = page.events.is_some();
-        if is_same && !room.log.opens() {
-            return;
-        }
-        if is_same {
+        let Page { head, events, .. } = page;
+        let Some(events) = events else {
+            return match &mut room.log.at {
+                // What is left of it, or what came after it, has another name.
+                Some(at) if !head.epoch.is_empty() && at.epoch != head.epoch => {
+                    (at.epoch, room.log.look) = (head.epoch, true);
+                }
+                _ => self.begin_anew(event_id, out),
+            };
+        };
+        let lost = self.queues.get(event_id).map(Queue::began_ms);
+        if lost.is_some() && began_ms(&events) != lost {
+            self.begin_anew(event_id, out);
+        } else if room.log.opens()
+            && let Some(ask) = room.forget()
+        {
             room.log.asking = true;
-            let stream = Arc::clone(&room.stream);
-            return self.ask(Question::Forget, event_id, Ask::Forget { stream }, out);
+            self.ask(Question::Forget, event_id, ask, out);
         }
-        self.begin_anew(event_id, out);
     }
 
     fn begin_anew(&mut self, event_id: &Arc<str>, out: &mut Vec<Output>) {
@@ -146,4 +163,11 @@ impl Lines {
             self.apply(now, &event_id, event, out);
         }
     }
+}
+
+/// When the queue began whose log begins so, wall ms.
+fn began_ms(events: &[Arc<Event>]) -> Option<u64> {
+    let mut entries = events.iter().filter_map(|event| Entry::decode(&event.payload).ok());
+    let begins = |entry: &Entry| entry.commands.iter().any(|command| matches!(command, Command::Open(_)));
+    entries.find(begins).map(|entry| entry.at_ms)
 }

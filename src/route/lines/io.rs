@@ -214,4 +214,7 @@ pub enum Denied {
     /// Its log was lost: the queue has ended.
     #[error("the log of the queue was lost")]
     Lost,
+    /// It was meant for a queue that the event does not have any more; nothing was done.
+    #[error("the queue is over, and the event may have another")]
+    Another,
 }

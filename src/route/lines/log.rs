@@ -16,7 +16,7 @@ use crate::{
     sale::command::{Command, Entry},
     stream::{
         fnv::fnv1a,
-        store::{Append, Mark, Memory},
+        store::{Append, Mark, Memory, Proviso},
     },
 };
 
@@ -55,6 +55,8 @@ pub(super) struct Flight {
     pub(super) offset: Option<u64>,
     /// The store is being asked; else it could not be asked, and will be again.
     pub(super) asked: bool,
+    /// What was known of the log when it was decided: in another log the commands would mean something else.
+    known: Mark,
     payload: Bytes,
     key: Arc<str>,
 }
@@ -101,6 +103,17 @@ impl Log {
         flight.into_iter().chain(pending).flatten().collect()
     }
 
+    /// The entry under way was refused by another log than the one that is known, which is looked at: whoever waits for
+    /// what was decided about this one.
+    pub(super) fn part(&mut self) -> Vec<Waiter> {
+        match &self.at {
+            Some(at) if at.offset > 0 => self.look = true,
+            // Nothing was known but its name.
+            _ => self.at = None,
+        }
+        self.take_waiters()
+    }
+
     /// Whether a queue is to begin.
     pub(super) fn opens(&self) -> bool {
         self.pending.iter().any(|(command, _)| matches!(command, Command::Open(_)))
@@ -144,7 +157,7 @@ impl Log {
 
     /// What the store is to be asked to write, if it is time for anything; `instance` names this start of this instance.
     pub(super) fn next_append(&mut self, now: Now, instance: &str, stream: &Arc<str>) -> Option<Append> {
-        let known = Some(self.at.clone().filter(|_| self.is_current() || self.is_unsettled())?);
+        let at = self.at.as_ref().filter(|_| self.is_current() || self.is_unsettled())?;
         if let Some(flight) = &mut self.flight {
             if flight.asked || flight.offset.is_some() {
                 return None;
@@ -157,9 +170,10 @@ impl Log {
             let payload = Entry::new(now.wall_ms, commands).encode().ok()?.into();
             self.written += 1;
             let key = format!("{instance}:{}", self.written).into();
-            self.flight = Some(Flight { waiters, offset: None, asked: true, payload, key });
+            let known = at.clone();
+            self.flight = Some(Flight { waiters, offset: None, asked: true, known, payload, key });
         }
-        let Flight { payload, key, .. } = self.flight.as_ref()?;
+        let Flight { known, payload, key, .. } = self.flight.as_ref()?;
         let memory = Some(Memory { key: key.clone(), body: fnv1a(&[payload]) });
         let event = Event {
             target: Target::Everyone,
@@ -172,7 +186,8 @@ impl Log {
             except: None,
             accepted_at_ns: now.mono_ns,
         };
-        Some(Append { stream: stream.clone(), event, memory, known, proviso: None })
+        let (known, proviso) = (Some(known.clone()), Some(Proviso::Follows));
+        Some(Append { stream: stream.clone(), event, memory, known, proviso })
     }
 
     /// An entry is stored there. Whether it is the next to apply.

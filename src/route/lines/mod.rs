@@ -23,7 +23,7 @@ use std::{
 
 use self::{
     io::{Denied, Input, Output, Target},
-    room::{Question, Room, Waiter, deny, turn_away},
+    room::{Question, Room, Waiter, deny, part, turn_away},
 };
 use crate::{
     clock::Now,
@@ -247,9 +247,8 @@ impl Lines {
     fn forget(&mut self, event_id: &Arc<str>, out: &mut Vec<Output>) {
         self.queues.remove(event_id);
         let Some(mut room) = self.rooms.remove(event_id) else { return };
-        for waiter in room.log.take_waiters().into_iter().chain(room.log.take_looks()) {
-            turn_away(waiter, out);
-        }
+        room.log.take_waiters().into_iter().for_each(|waiter| part(waiter, out));
+        room.log.take_looks().into_iter().for_each(|waiter| turn_away(waiter, out));
         if room.followed {
             out.push(Output::Interest { event_id: Arc::clone(event_id), on: false });
         }
@@ -300,10 +299,10 @@ impl Lines {
             }
         }
         for event_id in over {
-            let stream = self.rooms.get(&event_id).map(|room| Arc::clone(&room.stream));
+            let ask = self.rooms.get(&event_id).and_then(Room::forget);
             self.forget(&event_id, out);
-            if let Some(stream) = stream.filter(|_| leads) {
-                self.ask(Question::Forget, &event_id, Ask::Forget { stream }, out);
+            if let Some(ask) = ask.filter(|_| leads) {
+                self.ask(Question::Forget, &event_id, ask, out);
             }
         }
     }

@@ -183,6 +183,12 @@ impl Room {
         self.log.is_broken || self.lost.is_some()
     }
 
+    /// Has the store let go of the log; `None`: nobody knows it yet.
+    pub(super) fn forget(&self) -> Option<Ask> {
+        let epoch = Arc::clone(&self.log.at.as_ref()?.epoch);
+        Some(Ask::Forget { stream: Arc::clone(&self.stream), epoch })
+    }
+
     /// The event has another log now, which is read from its beginning; what waits to be written, waits for that.
     pub(super) fn begin_anew(&mut self, epoch: u64) {
         let (log, lost, followed) = (self.log.anew(), self.lost.take(), self.followed);
@@ -207,6 +213,14 @@ fn read(stream: &Arc<str>, at: &Mark) -> Ask {
 pub(super) fn turn_away(waiter: Waiter, out: &mut Vec<Output>) {
     let retry_after_ms = OVERLOAD_RETRY.as_millis() as u32;
     deny(waiter, LineDenial::Overloaded { retry_after_ms }, Denied::Unwritable, out);
+}
+
+/// What was decided about a queue is not done to another: an operator has to look again, people come again.
+pub(super) fn part(waiter: Waiter, out: &mut Vec<Output>) {
+    match waiter {
+        Waiter::Operator { .. } => deny(waiter, LineDenial::Over, Denied::Another, out),
+        Waiter::Join { .. } | Waiter::Leave(_) => turn_away(waiter, out),
+    }
 }
 
 /// Tells whoever waits why it waits in vain.

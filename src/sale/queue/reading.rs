@@ -75,6 +75,11 @@ impl Queue {
         &self.terms
     }
 
+    /// When it began, wall ms: names it among the queues that the event has one after the other.
+    pub fn began_ms(&self) -> u64 {
+        self.began_ms
+    }
+
     /// The latest time that a command brought, wall ms.
     pub fn at_ms(&self) -> u64 {
         self.at_ms

@@ -173,6 +173,26 @@ pub fn what_comes_too_late_is_not_stored<S: Subject>(store: &mut S) {
     assert_eq!(position(store.ask(before(NEVER_MS))).offset, 1);
 }
 
+pub fn what_follows_from_a_stream_is_stored_in_no_other<S: Subject>(store: &mut S) {
+    let follows =
+        |append: Append, known| Ask::Append(Append { known, proviso: Some(Proviso::Follows), ..append });
+    let parted = Answer::Failed(Failure::Parted);
+    assert_eq!(store.ask(follows(append(ALICE, "a"), mark("1.gone", 3))), parted, "there is nothing");
+    let first = position(store.ask(follows(append(ALICE, "a"), None)));
+    let at = |offset| mark(&first.epoch, offset);
+    assert_eq!(store.ask(follows(append(ALICE, "a"), None)), parted, "there is something");
+    assert_eq!(store.ask(follows(append(ALICE, "a"), mark("1.gone", 0))), parted);
+    let second = position(store.ask(follows(with_key(ALICE, "b", "k", 7), at(0))));
+    assert_eq!(second, Position { offset: 2, ..first.clone() }, "whatever came first");
+    assert_eq!(store.ask(follows(with_key(ALICE, "b", "k", 7), at(0))), Answer::Repeated(second));
+    store.pass(FORGOTTEN);
+    let anew = stored(store, ALICE, "c");
+    for known in [at(0), at(2)] {
+        assert_eq!(store.ask(follows(with_key(ALICE, "b", "k", 7), known)), parted);
+    }
+    assert_eq!(offsets(store, (ALICE, &anew.epoch, 0)), Some(vec![1]));
+}
+
 pub fn a_key_is_forgotten_after_five_minutes<S: Subject>(store: &mut S) {
     let first = position(store.ask(Ask::Append(with_key(ALICE, "a", "k", u64::MAX))));
     store.pass(Duration::from_secs(299));

@@ -2,7 +2,7 @@
 
 use usher::{
     event::Position,
-    stream::store::{Answer, Append, Ask},
+    stream::store::{Answer, Append, Ask, Failure, Proviso},
 };
 
 use super::contract::{
@@ -52,6 +52,21 @@ pub fn whoever_went_on_before_a_loss_was_known_is_told<S: Subject>(store: &mut S
     store.restart();
     assert_eq!(offsets(store, (ALICE, &parted.epoch, 1)), Some(vec![2]), "a later restart is another matter");
     assert_eq!(offsets(store, (ALICE, &other.epoch, 1)), None);
+}
+
+/// What was decided by what is lost would mean something else.
+pub fn what_follows_from_lost_entries_is_not_stored<S: Subject>(store: &mut S) {
+    let first = stored(store, ALICE, "a");
+    store.keep();
+    let lost = stored(store, ALICE, "b");
+    store.restart();
+    let follows =
+        |known| Ask::Append(Append { known, proviso: Some(Proviso::Follows), ..append(ALICE, "c") });
+    assert_eq!(position(store.ask(follows(mark(&first.epoch, 1)))).offset, 2, "under another name");
+    let parted = Answer::Failed(Failure::Parted);
+    assert_eq!(store.ask(follows(mark(&lost.epoch, lost.offset))), parted);
+    let now = head(store, ALICE, None);
+    assert_eq!(offsets(store, (ALICE, &now.epoch, 0)), Some(vec![1, 2]));
 }
 
 /// Two restarts from one copy: what was stored between them is lost, with the epoch that began there.

@@ -35,6 +35,7 @@ contract! {
         a_key_is_forgotten_after_five_minutes
         what_others_may_have_stored_is_looked_for
         what_comes_too_late_is_not_stored
+        what_follows_from_a_stream_is_stored_in_no_other
         the_oldest_entries_go_when_there_are_too_many
         the_oldest_entries_go_when_they_are_too_large
         entries_of_a_room_go_at_their_age
@@ -53,6 +54,7 @@ contract! {
     losses {
         a_store_that_is_behind_goes_on_in_an_epoch_that_no_other_joins
         whoever_went_on_before_a_loss_was_known_is_told
+        what_follows_from_lost_entries_is_not_stored
         an_epoch_that_was_lost_parts_with_those_that_it_came_from
         what_was_stored_after_an_empty_restart_stays
         who_is_behind_the_store_changes_nothing

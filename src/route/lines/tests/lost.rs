@@ -80,6 +80,49 @@ fn whoever_waits_for_an_entry_of_a_log_that_was_lost_is_told() {
     one.operate(&mut old, Some(open(Inlet::Manual)));
     one.join(&mut old, "ann", 1);
     let told = one.operate(&mut history, Some(Command::Advance { to: 1 }));
-    let lost = |output: &Output| matches!(output, Output::Operated { result: Err(Denied::Lost), .. });
-    assert!(told.iter().any(lost), "{told:?}");
+    assert!(told.iter().any(is_refused_as_anothers), "{told:?}");
+}
+
+fn is_refused_as_anothers(output: &Output) -> bool {
+    matches!(output, Output::Operated { result: Err(Denied::Another), .. })
+}
+
+#[test]
+fn what_an_operator_decided_about_a_queue_is_not_done_to_the_next_one_of_the_event() {
+    let (mut one, mut other, mut history) = (Instance::new(1), Instance::new(2), history());
+    one.operate(&mut history, Some(open(Inlet::Manual)));
+    one.join(&mut history, "ann", 1);
+    other.operate(&mut history, None);
+    // The call is under way while the store is away.
+    one.up = false;
+    assert_eq!(one.operate(&mut history, Some(Command::Advance { to: 1 })).len(), 0);
+
+    other.operate(&mut history, Some(Command::Close));
+    other.pass(&mut history, Duration::from_secs(24 * 3_600), true);
+    other.operate(&mut history, Some(open(Inlet::Manual)));
+    other.join(&mut history, "bob", 2);
+
+    one.up = true;
+    let told = one.pass(&mut history, Duration::from_millis(100), false);
+    assert!(told.iter().any(is_refused_as_anothers), "{told:?}");
+    assert_eq!(&one.lines.queues, &other.lines.queues, "it follows the other queue from then on");
+    let stats = one.lines.queues.get("e").expect("the queue").stats();
+    assert_eq!((history.entry_count(), stats.waiting, stats.admitted), (2, 1, 0), "nobody is let in");
+    let told = one.operate(&mut history, Some(Command::Advance { to: 1 }));
+    assert_eq!(admitted(&told).first().map(|holder| &**holder), Some("u:bob"));
+}
+
+#[test]
+fn whoever_forgets_a_queue_that_is_over_leaves_the_next_one_of_the_event_alone() {
+    let (mut one, mut other, mut history) = (Instance::new(1), Instance::new(2), history());
+    one.operate(&mut history, Some(open(Inlet::Manual)));
+    one.operate(&mut history, Some(Command::Close));
+    other.operate(&mut history, None);
+    let day = Duration::from_secs(24 * 3_600);
+    one.pass(&mut history, day, true);
+    one.operate(&mut history, Some(open(Inlet::Manual)));
+    // The lease has changed hands.
+    other.pass(&mut history, day, true);
+    assert_eq!(history.entry_count(), 1);
+    assert_eq!(ticket(&other.join(&mut history, "bob", 1)), Some(Ticket::Place(1)));
 }
