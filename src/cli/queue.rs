@@ -44,20 +44,14 @@ enum Call {
 
 /// `usher queue` and its commands.
 pub(super) fn command() -> Command {
-    let calls = [
-        open(),
-        advance(),
-        admit(),
-        pause(),
-        resume(),
-        close(),
-        get(),
-        log(),
-        claim(),
-        complete(),
-        abandon(),
-    ];
-    let calls = calls.map(|call| {
+    let changes = [open(), advance(), admit(), pause(), resume(), close(), claim(), complete(), abandon()]
+        .map(|call| {
+            let run = text("run", "RUN").value_parser(value_parser!(u64).range(1..));
+            call.arg(
+                run.help("Only to the queue that `get` shows with this `run`, no later one of the event"),
+            )
+        });
+    let calls = changes.into_iter().chain([get(), log()]).map(|call| {
         call.arg(text("event", "ID").required(true).help("The event that the queue belongs to"))
             .arg(config())
             .args(target::arguments())
@@ -190,18 +184,21 @@ impl Call {
     fn from_matches(name: &str, now: Now, matches: &ArgMatches) -> Result<Self, CallError> {
         let typed = Typed(matches);
         let event_id = typed.text("event");
+        let run = typed.run();
         Ok(match name {
             "open" => Self::Open(typed.open(now)),
-            "advance" => Self::Advance(AdvanceQueueRequest { event_id, to: typed.count("to") }),
+            "advance" => Self::Advance(AdvanceQueueRequest { event_id, to: typed.count("to"), run }),
             "admit" => {
-                let idempotency_key = typed.text("key");
-                Self::Admit(AdmitNextRequest { event_id, count: typed.count("count"), idempotency_key })
+                let (count, idempotency_key) = (typed.count("count"), typed.text("key"));
+                Self::Admit(AdmitNextRequest { event_id, count, idempotency_key, run })
             }
             "pause" => {
-                Self::Pause(PauseQueueRequest { event_id, reason: typed.text("reason"), resume: false })
+                Self::Pause(PauseQueueRequest { event_id, reason: typed.text("reason"), resume: false, run })
             }
-            "resume" => Self::Pause(PauseQueueRequest { event_id, reason: String::new(), resume: true }),
-            "close" => Self::Close(CloseQueueRequest { event_id, sold_out: matches.get_flag("sold-out") }),
+            "resume" => Self::Pause(PauseQueueRequest { event_id, reason: String::new(), resume: true, run }),
+            "close" => {
+                Self::Close(CloseQueueRequest { event_id, sold_out: matches.get_flag("sold-out"), run })
+            }
             "get" => Self::Get(GetQueueRequest { event_id }),
             "log" => Self::Log(GetQueueRequest { event_id }),
             "claim" => Self::Claim(typed.holder()),
@@ -229,13 +226,19 @@ impl Typed<'_> {
             grace_seconds: self.seconds("grace"),
             stay_seconds: self.seconds("stay"),
             places_max: self.count("places"),
+            run: self.run(),
         }
     }
 
     fn holder(&self) -> HolderRequest {
         let anonymous = self.0.contains_id("anonymous");
         let holder = self.text(if anonymous { "anonymous" } else { "user" });
-        HolderRequest { event_id: self.text("event"), holder, anonymous }
+        HolderRequest { event_id: self.text("event"), holder, anonymous, run: self.run() }
+    }
+
+    /// 0, as protobuf has it, where none was typed, or none can be.
+    fn run(&self) -> u64 {
+        self.0.try_get_one::<u64>("run").ok().flatten().copied().unwrap_or_default()
     }
 
     /// Empty, as protobuf has it, where nothing was typed.
@@ -287,9 +290,12 @@ async fn perform(call: Call, target: &Target) -> Result<String, CallError> {
 }
 
 fn shown(queue: QueueResponse) -> Value {
+    let pauses = queue.pauses.iter().map(|pause| json!({ "by": pause.by, "reason": pause.reason }));
     json!({
         "event_id": queue.event_id,
+        "run": queue.run,
         "state": queue.state,
+        "pauses": pauses.collect::<Vec<_>>(),
         "serving": queue.serving,
         "total": queue.total,
         "waiting": queue.waiting,
@@ -325,7 +331,12 @@ mod tests {
             event_id: event_id(),
             holder: holder.into(),
             anonymous,
+            run: 0,
         };
+        let pause = |reason: &str, resume| {
+            Call::Pause(PauseQueueRequest { event_id: event_id(), reason: reason.into(), resume, run: 0 })
+        };
+        let close = |sold_out| Call::Close(CloseQueueRequest { event_id: event_id(), sold_out, run: 0 });
         let rows = [
             ("open", Call::Open(OpenQueueRequest { event_id: event_id(), ..OpenQueueRequest::default() })),
             (
@@ -339,6 +350,7 @@ mod tests {
                     grace_seconds: 60,
                     stay_seconds: 1_200,
                     places_max: 5_000,
+                    run: 0,
                 }),
             ),
             (
@@ -350,21 +362,23 @@ mod tests {
                     ..OpenQueueRequest::default()
                 }),
             ),
-            ("advance --to 7", Call::Advance(AdvanceQueueRequest { event_id: event_id(), to: 7 })),
+            (
+                "advance --to 7 --run 9",
+                Call::Advance(AdvanceQueueRequest { event_id: event_id(), to: 7, run: 9 }),
+            ),
             (
                 "admit --count 3 --key k",
-                Call::Admit(AdmitNextRequest { event_id: event_id(), count: 3, idempotency_key: "k".into() }),
+                Call::Admit(AdmitNextRequest {
+                    event_id: event_id(),
+                    count: 3,
+                    idempotency_key: "k".into(),
+                    run: 0,
+                }),
             ),
-            (
-                "pause --reason rest",
-                Call::Pause(PauseQueueRequest { event_id: event_id(), reason: "rest".into(), resume: false }),
-            ),
-            (
-                "resume",
-                Call::Pause(PauseQueueRequest { event_id: event_id(), reason: String::new(), resume: true }),
-            ),
-            ("close --sold-out", Call::Close(CloseQueueRequest { event_id: event_id(), sold_out: true })),
-            ("close", Call::Close(CloseQueueRequest { event_id: event_id(), sold_out: false })),
+            ("pause --reason rest", pause("rest", false)),
+            ("resume", pause("", true)),
+            ("close --sold-out", close(true)),
+            ("close", close(false)),
             ("get", Call::Get(GetQueueRequest { event_id: event_id() })),
             ("log", Call::Log(GetQueueRequest { event_id: event_id() })),
             ("claim --user ann", Call::Claim(holder("ann", false))),
@@ -374,6 +388,10 @@ mod tests {
         for (line, expected) in rows {
             assert_eq!(call(&format!("queue {line} --event e")).expect(line), expected, "{line}");
         }
+    }
+
+    #[test]
+    fn a_secret_is_in_hexadecimal_and_a_time_at_least_a_second() {
         let line = format!("queue open --event e --secret {}", "0a".repeat(32));
         assert!(matches!(call(&line), Ok(Call::Open(it)) if it.secret == [10; 32]));
         assert!(
@@ -392,6 +410,8 @@ mod tests {
             "queue open --event e --opens-in 1m --opens-at 1",
             "queue open --event e --opens-at 18446744073709551615",
             "queue open --event e --secret 0a",
+            "queue get --event e --run 1",
+            "queue close --event e --run 0",
             "queue claim --event e",
             "queue claim --event e --user u --anonymous a",
         ] {

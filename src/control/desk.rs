@@ -257,7 +257,9 @@ impl Desk {
             }
             Call::Push { events, reply } => self.push(now, events, reply),
             Call::Disconnect { user, reply } => self.disconnect(now, user, reply),
-            Call::Operate { event_id, command, reply } => self.operate(now, event_id, command, reply),
+            Call::Operate { event_id, run, command, reply } => {
+                self.operate(now, (event_id, run), command, reply);
+            }
             Call::Drawn { event_id, reply } => give(reply, self.drawn(&event_id)),
             Call::Stats { rooms_max, reply } => give(reply, self.stats(rooms_max)),
             Call::Inquire { inquiry, reply } => self.inquire(now, inquiry, reply),

@@ -65,6 +65,8 @@ pub enum Call {
     Operate {
         /// Of which event.
         event_id: Arc<str>,
+        /// Which of its queues, by when it began; `None`: whichever it has.
+        run: Option<u64>,
         /// What, checked; `None`: a look.
         command: Option<Command>,
         /// Gets the queue as it is then.

@@ -445,6 +445,9 @@ pub struct OpenQueueRequest {
     /// Places in all; 0: 1 048 576, the most.
     #[prost(uint32, tag = "9")]
     pub places_max: u32,
+    /// Of the queue that is meant, as answered; 0: whichever the event has. Of another one the call is ABORTED.
+    #[prost(uint64, tag = "10")]
+    pub run: u64,
     /// How people are let in by themselves; nothing: they are not.
     #[prost(oneof = "open_queue_request::Inlet", tags = "4, 5")]
     pub inlet: ::core::option::Option<open_queue_request::Inlet>,
@@ -470,6 +473,9 @@ pub struct AdvanceQueueRequest {
     /// The place up to which people are let in; never falls.
     #[prost(uint32, tag = "2")]
     pub to: u32,
+    /// Of the queue that is meant, as answered; 0: whichever the event has. Of another one the call is ABORTED.
+    #[prost(uint64, tag = "3")]
+    pub run: u64,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct AdmitNextRequest {
@@ -482,6 +488,9 @@ pub struct AdmitNextRequest {
     /// A repeated call with the same key lets in nobody more, for five minutes; at most 256 bytes.
     #[prost(string, tag = "3")]
     pub idempotency_key: ::prost::alloc::string::String,
+    /// Of the queue that is meant, as answered; 0: whichever the event has. Of another one the call is ABORTED.
+    #[prost(uint64, tag = "4")]
+    pub run: u64,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct PauseQueueRequest {
@@ -494,6 +503,9 @@ pub struct PauseQueueRequest {
     /// End the pause instead.
     #[prost(bool, tag = "3")]
     pub resume: bool,
+    /// Of the queue that is meant, as answered; 0: whichever the event has. Of another one the call is ABORTED.
+    #[prost(uint64, tag = "4")]
+    pub run: u64,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct CloseQueueRequest {
@@ -503,6 +515,9 @@ pub struct CloseQueueRequest {
     /// There is nothing left, but the sale is not over: who has a place keeps it.
     #[prost(bool, tag = "2")]
     pub sold_out: bool,
+    /// Of the queue that is meant, as answered; 0: whichever the event has. Of another one the call is ABORTED.
+    #[prost(uint64, tag = "3")]
+    pub run: u64,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct GetQueueRequest {
@@ -521,9 +536,12 @@ pub struct HolderRequest {
     /// `holder` is no user.
     #[prost(bool, tag = "3")]
     pub anonymous: bool,
+    /// Of the queue that is meant, as answered; 0: whichever the event has. Of another one the call is ABORTED.
+    #[prost(uint64, tag = "4")]
+    pub run: u64,
 }
 /// `admitted = holding + inside + expired + completed + abandoned`; `total = waiting + departed + left + admitted`.
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct QueueResponse {
     #[prost(string, tag = "1")]
     pub event_id: ::prost::alloc::string::String,
@@ -559,6 +577,21 @@ pub struct QueueResponse {
     /// The seed, once the queue has opened.
     #[prost(bytes = "vec", tag = "15")]
     pub seed: ::prost::alloc::vec::Vec<u8>,
+    /// Names the queue among those that the event has one after the other: when it began, ms since 1970.
+    #[prost(uint64, tag = "16")]
+    pub run: u64,
+    /// Why nobody is let in by itself, while `state` is `paused`; none ends another.
+    #[prost(message, repeated, tag = "17")]
+    pub pauses: ::prost::alloc::vec::Vec<QueuePause>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct QueuePause {
+    /// `operator` (PauseQueue), or `target`: what sells is not ready (`QUEUE_READY_URLS`).
+    #[prost(string, tag = "1")]
+    pub by: ::prost::alloc::string::String,
+    /// What the people who wait are told.
+    #[prost(string, tag = "2")]
+    pub reason: ::prost::alloc::string::String,
 }
 /// Parts of one text: lines of JSON, {"event_id","salts"}, then everybody who was in the pre-queue when it opened.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -1023,7 +1056,8 @@ pub mod realtime_service_client {
             self.inner.unary(req, path, codec).await
         }
         /// Begins the waiting room of an event, or changes its terms. All methods of queues answer with the queue as it is
-        /// then; what its rules forbid is FAILED_PRECONDITION, an event without a queue NOT_FOUND.
+        /// then; what its rules forbid is FAILED_PRECONDITION, an event without a queue NOT_FOUND, and what was meant for a
+        /// queue that the event does not have any more ABORTED.
         pub async fn open_queue(
             &mut self,
             request: impl tonic::IntoRequest<super::OpenQueueRequest>,
@@ -1357,7 +1391,8 @@ pub mod realtime_service_server {
             tonic::Status,
         >;
         /// Begins the waiting room of an event, or changes its terms. All methods of queues answer with the queue as it is
-        /// then; what its rules forbid is FAILED_PRECONDITION, an event without a queue NOT_FOUND.
+        /// then; what its rules forbid is FAILED_PRECONDITION, an event without a queue NOT_FOUND, and what was meant for a
+        /// queue that the event does not have any more ABORTED.
         async fn open_queue(
             &self,
             request: tonic::Request<super::OpenQueueRequest>,

@@ -23,7 +23,7 @@ use std::{
 };
 
 pub use effect::{Effect, Refusal};
-pub use reading::{Mark, Seat, Stats};
+pub use reading::{Mark, Pauses, Seat, Stats};
 
 use crate::{
     limits::PLACES_PER_HOLDER_MAX,
@@ -258,9 +258,12 @@ impl Queue {
 
     /// Why nobody is let in by itself; an operator's word goes before, and people whom operators let in wait for no target.
     fn pause_reason(&self) -> Option<&Arc<str>> {
+        self.paused.as_ref().or_else(|| self.target_reason())
+    }
+
+    fn target_reason(&self) -> Option<&Arc<str>> {
         let waits = self.phase == Phase::Open && self.terms.inlet != Inlet::Manual;
-        let target = self.target_down.as_ref().filter(|_| waits);
-        self.paused.as_ref().or(target)
+        self.target_down.as_ref().filter(|_| waits)
     }
 
     /// Closing what is sold out is a step further; nothing leads back.

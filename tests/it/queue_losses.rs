@@ -1,12 +1,21 @@
 //! Waiting rooms whose log is lost while people wait.
 
+use std::thread;
+
 use serde_json::{Value, json};
 use tonic::Code;
 use usher::generated::realtime::{AdvanceQueueRequest, GetQueueRequest, OpenQueueRequest};
 
 use crate::{
     queues::{Pair, advance, join, look, open_with, pair, until},
-    support::{grpc::Backend, holds_soon, server::Server, ws::Client},
+    support::{
+        grpc::Backend,
+        holds_soon,
+        proxy::{Link, Proxy},
+        redis::Redis,
+        server::Server,
+        ws::Client,
+    },
 };
 
 /// The payload of the answer to a join, whatever comes before: streams of users are lost too, and they are told.
@@ -33,7 +42,7 @@ fn lose_everything(lose: impl FnOnce(&mut Pair)) {
     let [one, other] = &pair.backends;
     let code = |backend: &Backend, call: fn(&Backend) -> tonic::Status| call(backend).code();
     let moves = |backend: &Backend| {
-        let request = AdvanceQueueRequest { event_id: "e1".into(), to: 1 };
+        let request = AdvanceQueueRequest { event_id: "e1".into(), to: 1, run: 0 };
         backend.advance_queue(request).expect_err("nobody knows the places")
     };
     let looks = |backend: &Backend| {
@@ -91,4 +100,49 @@ fn a_queue_in_a_redis_that_starts_again_without_its_end_ends_for_everybody_and_b
         pair.redis.kill();
         pair.redis.restart();
     });
+}
+
+#[test]
+fn a_call_that_was_held_up_on_its_way_to_redis_is_not_done_to_the_next_queue_of_the_event() {
+    let redis = Redis::start();
+    let proxy = Proxy::before(redis.port);
+    let far = Server::with(&[("REDIS_URL", &format!("redis://{}", proxy.address))]);
+    let near = Server::with(&[("REDIS_URL", &redis.url())]);
+    let know = |server: &Server| server.metric("usher_instances") == 2.0;
+    assert!(holds_soon(|| know(&far) && know(&near)), "both know each other");
+    let backend = Backend::of(&near);
+    open_with(&backend, OpenQueueRequest::default());
+    let mut ann = near.connect_as("ann");
+    join(&mut ann);
+    assert_eq!(look(&Backend::of(&far)).waiting, 1);
+
+    proxy.set(Link::Held);
+    let address = far.grpc;
+    let held = thread::spawn(move || {
+        let request = AdvanceQueueRequest { event_id: "e1".into(), to: 1, run: 0 };
+        Backend::at(address).advance_queue(request)
+    });
+    // It is under way, again and again.
+    assert!(holds_soon(|| far.metric("usher_store_failures_total{reason=\"timed_out\"}") >= 3.0));
+    // The queue is over and forgotten, and the event has another.
+    assert_eq!(redis.cli(&["DEL", "usher:{queue:e1}:meta", "usher:{queue:e1}:log"]), "2");
+    let gone = || backend.get_queue(GetQueueRequest { event_id: "e1".into() }).is_err();
+    assert!(holds_soon(gone), "its log is");
+    let request = OpenQueueRequest { event_id: "e1".into(), ..OpenQueueRequest::default() };
+    let anew = || backend.open_queue(request.clone()).is_ok_and(|queue| queue.total == 0);
+    assert!(holds_soon(anew), "Redis may be slow, but not for ever");
+    until(&mut ann, "queue:closed");
+    assert_eq!(answer_to_join(&mut ann)["place"], 1);
+
+    proxy.set(Link::Open);
+    let refused = held.join().expect("a call").expect_err("it was meant for another queue");
+    assert_eq!(refused.code(), Code::Aborted, "{refused}");
+    assert!(refused.message().contains("another"), "{refused}");
+    let queue = look(&backend);
+    assert_eq!((queue.waiting, queue.admitted), (1, 0));
+    assert!(holds_soon(|| far.metric("usher_queue_refused_total{reason=\"another\"}") == 1.0));
+    let elsewhere = Backend::of(&far);
+    let follows =
+        || elsewhere.get_queue(GetQueueRequest { event_id: "e1".into() }).is_ok_and(|it| it == queue);
+    assert!(holds_soon(follows), "the other instance follows it too");
 }

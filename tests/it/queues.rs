@@ -35,7 +35,7 @@ pub fn open_with(backend: &Backend, terms: OpenQueueRequest) -> QueueResponse {
 }
 
 pub fn advance(backend: &Backend, to: u32) -> QueueResponse {
-    backend.advance_queue(AdvanceQueueRequest { event_id: "e1".into(), to }).expect("it moves")
+    backend.advance_queue(AdvanceQueueRequest { event_id: "e1".into(), to, run: 0 }).expect("it moves")
 }
 
 pub fn look(backend: &Backend) -> QueueResponse {
@@ -80,7 +80,7 @@ fn people_join_wait_and_are_let_in_with_passes_that_anybody_can_check() {
     let admitted = [until(&mut ann, "queue:admitted"), until(&mut tab, "queue:admitted")];
     assert_eq!(admitted[0]["pass"], admitted[1]["pass"]);
     assert_good(&server, &admitted[0], "user ann, place 1");
-    let holder = HolderRequest { event_id: "e1".into(), holder: "ann".into(), anonymous: false };
+    let holder = HolderRequest { event_id: "e1".into(), holder: "ann".into(), ..Default::default() };
     assert_eq!(backend.claim(holder).expect("she claims").inside, 1);
 
     let next = backend.admit_next(AdmitNextRequest { event_id: "e1".into(), count: 1, ..Default::default() });
@@ -112,7 +112,7 @@ fn a_pause_and_an_end_are_told_to_who_waits_and_to_who_comes() {
     open(&backend);
     let mut ann = server.connect_as("ann");
     join(&mut ann);
-    let pause = |resume| PauseQueueRequest { event_id: "e1".into(), reason: "a rest".into(), resume };
+    let pause = |resume| PauseQueueRequest { event_id: "e1".into(), reason: "a rest".into(), resume, run: 0 };
     assert_eq!(backend.pause_queue(pause(false)).expect("it pauses").state, "paused");
     assert_eq!(until(&mut ann, "queue:paused")["reason"], "a rest");
     let mut bob = server.connect_as("bob");
@@ -122,7 +122,7 @@ fn a_pause_and_an_end_are_told_to_who_waits_and_to_who_comes() {
     until(&mut ann, "queue:resumed");
     bob.send("queue:leave", &json!({"event_id": "e1"}));
     assert_eq!(until(&mut bob, "queue:left")["event_id"], "e1");
-    let close = CloseQueueRequest { event_id: "e1".into(), sold_out: true };
+    let close = CloseQueueRequest { event_id: "e1".into(), sold_out: true, run: 0 };
     assert_eq!(backend.close_queue(close).expect("it ends").state, "sold_out");
     until(&mut ann, "queue:sold_out");
     let late = server.connect_as("cid").request("queue:join", &json!({"event_id": "e1"})).1;
@@ -217,7 +217,7 @@ fn a_call_that_is_repeated_with_its_key_lets_nobody_more_in() {
     let mut clients = [(); 4].map(|()| servers[0].connect());
     clients.iter_mut().for_each(|client| drop(join(client)));
     let admit = |at: usize, count, key: &str| {
-        let request = AdmitNextRequest { event_id: "e1".into(), count, idempotency_key: key.into() };
+        let request = AdmitNextRequest { event_id: "e1".into(), count, idempotency_key: key.into(), run: 0 };
         backends[at].admit_next(request)
     };
     for (at, key, admitted) in [(0, "k", 1), (1, "k", 1), (1, "l", 2), (0, "", 3), (0, "l", 3)] {
@@ -244,7 +244,7 @@ fn a_pass_that_nobody_uses_expires_and_lets_the_next_in() {
     until(&mut ann, "queue:left");
     until(&mut bob, "queue:admitted");
     let bob_is =
-        |holder: &str| HolderRequest { event_id: "e1".into(), holder: holder.into(), anonymous: false };
+        |holder: &str| HolderRequest { event_id: "e1".into(), holder: holder.into(), ..Default::default() };
     assert_eq!(backend.claim(bob_is("ann")).expect_err("too late").code(), Code::FailedPrecondition);
     assert_eq!(backend.claim(bob_is("bob")).expect("in time").inside, 1);
     let stats = backend.complete(bob_is("bob")).expect("he bought");
@@ -291,9 +291,9 @@ fn metrics_say_how_a_queue_stands_and_what_was_refused() {
     let mut clients = ["ann", "bob", "cid"].map(|user| server.connect_as(user));
     clients.iter_mut().for_each(|client| drop(join(client)));
     assert_eq!(advance(&backend, 1).admitted, 1);
-    let holder = HolderRequest { event_id: "e1".into(), holder: "ann".into(), anonymous: false };
+    let holder = HolderRequest { event_id: "e1".into(), holder: "ann".into(), ..Default::default() };
     assert_eq!(backend.claim(holder).expect("she claims").inside, 1);
-    let wrong = HolderRequest { event_id: "e1".into(), holder: "bob".into(), anonymous: false };
+    let wrong = HolderRequest { event_id: "e1".into(), holder: "bob".into(), ..Default::default() };
     assert_eq!(backend.claim(wrong).expect_err("he waits").code(), Code::FailedPrecondition);
     let [_ann, _bob, cid] = clients;
     // Whoever is away is waited for as long as QUEUE_GRACE says, unless the queue's own terms do.
@@ -364,7 +364,7 @@ fn a_queue_is_the_same_on_two_instances() {
     assert_eq!(until(&mut bob, "queue:admitted")["place"], 2);
     let [mut books, same] = [one, other].map(look);
     assert_eq!(books, same);
-    let claim = HolderRequest { event_id: "e1".into(), holder: "bob".into(), anonymous: false };
+    let claim = HolderRequest { event_id: "e1".into(), holder: "bob".into(), ..Default::default() };
     books = other.claim(claim).expect("he claims");
     assert_eq!((books.inside, look(one)), (1, books.clone()), "what was answered is known everywhere");
 }

@@ -70,10 +70,11 @@ const ONE_INSIDE: OpenQueueRequest = OpenQueueRequest {
     grace_seconds: 0,
     stay_seconds: 0,
     places_max: 0,
+    run: 0,
 };
 
 fn pause(backend: &Backend, resume: bool) -> String {
-    let request = PauseQueueRequest { event_id: "e1".into(), reason: "a rest".into(), resume };
+    let request = PauseQueueRequest { event_id: "e1".into(), reason: "a rest".into(), resume, run: 0 };
     backend.pause_queue(request).expect("it answers").state
 }
 
@@ -100,7 +101,7 @@ fn an_inlet_pauses_while_the_shop_is_not_ready_and_goes_on_by_itself() {
     let done = usher::generated::realtime::HolderRequest {
         event_id: "e1".into(),
         holder: "ann".into(),
-        anonymous: false,
+        ..Default::default()
     };
     assert_eq!(backend.complete(done).expect("she bought").admitted, 1);
     assert_eq!(look(&backend).state, "paused");
@@ -113,9 +114,16 @@ fn an_inlet_pauses_while_the_shop_is_not_ready_and_goes_on_by_itself() {
     until(&mut cid, "queue:paused");
     // The operator's pause is the operator's to end.
     assert_eq!(pause(&backend, false), "paused");
+    let by: Vec<String> = look(&backend).pauses.into_iter().map(|pause| pause.by).collect();
+    assert_eq!(by, ["operator", "target"]);
     shop.says(204);
     assert!(holds_soon(|| server.metric("usher_queue_target_down") == 0.0), "both are ready");
-    assert_eq!(look(&backend).state, "paused");
+    assert!(holds_soon(|| look(&backend).pauses.len() == 1));
+    let queue = look(&backend);
+    assert_eq!(
+        (&*queue.state, &*queue.pauses[0].by, &*queue.pauses[0].reason),
+        ("paused", "operator", "a rest")
+    );
     assert_eq!(pause(&backend, true), "open");
     until(&mut cid, "queue:resumed");
     assert!(other.asked() > 0 && server.log().contains("what sells is not ready"));

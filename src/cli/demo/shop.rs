@@ -226,7 +226,8 @@ impl Shop {
     }
 
     async fn call(&self, user: &str, step: Step) -> Result<(), Status> {
-        let holder = HolderRequest { event_id: EVENT.into(), holder: user.into(), anonymous: false };
+        let holder =
+            HolderRequest { event_id: EVENT.into(), holder: user.into(), ..HolderRequest::default() };
         let mut backend = self.backend.clone();
         let answer = match step {
             Step::Claim => backend.claim(holder).await,
@@ -238,7 +239,7 @@ impl Shop {
     }
 
     async fn close(&self) {
-        let request = CloseQueueRequest { event_id: EVENT.into(), sold_out: true };
+        let request = CloseQueueRequest { event_id: EVENT.into(), sold_out: true, run: 0 };
         if let Err(status) = self.backend.clone().close_queue(request).await {
             self.fault(format!("CloseQueue: {status}"));
         }

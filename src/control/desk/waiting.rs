@@ -184,12 +184,12 @@ impl Desk {
     pub(super) fn operate(
         &mut self,
         now: Now,
-        event_id: Arc<str>,
+        (event_id, run): (Arc<str>, Option<u64>),
         command: Option<Command>,
         reply: oneshot::Sender<Result<Box<View>, Denied>>,
     ) {
         let token = self.token(Some(ReplyTo::Operator(reply)));
-        self.lines_input(now, Input::Operate { token, event_id, command });
+        self.lines_input(now, Input::Operate { token, event_id, run, command });
     }
 
     /// The shuffle of a queue that has opened; `None`: it was not drawn, or not yet.

@@ -38,7 +38,7 @@ impl Gateway {
     /// As [`Gateway::operate`]; [`queue::Refusal::NotOpen`] also where nobody was in the pre-queue.
     pub async fn drawn(&self, event_id: &str) -> Result<Arc<Drawn>, QueueError> {
         // From then on it is followed.
-        self.operate(event_id, None).await?;
+        self.operate(event_id, None, None).await?;
         let (reply, answer) = oneshot::channel();
         self.hand_over(Call::Drawn { event_id: event_id.into(), reply }).map_err(PublishError::from)?;
         match answer.await {
@@ -48,11 +48,17 @@ impl Gateway {
         }
     }
 
-    /// Does something with the queue of an event, or looks at it; the answer is the queue as it is afterwards.
+    /// Does something with the queue of an event, or looks at it; the answer is the queue as it is afterwards. With a run
+    /// ([`View::run`]) nothing is done to another queue of the event.
     ///
     /// # Errors
     /// A field that does not fit, the gateway's refusal, or the rules of the queue.
-    pub async fn operate(&self, event_id: &str, command: Option<Command>) -> Result<View, QueueError> {
+    pub async fn operate(
+        &self,
+        event_id: &str,
+        run: Option<u64>,
+        command: Option<Command>,
+    ) -> Result<View, QueueError> {
         check_length("event_id", event_id, 1..=EVENT_ID_BYTES_MAX)?;
         if room::classify(event_id).is_none() {
             return Err(PublishError::invalid("event_id", "must be of A-Z a-z 0-9 _ . : -").into());
@@ -61,7 +67,7 @@ impl Gateway {
             return Err(PublishError::invalid("request", "has a value that is out of range").into());
         }
         let (reply, answer) = oneshot::channel();
-        self.hand_over(Call::Operate { event_id: event_id.into(), command, reply })
+        self.hand_over(Call::Operate { event_id: event_id.into(), run, command, reply })
             .map_err(PublishError::from)?;
         match answer.await {
             Ok(Ok(view)) => Ok(*view),

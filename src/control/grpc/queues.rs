@@ -10,7 +10,9 @@ use crate::{
         gateway::{PublishError, QueueError},
         passes::Drawn,
     },
-    generated::realtime::{HolderRequest, OpenQueueRequest, QueueLogPart, QueueResponse, open_queue_request},
+    generated::realtime::{
+        HolderRequest, OpenQueueRequest, QueueLogPart, QueuePause, QueueResponse, open_queue_request,
+    },
     limits::PLACES_MAX,
     line::LineState,
     route::lines::io::View,
@@ -69,7 +71,8 @@ pub(super) fn holder(request: &HolderRequest) -> Result<Box<str>, PublishError> 
 
 /// The queue, for an operator.
 pub(super) fn response(view: View) -> QueueResponse {
-    let View { stats, line, commitment, seed } = view;
+    let View { stats, run, pauses, line, commitment, seed } = view;
+    let pauses = [("operator", pauses.operator), ("target", pauses.target)];
     let state = match line.state {
         LineState::Early { .. } => "early",
         LineState::Open => "open",
@@ -94,6 +97,11 @@ pub(super) fn response(view: View) -> QueueResponse {
         abandoned: stats.abandoned,
         commitment: commitment.to_vec(),
         seed: seed.map(Vec::from).unwrap_or_default(),
+        run,
+        pauses: pauses
+            .into_iter()
+            .filter_map(|(by, reason)| Some(QueuePause { by: by.into(), reason: reason?.as_ref().into() }))
+            .collect(),
     }
 }
 

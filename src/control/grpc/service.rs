@@ -100,13 +100,14 @@ impl Realtime {
         &self,
         method: Method,
         request: Request<A>,
-        command: impl FnOnce(A) -> Result<(String, Option<Command>), PublishError>,
+        asked: impl FnOnce(A) -> Result<Asked, PublishError>,
     ) -> Result<Response<QueueResponse>, tonic::Status> {
         let running = self.begin(method);
         let answer = async {
             self.check.check(request.metadata())?;
-            let (event_id, command) = command(request.into_inner()).map_err(refusal)?;
-            self.gateway.operate(&event_id, command).await.map(queues::response).map_err(queues::refusal)
+            let (event_id, run, command) = asked(request.into_inner()).map_err(refusal)?;
+            let run = Some(run).filter(|run| *run != 0);
+            self.gateway.operate(&event_id, run, command).await.map(queues::response).map_err(queues::refusal)
         };
         running.end(answer.await)
     }
@@ -257,8 +258,9 @@ impl RealtimeService for Realtime {
         &self,
         request: Request<OpenQueueRequest>,
     ) -> Result<Response<QueueResponse>, tonic::Status> {
-        let open = |request| {
-            queues::open(Now::read(), self.queue_grace, &request).map(|open| (request.event_id, Some(open)))
+        let open = |request: OpenQueueRequest| {
+            let open = queues::open(Now::read(), self.queue_grace, &request)?;
+            Ok((request.event_id, request.run, Some(open)))
         };
         self.operate(Method::OpenQueue, request, open).await
     }
@@ -267,47 +269,48 @@ impl RealtimeService for Realtime {
         &self,
         request: Request<AdvanceQueueRequest>,
     ) -> Result<Response<QueueResponse>, tonic::Status> {
-        let command = |AdvanceQueueRequest { event_id, to }| Ok((event_id, Some(Command::Advance { to })));
-        self.operate(Method::AdvanceQueue, request, command).await
+        let asked =
+            |AdvanceQueueRequest { event_id, to, run }| Ok((event_id, run, Some(Command::Advance { to })));
+        self.operate(Method::AdvanceQueue, request, asked).await
     }
 
     async fn admit_next(
         &self,
         request: Request<AdmitNextRequest>,
     ) -> Result<Response<QueueResponse>, tonic::Status> {
-        let command = |AdmitNextRequest { event_id, count, idempotency_key }| {
+        let asked = |AdmitNextRequest { event_id, count, idempotency_key, run }| {
             let key = (!idempotency_key.is_empty()).then(|| idempotency_key.into());
-            Ok((event_id, Some(Command::AdmitNext { count, key })))
+            Ok((event_id, run, Some(Command::AdmitNext { count, key })))
         };
-        self.operate(Method::AdmitNext, request, command).await
+        self.operate(Method::AdmitNext, request, asked).await
     }
 
     async fn pause_queue(
         &self,
         request: Request<PauseQueueRequest>,
     ) -> Result<Response<QueueResponse>, tonic::Status> {
-        let command = |PauseQueueRequest { event_id, reason, resume }| match resume {
-            true => Ok((event_id, Some(Command::Resume))),
-            false => Ok((event_id, Some(Command::Pause { reason: reason.into() }))),
+        let asked = |PauseQueueRequest { event_id, reason, resume, run }| match resume {
+            true => Ok((event_id, run, Some(Command::Resume))),
+            false => Ok((event_id, run, Some(Command::Pause { reason: reason.into() }))),
         };
-        self.operate(Method::PauseQueue, request, command).await
+        self.operate(Method::PauseQueue, request, asked).await
     }
 
     async fn close_queue(
         &self,
         request: Request<CloseQueueRequest>,
     ) -> Result<Response<QueueResponse>, tonic::Status> {
-        let command = |CloseQueueRequest { event_id, sold_out }| {
-            Ok((event_id, Some(if sold_out { Command::SellOut } else { Command::Close })))
+        let asked = |CloseQueueRequest { event_id, sold_out, run }| {
+            Ok((event_id, run, Some(if sold_out { Command::SellOut } else { Command::Close })))
         };
-        self.operate(Method::CloseQueue, request, command).await
+        self.operate(Method::CloseQueue, request, asked).await
     }
 
     async fn get_queue(
         &self,
         request: Request<GetQueueRequest>,
     ) -> Result<Response<QueueResponse>, tonic::Status> {
-        self.operate(Method::GetQueue, request, |GetQueueRequest { event_id }| Ok((event_id, None))).await
+        self.operate(Method::GetQueue, request, |GetQueueRequest { event_id }| Ok((event_id, 0, None))).await
     }
 
     type GetQueueLogStream = tokio_stream::Iter<queues::LogParts>;
@@ -329,7 +332,7 @@ impl RealtimeService for Realtime {
     async fn claim(&self, request: Request<HolderRequest>) -> Result<Response<QueueResponse>, tonic::Status> {
         self.operate(Method::Claim, request, |request| {
             let holder = queues::holder(&request)?;
-            Ok((request.event_id, Some(Command::Claim { holder })))
+            Ok((request.event_id, request.run, Some(Command::Claim { holder })))
         })
         .await
     }
@@ -340,7 +343,7 @@ impl RealtimeService for Realtime {
     ) -> Result<Response<QueueResponse>, tonic::Status> {
         self.operate(Method::Complete, request, |request| {
             let holder = queues::holder(&request)?;
-            Ok((request.event_id, Some(Command::Complete { holder })))
+            Ok((request.event_id, request.run, Some(Command::Complete { holder })))
         })
         .await
     }
@@ -351,11 +354,14 @@ impl RealtimeService for Realtime {
     ) -> Result<Response<QueueResponse>, tonic::Status> {
         self.operate(Method::Abandon, request, |request| {
             let holder = queues::holder(&request)?;
-            Ok((request.event_id, Some(Command::Abandon { holder })))
+            Ok((request.event_id, request.run, Some(Command::Abandon { holder })))
         })
         .await
     }
 }
+
+/// A call of a method of queues: the event, the run of its queue (0: whichever it is), and what is to be done, if anything.
+type Asked = (String, u64, Option<Command>);
 
 /// A call under way; counted when it ends, or when its caller gives it up. A stream is one call.
 #[derive(Debug)]

@@ -10,7 +10,7 @@ use crate::{
     sale::{
         command::Command,
         fair::{Secrets, Seed},
-        queue::{Refusal, Stats},
+        queue::{Pauses, Refusal, Stats},
     },
     stream::{
         store::{Answer, Ask},
@@ -61,6 +61,8 @@ pub enum Input {
         token: Token,
         /// Which queue.
         event_id: Arc<str>,
+        /// Nothing is done but to the queue that began then ([`View::run`]); `None`: to whichever the event has.
+        run: Option<u64>,
         /// What is to be done; bounded ([`Command`]).
         command: Option<Command>,
     },
@@ -194,6 +196,10 @@ pub struct Admission {
 pub struct View {
     /// The books.
     pub stats: Stats,
+    /// When it began, wall ms: names it among the queues that the event has one after the other.
+    pub run: u64,
+    /// Why nobody is let in by itself.
+    pub pauses: Pauses,
     /// The line without who departed.
     pub line: LineUpdate,
     /// SHA-256 of the seed; may be known before the opening.

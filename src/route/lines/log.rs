@@ -39,6 +39,8 @@ pub(super) struct Log {
     looks: [Vec<Waiter>; 2],
     /// What waits to be written.
     pending: VecDeque<(Command, Option<Waiter>)>,
+    /// Some of it may be meant for another queue.
+    names_runs: bool,
     pub(super) flight: Option<Flight>,
     /// Of all entries that were applied.
     bytes: usize,
@@ -77,8 +79,25 @@ impl Log {
         if self.pending.len() >= LINE_WAITING_MAX || self.bytes >= QUEUE_LOGS_BYTES_MAX {
             return Err(waiter);
         }
+        self.names_runs |= matches!(waiter, Some(Waiter::Operator { run: Some(_), .. }));
         self.pending.push_back((command, waiter));
         Ok(())
+    }
+
+    /// Takes out what is meant for another queue than the one that there is, once that is known.
+    pub(super) fn take_of_others(&mut self, run: Option<u64>) -> Vec<Waiter> {
+        if !self.is_current() || !std::mem::take(&mut self.names_runs) {
+            return Vec::new();
+        }
+        let is_of_another = |waiter: &Waiter| match waiter {
+            Waiter::Operator { run: Some(meant), .. } => run != Some(*meant),
+            _ => false,
+        };
+        let pending = std::mem::take(&mut self.pending).into_iter();
+        let (others, pending): (Vec<_>, Vec<_>) =
+            pending.partition(|(_, waiter)| waiter.as_ref().is_some_and(is_of_another));
+        self.pending = pending.into();
+        others.into_iter().filter_map(|(_, waiter)| waiter).collect()
     }
 
     /// Takes out what can do nothing where there is no queue: all before one begins.
@@ -123,7 +142,7 @@ impl Log {
     pub(super) fn anew(&mut self) -> Self {
         let mut pending = std::mem::take(&mut self.pending);
         pending.retain(|(_, waiter)| waiter.is_some());
-        Self { pending, written: self.written, ..Self::default() }
+        Self { pending, names_runs: self.names_runs, written: self.written, ..Self::default() }
     }
 
     /// Somebody wants to know how the queue stands, by what is stored from now on; given back where too many do.

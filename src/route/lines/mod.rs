@@ -31,7 +31,11 @@ use crate::{
     limits::LINES_FOLLOWED_MAX,
     line::{LineDenial, LineUpdate},
     route::{Ticket, Token},
-    sale::{command::Command, queue::Refusal, queues::Queues},
+    sale::{
+        command::Command,
+        queue::{Queue, Refusal},
+        queues::Queues,
+    },
     stream::{store::Ask, word::InstanceId},
 };
 
@@ -124,10 +128,10 @@ impl Lines {
                     out.push(Output::Line { shard: Some(shard), update });
                 }
             }
-            Input::Operate { token, event_id, command: Some(command) } => {
-                self.command(&event_id, command, Waiter::Operator(token), out);
+            Input::Operate { token, event_id, run, command: Some(command) } => {
+                self.command(&event_id, command, Waiter::Operator { token, run }, out);
             }
-            Input::Operate { token, event_id, command: None } => self.look(&event_id, token, out),
+            Input::Operate { token, event_id, command: None, .. } => self.look(&event_id, token, out),
             Input::Subscribed { event_id } => {
                 if let Some(room) = self.rooms.get_mut(&event_id) {
                     room.log.look = true;
@@ -152,7 +156,9 @@ impl Lines {
     pub fn flush(&mut self, now: Now, out: &mut Vec<Output>) {
         while let Some(event_id) = self.active.pop_first() {
             let Some(room) = self.rooms.get_mut(&event_id) else { continue };
-            if self.queues.get(&event_id).is_some() {
+            let run = self.queues.get(&event_id).map(Queue::began_ms);
+            room.log.take_of_others(run).into_iter().for_each(|waiter| part(waiter, out));
+            if run.is_some() {
                 room.write_presence(&self.instance);
                 if !std::mem::replace(&mut room.followed, true) {
                     out.push(Output::Interest { event_id: Arc::clone(&event_id), on: true });
@@ -168,7 +174,7 @@ impl Lines {
             }
             if let Some((question, ask)) = room.next_ask(now, &self.instance) {
                 self.ask(question, &event_id, ask, out);
-            } else if self.queues.get(&event_id).is_none() && room.is_idle() {
+            } else if run.is_none() && room.is_idle() {
                 self.rooms.remove(&event_id);
             }
         }
@@ -190,7 +196,8 @@ impl Lines {
     }
 
     fn command(&mut self, event_id: &Arc<str>, command: Command, waiter: Waiter, out: &mut Vec<Output>) {
-        let begins = matches!(command, Command::Open(_));
+        let is_meant_for_one = matches!(waiter, Waiter::Operator { run: Some(_), .. });
+        let begins = matches!(command, Command::Open(_)) && !is_meant_for_one;
         match self.room(event_id) {
             Some(room) if room.log.is_broken && !begins => deny(waiter, LineDenial::Lost, Denied::Lost, out),
             Some(room) => {
@@ -206,7 +213,7 @@ impl Lines {
 
     /// Answers with the queue as it is when everything was applied that is stored by now.
     fn look(&mut self, event_id: &Arc<str>, token: Token, out: &mut Vec<Output>) {
-        let waiter = Waiter::Operator(token);
+        let waiter = Waiter::Operator { token, run: None };
         match self.room(event_id) {
             Some(room) if room.log.is_broken => deny(waiter, LineDenial::Lost, Denied::Lost, out),
             Some(room) => {

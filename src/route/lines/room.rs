@@ -77,9 +77,16 @@ impl Present {
 /// Who waits for what comes of a command.
 #[derive(Debug)]
 pub(super) enum Waiter {
-    Join { place_token: Option<Box<str>>, asked: Box<LineRequest> },
+    Join {
+        place_token: Option<Box<str>>,
+        asked: Box<LineRequest>,
+    },
     Leave(Box<LineRequest>),
-    Operator(Token),
+    Operator {
+        token: Token,
+        /// The queue that is meant, by when it began; `None`: whichever it is.
+        run: Option<u64>,
+    },
 }
 
 impl Room {
@@ -228,6 +235,6 @@ pub(super) fn deny(waiter: Waiter, denial: LineDenial, denied: Denied, out: &mut
     out.push(match waiter {
         Waiter::Join { asked, .. } => Output::Denied { asked, leave: false, denial },
         Waiter::Leave(asked) => Output::Denied { asked, leave: true, denial },
-        Waiter::Operator(token) => Output::Operated { token, result: Err(denied) },
+        Waiter::Operator { token, .. } => Output::Operated { token, result: Err(denied) },
     });
 }

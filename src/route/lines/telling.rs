@@ -92,7 +92,7 @@ impl Lines {
         let Some(room) = self.rooms.get_mut(event_id) else { return };
         let Some(queue) = self.queues.get(event_id) else { return };
         for waiter in room.log.take_begun_looks() {
-            if let Waiter::Operator(token) = waiter {
+            if let Waiter::Operator { token, .. } = waiter {
                 out.push(Output::Operated { token, result: Ok(Box::new(view(queue))) });
             }
         }
@@ -102,7 +102,14 @@ impl Lines {
 fn view(queue: &Queue) -> View {
     let line = queue.line(Some(queue.mark()));
     let commitment = commitment(&queue.terms().seed);
-    View { stats: queue.stats(), line, commitment, seed: queue.revealed() }
+    View {
+        stats: queue.stats(),
+        run: queue.began_ms(),
+        pauses: queue.pauses(),
+        line,
+        commitment,
+        seed: queue.revealed(),
+    }
 }
 
 fn is_end_of(command: &Command, name: &str) -> bool {
@@ -172,7 +179,7 @@ impl Telling<'_> {
                 let news = PlaceNews { asked: Some((asked.conn, asked.request)), ..self.left(holder) };
                 self.out.push(Output::PlaceNews { shard, news: Arc::new(news) });
             }
-            (Waiter::Operator(token), None) => {
+            (Waiter::Operator { token, .. }, None) => {
                 self.out.push(Output::Operated { token, result: Ok(Box::new(view(self.queue))) });
             }
             (waiter, Some(refusal)) => refuse(waiter, refusal, self.out),

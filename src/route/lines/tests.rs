@@ -103,8 +103,17 @@ impl Instance {
     }
 
     fn operate(&mut self, history: &mut History, command: Option<Command>) -> Vec<Output> {
+        self.operate_on(history, None, command)
+    }
+
+    fn operate_on(
+        &mut self,
+        history: &mut History,
+        run: Option<u64>,
+        command: Option<Command>,
+    ) -> Vec<Output> {
         self.token += 1;
-        self.turn(history, Input::Operate { token: self.token, event_id: "e".into(), command })
+        self.turn(history, Input::Operate { token: self.token, event_id: "e".into(), run, command })
     }
 
     fn join(&mut self, history: &mut History, user: &str, slot: u32) -> Vec<Output> {

@@ -64,6 +64,15 @@ pub struct Stats {
     pub abandoned: u32,
 }
 
+/// Why nobody is let in by itself; each is there while it is a reason.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Pauses {
+    /// An operator's.
+    pub operator: Option<Arc<str>>,
+    /// What sells takes nobody.
+    pub target: Option<Arc<str>>,
+}
+
 impl Queue {
     /// Of what.
     pub fn event_id(&self) -> &Arc<str> {
@@ -112,6 +121,14 @@ impl Queue {
     /// The highest number that was served; `0`: none.
     pub fn serving(&self) -> u32 {
         self.serving
+    }
+
+    /// What keeps a queue that is not over from going on.
+    pub fn pauses(&self) -> Pauses {
+        if self.is_over() {
+            return Pauses::default();
+        }
+        Pauses { operator: self.paused.clone(), target: self.target_reason().cloned() }
     }
 
     /// The books.

@@ -126,3 +126,28 @@ fn whoever_forgets_a_queue_that_is_over_leaves_the_next_one_of_the_event_alone()
     assert_eq!(history.entry_count(), 1);
     assert_eq!(ticket(&other.join(&mut history, "bob", 1)), Some(Ticket::Place(1)));
 }
+
+#[test]
+fn a_call_that_names_a_queue_is_done_to_no_other_of_the_event() {
+    let (mut one, mut history) = (Instance::new(1), history());
+    let run = |told: &[Output]| {
+        told.iter().find_map(|output| match output {
+            Output::Operated { result: Ok(view), .. } => Some(view.run),
+            _ => None,
+        })
+    };
+    let first = run(&one.operate(&mut history, Some(open(Inlet::Manual))));
+    assert_eq!(run(&one.operate_on(&mut history, first, Some(Command::Close))), first);
+    one.pass(&mut history, Duration::from_secs(24 * 3_600), true);
+    let told = one.operate_on(&mut history, first, Some(open(Inlet::Manual)));
+    assert!(told.iter().any(is_refused_as_anothers) && history.entry_count() == 0, "{told:?}");
+    let second = run(&one.operate(&mut history, Some(open(Inlet::Manual))));
+    assert_ne!(first, second);
+    // Whether the instance knows the queue or has to read it.
+    for mut instance in [one, Instance::new(2)] {
+        let told = instance.operate_on(&mut history, first, Some(Command::Close));
+        assert!(told.iter().any(is_refused_as_anothers), "{told:?}");
+        let told = instance.operate_on(&mut history, second, Some(Command::Advance { to: 1 }));
+        assert_eq!(run(&told), second);
+    }
+}

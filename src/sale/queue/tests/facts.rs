@@ -9,7 +9,7 @@ use crate::{
         fair::order_key,
         inlet::Inlet,
         place::{Ending, State},
-        queue::{Effect, Refusal},
+        queue::{Effect, Pauses, Refusal},
     },
 };
 
@@ -241,6 +241,8 @@ fn an_inlet_waits_for_what_sells_beside_any_pause() {
     assert_eq!(admitted(&sale.does(Command::AdmitNext { count: 1, key: None })), ["h2"], "an operator may");
     // Neither ends the other.
     assert_eq!(sale.does(Command::Pause { reason: "rest".into() }), paused("rest"));
+    let both = Pauses { operator: Some("rest".into()), target: Some("full".into()) };
+    assert_eq!(sale.queue.pauses(), both);
     assert_eq!(sale.does(Command::Resume), paused("full"));
     sale.does(Command::Pause { reason: "rest".into() });
     assert_eq!((sale.does(Command::TargetUp), sale.queue.target_news(None)), (vec![], None));
@@ -260,6 +262,7 @@ fn an_inlet_waits_for_what_sells_beside_any_pause() {
     sale.does(Command::Open(Box::new(terms(Inlet::Inside(5)))));
     assert_eq!(sale.queue.line(None).state, LineState::Paused { reason: "full".into() });
     sale.does(Command::Close);
+    assert_eq!(sale.queue.pauses(), Pauses::default());
     assert_eq!((sale.queue.target_news(None), sale.does(Command::TargetUp)), (None, vec![]));
 }
 

@@ -60,8 +60,12 @@ impl Booking {
     }
 
     pub(crate) async fn pause(&self) -> Result<QueueResponse, Status> {
-        let request =
-            PauseQueueRequest { event_id: self.event_id.clone(), reason: "the books".into(), resume: false };
+        let request = PauseQueueRequest {
+            event_id: self.event_id.clone(),
+            reason: "the books".into(),
+            resume: false,
+            run: 0,
+        };
         self.ask(|mut client| {
             let request = request.clone();
             async move { client.pause_queue(request).await }
@@ -95,7 +99,7 @@ impl Booking {
             Ok(claims) => claims,
             Err(problem) => return diary.borrow_mut().fault(format!("a pass is no good: {problem}")),
         };
-        let holder = HolderRequest { event_id: self.event_id.clone(), holder: sub, anonymous };
+        let holder = HolderRequest { event_id: self.event_id.clone(), holder: sub, anonymous, run: 0 };
         for deed in plan.deeds {
             sleep(plan.pause).await;
             if *deed == Deed::Abandoned {

@@ -187,7 +187,7 @@ impl Inlet {
     async fn advance(&mut self, to: u32) -> io::Result<()> {
         match self {
             Self::Gateway(client, event_id) => {
-                let request = AdvanceQueueRequest { event_id: event_id.clone(), to };
+                let request = AdvanceQueueRequest { event_id: event_id.clone(), to, run: 0 };
                 client.advance_queue(request).await.map_err(io::Error::other)?;
             }
             Self::Floor(streams) => {
