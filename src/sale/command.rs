@@ -162,6 +162,11 @@ pub enum Command {
 }
 
 impl Command {
+    /// Whether it says who is connected, which is so whatever becomes of it.
+    pub fn is_presence(&self) -> bool {
+        matches!(self, Self::Here { .. } | Self::Away { .. } | Self::InstanceGone { .. })
+    }
+
     /// Whether every number and text is in its range.
     pub fn is_bounded(&self) -> bool {
         let is_holder = |holder: &str| (1..=HOLDER_BYTES_MAX).contains(&holder.len());

@@ -55,8 +55,7 @@ impl Lines {
             }
             Answer::Failed(Failure::Refused) if question == Question::Append => {
                 (room.ticking, room.warning) = (false, false);
-                let waiters = log.flight.take().map(|flight| flight.waiters).unwrap_or_default();
-                waiters.into_iter().flatten().for_each(|waiter| turn_away(waiter, out));
+                log.refused().into_iter().for_each(|waiter| turn_away(waiter, out));
             }
             Answer::Failed(Failure::Parted) => {
                 (room.ticking, room.warning) = (false, false);

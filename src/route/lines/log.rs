@@ -4,7 +4,7 @@
 //! applied in order, each once; one entry is under way at a time, and is asked for again with the same key until the
 //! store says where it is.
 
-use std::{collections::VecDeque, sync::Arc};
+use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 
@@ -12,7 +12,7 @@ use super::room::Waiter;
 use crate::{
     clock::Now,
     event::{Class, Event, Form, Position, Target},
-    limits::{LINE_BATCH_MAX, LINE_WAITING_MAX, QUEUE_LOGS_BYTES_MAX},
+    limits::{IDEMPOTENCY_AGE_MAX, LINE_BATCH_MAX, LINE_WAITING_MAX, QUEUE_LOGS_BYTES_MAX},
     sale::command::{Command, Entry},
     stream::{
         fnv::fnv1a,
@@ -57,6 +57,8 @@ pub(super) struct Flight {
     pub(super) offset: Option<u64>,
     /// The store is being asked; else it could not be asked, and will be again.
     pub(super) asked: bool,
+    /// When the store was asked first, monotonic ns.
+    since_ns: u64,
     /// What was known of the log when it was decided: in another log the commands would mean something else.
     known: Mark,
     payload: Bytes,
@@ -120,6 +122,37 @@ impl Log {
         let flight = self.flight.take().map(|flight| flight.waiters).unwrap_or_default();
         let pending = self.pending.drain(..).map(|(_, waiter)| waiter);
         flight.into_iter().chain(pending).flatten().collect()
+    }
+
+    /// The store refused the entry under way: whoever waits for it. Who came and who went is so all the same, and waits to
+    /// be written before anything else.
+    pub(super) fn refused(&mut self) -> Vec<Waiter> {
+        let Some(Flight { waiters, payload, .. }) = self.flight.take() else { return Vec::new() };
+        let commands = Entry::decode(&payload).map(|entry| entry.commands).unwrap_or_default();
+        for command in commands.into_iter().rev().filter(Command::is_presence) {
+            self.pending.push_front((command, None));
+        }
+        self.rests = true;
+        waiters.into_iter().flatten().collect()
+    }
+
+    /// The store has not said for so long what became of the entry under way that it may have forgotten its key, and write it
+    /// twice: it is not asked again, and whoever waits, waits in vain. `None`: it may still say.
+    pub(super) fn take_overdue(&mut self, now: Now) -> Option<Vec<Waiter>> {
+        let is_overdue = |flight: &Flight| {
+            let age_ns = now.mono_ns.saturating_sub(flight.since_ns);
+            !flight.asked && flight.offset.is_none() && age_ns >= FLIGHT_TIME_MAX.as_nanos() as u64
+        };
+        self.flight.as_ref().filter(|flight| is_overdue(flight))?;
+        let mut waiters = self.refused();
+        let (waited_for, others) = std::mem::take(&mut self.pending)
+            .into_iter()
+            .partition::<Vec<_>, _>(|(_, waiter)| waiter.is_some());
+        self.pending = others.into();
+        waiters.extend(waited_for.into_iter().filter_map(|(_, waiter)| waiter));
+        // It may be there.
+        self.look = true;
+        Some(waiters)
     }
 
     /// The entry under way was refused by another log than the one that is known, which is looked at: whoever waits for
@@ -189,8 +222,8 @@ impl Log {
             let payload = Entry::new(now.wall_ms, commands).encode().ok()?.into();
             self.written += 1;
             let key = format!("{instance}:{}", self.written).into();
-            let known = at.clone();
-            self.flight = Some(Flight { waiters, offset: None, asked: true, known, payload, key });
+            let (known, since_ns) = (at.clone(), now.mono_ns);
+            self.flight = Some(Flight { waiters, offset: None, asked: true, since_ns, known, payload, key });
         }
         let Flight { known, payload, key, .. } = self.flight.as_ref()?;
         let memory = Some(Memory { key: key.clone(), body: fnv1a(&[payload]) });
@@ -243,6 +276,9 @@ impl Log {
         flight.map(|flight| flight.waiters).unwrap_or_default()
     }
 }
+
+/// How long an entry is asked for again: a little less than its key is honoured.
+const FLIGHT_TIME_MAX: Duration = Duration::from_secs(IDEMPOTENCY_AGE_MAX.as_secs() - 30);
 
 #[cfg(test)]
 mod tests {

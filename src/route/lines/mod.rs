@@ -277,6 +277,10 @@ impl Lines {
         let mut over = Vec::new();
         for (event_id, room) in &mut self.rooms {
             room.log.rests = false;
+            if let Some(waiters) = room.log.take_overdue(now) {
+                (room.ticking, room.warning) = (false, false);
+                waiters.into_iter().for_each(|waiter| turn_away(waiter, out));
+            }
             while let Some((_, holder)) = room.seated.pop_front_if(|(due_ns, _)| *due_ns <= now.mono_ns) {
                 room.changed.insert(holder);
             }

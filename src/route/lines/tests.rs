@@ -1,6 +1,7 @@
 //! A log on a store in memory, read and written by one instance or two.
 
 mod lost;
+mod presence;
 
 use std::{sync::Arc, time::Duration};
 
@@ -57,6 +58,8 @@ struct Instance {
     token: u64,
     /// Whether the store answers.
     up: bool,
+    /// What it says else.
+    failure: Failure,
     /// Instances that are heard of.
     others: Vec<u64>,
     /// Questions to the store.
@@ -72,6 +75,7 @@ impl Instance {
             now: START,
             token: 0,
             up: true,
+            failure: Failure::Unavailable,
             others: vec![1, 2],
             asked: 0,
             target: Target::Unknown,
@@ -90,7 +94,7 @@ impl Instance {
                         self.asked += 1;
                         let answer = match self.up {
                             true => history.answer(self.now, ask),
-                            false => Answer::Failed(Failure::Unavailable),
+                            false => Answer::Failed(self.failure),
                         };
                         self.lines.handle(self.now, Input::Answered { ticket, answer }, &mut out);
                     }
