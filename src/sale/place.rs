@@ -5,8 +5,8 @@
 pub enum State {
     /// In the line, or in the pre-queue, and counted by those behind.
     Waiting,
-    /// In the line, but nobody of its holder was connected for the grace; counts for nobody any more. Its holder may come
-    /// back: it keeps its number and is admitted when that is served.
+    /// Nobody of its holder was connected for the grace; counts for nobody any more. Its holder may come back: it keeps its
+    /// number and is admitted when that is served.
     Departed,
     /// Has a pass that is not used yet.
     Admitted,
@@ -39,7 +39,8 @@ pub enum Ending {
 /// One place. Its number is its index and 1.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Place {
-    /// When its state ends by itself, wall ms; `0`: never. It departs, its pass expires, its stay is over.
+    /// When its state ends by itself, wall ms; `0`: never. It departs, once more where it was back, its pass expires, its
+    /// stay is over.
     pub(super) due_ms: u64,
     /// Index into the people.
     pub(super) person: u32,

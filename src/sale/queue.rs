@@ -72,8 +72,8 @@ pub struct Queue {
     instances: Vec<Option<Box<str>>>,
     /// The line: places above `serving` that wait and have not departed. Empty before the opening.
     line: Standing,
-    /// Places that count for nobody, with somebody here: those who came back after departing, and those who got a number
-    /// that was served already. They go first, by number.
+    /// Places that count for nobody, whose holders are here, or away for less than the grace: those who came back after
+    /// departing, and those who got a number that was served already. They go first, by number.
     late: BTreeSet<u32>,
     /// Places that left the line by departing or leaving, in the order in which they did.
     departures: Vec<u32>,
@@ -204,10 +204,11 @@ impl Queue {
     /// The state of a place ends by itself.
     fn end_state(&mut self, number: u32, out: &mut Vec<Effect>) {
         match self.state(number) {
-            State::Waiting => self.depart(number),
+            // Once more, where it was back.
+            State::Waiting | State::Departed => self.depart(number),
             State::Admitted => self.end(number, Ending::Expired, out),
             State::Inside => self.end(number, Ending::Abandoned, out),
-            State::Departed | State::Gone(_) => self.set_due(number, 0),
+            State::Gone(_) => self.set_due(number, 0),
         }
     }
 

@@ -122,7 +122,7 @@ impl Queue {
         out.push(self.ended(number, ending));
     }
 
-    /// The next who is here: the late before the line, since their numbers were served, or are lower.
+    /// The next who is here, or was within the grace: the late before the line, since their numbers were served, or are lower.
     pub(super) fn next_person(&self) -> Option<u32> {
         match (self.late.first().copied(), self.line.first()) {
             (Some(late), Some(first)) => Some(late.min(first)),

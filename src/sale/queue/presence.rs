@@ -1,7 +1,8 @@
 //! Who is connected, and what that does to places.
 //!
-//! A holder is here while one instance says so. Away for the grace, its place departs: for ever, so that nobody's
-//! position gets worse when it comes back.
+//! A holder is here while one instance says so. For the grace nothing changes, wherever the place stands: its turn may
+//! come meanwhile. Away for longer, its place departs: for ever, so that nobody's position gets worse when it comes back;
+//! then it is among the late, until it was away for the grace again.
 
 use crate::{
     limits::QUEUE_INSTANCES_MAX,
@@ -68,6 +69,7 @@ impl Queue {
             }
             State::Departed if !self.opened => self.set_state(number, State::Waiting),
             State::Departed => {
+                self.set_due(number, 0);
                 self.late.insert(number);
             }
             State::Admitted | State::Inside | State::Gone(_) => {}
@@ -84,8 +86,7 @@ impl Queue {
             return;
         }
         let Some(number) = self.place_of(id) else { return };
-        self.late.remove(&number);
-        if self.state(number) == State::Waiting {
+        if matches!(self.state(number), State::Waiting | State::Departed) {
             self.set_due(number, self.at_ms.saturating_add(self.terms.grace_ms));
         }
     }
@@ -94,6 +95,7 @@ impl Queue {
     pub(super) fn depart(&mut self, number: u32) {
         self.set_due(number, 0);
         self.set_state(number, State::Departed);
+        self.late.remove(&number);
         self.leave_line(number);
     }
 

@@ -107,6 +107,40 @@ fn who_comes_back_late_is_admitted_as_soon_as_its_number_was_served() {
 }
 
 #[test]
+fn whoever_came_back_late_keeps_the_turn_for_the_grace_like_everybody() {
+    let next = |sale: &mut Sale, count| {
+        let effects = sale.does(Command::AdmitNext { count, key: None });
+        admitted(&effects).into_iter().map(String::from).collect::<Vec<_>>()
+    };
+    for (seconds, expected) in [(119, ["h1", "h2", "h3"]), (120, ["h1", "h3", "h4"])] {
+        let mut sale = Sale::opened(Inlet::Manual, 5);
+        sale.away("h2");
+        sale.after(120);
+        sale.here("h2");
+        // As where a page is loaded again.
+        sale.away("h2");
+        sale.after(seconds);
+        assert_eq!(next(&mut sale, 3), expected, "away for {seconds} s");
+        let late = if seconds < 120 { Vec::new() } else { vec!["h2"] };
+        assert_eq!(admitted(&sale.here("h2")), late, "its number was served");
+    }
+}
+
+#[test]
+fn whoever_got_a_number_that_was_served_keeps_the_turn_for_the_grace_like_everybody() {
+    for (seconds, by_itself, at_return) in [(119, vec!["h3"], vec![]), (120, vec![], vec!["h3"])] {
+        let mut sale = Sale::opened(Inlet::Manual, 2);
+        sale.does(Command::Advance { to: 9 });
+        sale.does(Command::Pause { reason: "a rest".into() });
+        assert_eq!((admitted(&sale.join("h3")), sale.number("h3")), (vec![], Some(3)));
+        sale.away("h3");
+        sale.after(seconds);
+        assert_eq!(admitted(&sale.does(Command::Resume)), by_itself, "away for {seconds} s");
+        assert_eq!(admitted(&sale.here("h3")), at_return);
+    }
+}
+
+#[test]
 fn admit_next_counts_people_who_are_here_and_not_numbers() {
     let mut sale = Sale::opened(Inlet::Manual, 6);
     for name in ["h1", "h2", "h4"] {

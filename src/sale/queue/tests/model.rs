@@ -117,13 +117,13 @@ impl Model {
         let place = &mut self.places[index];
         place.due_ms = None;
         match place.state {
-            State::Waiting => {
+            State::Waiting | State::Departed => {
                 place.state = State::Departed;
                 place.counts = false;
             }
             State::Admitted => self.end(index, Ending::Expired),
             State::Inside => self.end(index, Ending::Abandoned),
-            State::Departed | State::Gone(_) => unreachable!("these do not end by themselves"),
+            State::Gone(_) => unreachable!("these do not end by themselves"),
         }
     }
 
@@ -143,8 +143,9 @@ impl Model {
         (0..self.places.len()).find(|index| {
             let place = &self.places[*index];
             match place.state {
-                State::Waiting => place.counts && *index >= self.serving as usize || self.is_here(*index),
-                State::Departed => self.is_here(*index),
+                State::Waiting => true,
+                // It is back, or was not away for the grace since then.
+                State::Departed => self.is_here(*index) || place.due_ms.is_some(),
                 _ => false,
             }
         })
@@ -265,7 +266,7 @@ impl Model {
         if place.state == State::Departed && !self.opened {
             (place.state, place.counts) = (State::Waiting, true);
         }
-        if place.state == State::Waiting {
+        if matches!(place.state, State::Waiting | State::Departed) {
             place.due_ms = None;
         }
     }
@@ -276,7 +277,7 @@ impl Model {
             return;
         }
         let Some(index) = self.place(holder) else { return };
-        if self.places[index].state == State::Waiting {
+        if matches!(self.places[index].state, State::Waiting | State::Departed) {
             self.places[index].due_ms = Some(self.at_ms + self.terms.grace_ms);
         }
     }
