@@ -8,13 +8,16 @@ use std::{
     path::PathBuf,
 };
 
-use crate::config::{
-    draft::Draft,
-    error::{ConfigError, Told},
-    kind::{Kind, Refusal, show_cores},
-    knobs::{self, Knob},
-    raw::{Given, Origin, Raw, Typed},
-    settings::{Cores, KeySource, LogFormat, Redis, Secret, Settings, Store, TlsSource},
+use crate::{
+    config::{
+        draft::Draft,
+        error::{ConfigError, Told},
+        kind::{Kind, Refusal, show_cores},
+        knobs::{self, Knob},
+        raw::{Given, Origin, Raw, Typed},
+        settings::{Cores, KeySource, LogFormat, Redis, Secret, Settings, Store, TlsSource},
+    },
+    limits::TARGETS_MAX,
 };
 
 /// What defaults depend on.
@@ -152,6 +155,10 @@ impl Work {
         let Draft { settings, .. } = draft;
         if settings.keep_alive.pong_timeout <= settings.keep_alive.ping_interval {
             self.conflict("WS_PONG_TIMEOUT", "WS_PING_INTERVAL", "the first must be longer");
+        }
+        if settings.queues.ready_urls.len() > TARGETS_MAX {
+            let (given, allowed) = (self.told("QUEUE_READY_URLS"), format!("at most {TARGETS_MAX} URLs"));
+            self.errors.push(ConfigError::Invalid { given, allowed });
         }
         if settings.presence.timeout <= settings.presence.interval {
             self.conflict("PRESENCE_TIMEOUT", "PRESENCE_INTERVAL", "the first must be longer");

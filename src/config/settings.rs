@@ -342,6 +342,8 @@ impl PassAlgorithm {
 pub struct Queues {
     /// `QUEUE_READY_URLS`: inlets pause while one of them does not answer with 2xx; at most [`crate::limits::TARGETS_MAX`].
     pub ready_urls: Vec<String>,
+    /// `QUEUE_READY_CA`: authorities for those that begin with `https://`, PEM; `None`: the system's.
+    pub ready_ca: Option<PathBuf>,
 }
 
 /// Who is connected, over all instances that share a store.
@@ -455,7 +457,7 @@ impl Default for Settings {
                 rooms: Vec::new(),
             },
             passes: Passes { key: None, other_keys: None, algorithm: None, issuer: "usher".into() },
-            queues: Queues { ready_urls: Vec::new() },
+            queues: Queues { ready_urls: Vec::new(), ready_ca: None },
             presence: Presence {
                 interval: Duration::from_secs(5),
                 timeout: Duration::from_secs(15),

@@ -225,6 +225,7 @@ fn a_value_that_is_not_allowed_is_told_with_what_is() {
         ("WS_ALLOWED_ORIGINS", "https://shop.example/", ORIGINS.into()),
         ("JWT_JWKS_URL", "keys.example", "must be a URL that starts with http:// or https://".into()),
         ("LOG_LEVEL", "inof", LEVELS.into()),
+        ("QUEUE_READY_URLS", NINE_URLS, "must be at most 8 URLs".into()),
     ];
     for (name, value, expected) in rows {
         assert_eq!(refusal(&[(name, value)]), format!("{name}={value} (environment {name}): {expected}"));
@@ -232,6 +233,8 @@ fn a_value_that_is_not_allowed_is_told_with_what_is() {
     assert_eq!(refusal(&[("PORT", "70000")]), format!("HTTP_PORT=70000 (environment PORT): {port}"));
 }
 
+const NINE_URLS: &str =
+    "http://1,http://2,http://3,http://4,http://5,http://6,http://7,http://8,https://9.example/ready";
 const ORIGINS: &str =
     "must be a list of origins such as https://shop.example:8443, without path or wildcard, or *";
 const LEVELS: &str =

@@ -1,6 +1,11 @@
 //! One HTTP GET, of a small document or to see whether somebody is ready, on a thread that may block.
 
-use std::{fs, sync::Arc, time::Duration};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use rustls::crypto::aws_lc_rs;
 use ureq::{
@@ -18,6 +23,9 @@ pub enum FetchError {
     /// https needs authorities to trust, and the system has none where systems keep them.
     #[error("no certificate authorities found on this system (package ca-certificates)")]
     NoAuthorities,
+    /// The file that names authorities has none, or cannot be read.
+    #[error("{}: no certificate authorities in it", .0.display())]
+    NoneIn(PathBuf),
     /// The answer sends us to another address.
     #[error("http status: {0}")]
     Elsewhere(u16),
@@ -32,28 +40,27 @@ pub fn probe(agent: &Agent, url: &str) -> Result<(), FetchError> {
     if status.is_success() { Ok(()) } else { Err(FetchError::Elsewhere(status.as_u16())) }
 }
 
-/// What asks the URL, and others of its scheme, each time on a connection of its own. Blocks, on a file.
-pub fn prober(url: &str, time_max: Duration) -> Result<Agent, FetchError> {
-    let config = config(url)?.timeout_global(Some(time_max)).max_redirects(0).max_idle_connections(0);
+/// What asks the URL, and others of its scheme, each time on a connection of its own; `trusted` are the authorities for
+/// https, PEM, `None`: those of the system. Blocks, on a file.
+pub fn prober(url: &str, trusted: Option<&Path>, time_max: Duration) -> Result<Agent, FetchError> {
+    let config =
+        config(url, trusted)?.timeout_global(Some(time_max)).max_redirects(0).max_idle_connections(0);
     Ok(config.build().into())
 }
 
 /// Fetches a document of at most `KEY_DOCUMENT_BYTES_MAX` within `KEY_FETCH_TIME_MAX`. An https URL is not left for a
 /// plain one by redirection.
 pub fn get(url: &str) -> Result<String, FetchError> {
-    let config = config(url)?.timeout_global(Some(KEY_FETCH_TIME_MAX)).max_redirects(REDIRECTS_MAX);
+    let config = config(url, None)?.timeout_global(Some(KEY_FETCH_TIME_MAX)).max_redirects(REDIRECTS_MAX);
     let agent: Agent = config.build().into();
     let mut answer = agent.get(url).header("Accept", "application/json").call()?;
     Ok(answer.body_mut().with_config().limit(KEY_DOCUMENT_BYTES_MAX).read_to_string()?)
 }
 
 /// How URLs of that scheme are asked.
-fn config(url: &str) -> Result<ConfigBuilder<AgentScope>, FetchError> {
+fn config(url: &str, trusted: Option<&Path>) -> Result<ConfigBuilder<AgentScope>, FetchError> {
     let secure = url.starts_with("https:");
-    let authorities = authorities();
-    if secure && authorities.is_empty() {
-        return Err(FetchError::NoAuthorities);
-    }
+    let authorities = if secure { authorities(trusted)? } else { Vec::new() };
     let tls = TlsConfig::builder()
         .root_certs(RootCerts::from(authorities))
         .unversioned_rustls_crypto_provider(Arc::new(aws_lc_rs::default_provider()))
@@ -70,14 +77,22 @@ pub fn shown(url: &str) -> String {
     format!("{scheme}://{host}{path}")
 }
 
-/// The authorities that the system trusts, from the first bundle there is.
-fn authorities() -> Vec<Certificate<'static>> {
-    let bundle = AUTHORITY_BUNDLES.iter().find_map(|file| fs::read(file).ok()).unwrap_or_default();
+/// The authorities in a file, at least one; without a file those that the system trusts, from the first bundle there is.
+fn authorities(trusted: Option<&Path>) -> Result<Vec<Certificate<'static>>, FetchError> {
+    let bundle = match trusted {
+        Some(file) => fs::read(file).ok(),
+        None => AUTHORITY_BUNDLES.iter().find_map(|file| fs::read(file).ok()),
+    };
     let certificate = |item| match item {
         Ok(PemItem::Certificate(certificate)) => Some(certificate),
         _ => None,
     };
-    parse_pem(&bundle).filter_map(certificate).collect()
+    let authorities: Vec<_> = parse_pem(&bundle.unwrap_or_default()).filter_map(certificate).collect();
+    match trusted {
+        _ if !authorities.is_empty() => Ok(authorities),
+        Some(file) => Err(FetchError::NoneIn(file.into())),
+        None => Err(FetchError::NoAuthorities),
+    }
 }
 
 const REDIRECTS_MAX: u32 = 3;
@@ -105,5 +120,20 @@ mod tests {
         ] {
             assert_eq!(shown(url), expected);
         }
+    }
+
+    #[test]
+    fn authorities_are_those_in_the_file_that_is_named() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("ca.pem");
+        let ask = |url| prober(url, Some(file.as_path()), Duration::from_secs(1)).map(drop);
+        for text in [None, Some("no PEM")] {
+            text.iter().for_each(|text| fs::write(&file, text).unwrap());
+            assert!(matches!(ask("https://shop.example"), Err(FetchError::NoneIn(_))), "{text:?}");
+            assert!(ask("http://shop.example").is_ok(), "nobody is to be trusted for that");
+        }
+        let certified = rcgen::generate_simple_self_signed(["shop.example".to_owned()]).unwrap();
+        fs::write(&file, certified.cert.pem()).unwrap();
+        assert!(ask("https://shop.example").is_ok());
     }
 }

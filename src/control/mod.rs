@@ -110,7 +110,7 @@ pub enum ControlError {
 /// # Errors
 /// Only at the start, before anything is served.
 pub async fn run(parts: ControlParts) -> Result<(), ControlError> {
-    let target = Target::new(&parts.settings.queues.ready_urls)?;
+    let target = Target::new(&parts.settings.queues)?;
     let (stop_calls, calls_stopped) = watch::channel(false);
     let (stop_pages, pages_stopped) = watch::channel(false);
     let mut servers = JoinSet::new();

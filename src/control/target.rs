@@ -9,6 +9,7 @@ use ureq::Agent;
 use super::fetch::{self, FetchError};
 use crate::{
     clock::Now,
+    config::settings::Queues,
     limits::{TARGET_ALIKE_MIN, TARGET_INTERVAL, TARGET_TIME_MAX, TARGETS_MAX},
     metrics::QueueCells,
     route::lines::io,
@@ -42,13 +43,14 @@ impl Target {
     ///
     /// # Errors
     /// A URL that nobody could be asked by.
-    pub(super) fn new(urls: &[String]) -> Result<Self, Problem> {
-        let site = |url: &String| match fetch::prober(url, TARGET_TIME_MAX) {
+    pub(super) fn new(settings: &Queues) -> Result<Self, Problem> {
+        let Queues { ready_urls, ready_ca } = settings;
+        let site = |url: &String| match fetch::prober(url, ready_ca.as_deref(), TARGET_TIME_MAX) {
             Ok(agent) => Ok((url.clone(), agent)),
             Err(problem) => Err(Problem { url: fetch::shown(url), problem }),
         };
         Ok(Self {
-            sites: urls.iter().take(TARGETS_MAX).map(site).collect::<Result<_, _>>()?,
+            sites: ready_urls.iter().take(TARGETS_MAX).map(site).collect::<Result<_, _>>()?,
             asking: JoinSet::new(),
             problem: None,
             alike: (false, 0),

@@ -1,21 +1,30 @@
 //! Inlets that pause while what sells is not ready (`QUEUE_READY_URLS`).
 
 use std::{
+    fs,
     io::{Read, Write},
     net::{SocketAddr, TcpListener},
+    path::Path,
     sync::{
         Arc,
         atomic::{AtomicU16, AtomicUsize, Ordering},
     },
 };
 
+use rcgen::{CertifiedKey, generate_simple_self_signed};
+use rustls::{ServerConfig, ServerConnection, StreamOwned, pki_types::PrivatePkcs8KeyDer};
+use tempfile::TempDir;
 use usher::generated::realtime::{
     AdmitNextRequest, OpenQueueRequest, PauseQueueRequest, open_queue_request::Inlet,
 };
 
 use crate::{
     queues::{advance, join, look, open_with, pair, until},
-    support::{grpc::Backend, holds_soon, server::Server},
+    support::{
+        grpc::Backend,
+        holds_soon,
+        server::{Server, text},
+    },
 };
 
 /// A shop: answers each request with the status that it has then.
@@ -23,10 +32,32 @@ struct Shop {
     address: SocketAddr,
     status: Arc<AtomicU16>,
     asked: Arc<AtomicUsize>,
+    is_secure: bool,
 }
 
 impl Shop {
     fn open() -> Self {
+        Self::behind(None)
+    }
+
+    /// With a certificate that it signed itself, PEM in the file.
+    fn secure(certificate: &Path) -> Self {
+        let CertifiedKey { cert, signing_key } =
+            generate_simple_self_signed(["127.0.0.1".to_owned()]).expect("a certificate");
+        fs::write(certificate, cert.pem()).expect("a file");
+        let key = PrivatePkcs8KeyDer::from(signing_key.serialize_der()).into();
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let config = ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .expect("versions of TLS")
+            .with_no_client_auth()
+            .with_single_cert(vec![cert.der().clone()], key)
+            .expect("a certificate with its key");
+        Self::behind(Some(Arc::new(config)))
+    }
+
+    fn behind(tls: Option<Arc<ServerConfig>>) -> Self {
+        let is_secure = tls.is_some();
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let address = listener.local_addr().expect("a bound port");
         let (status, asked) = (Arc::new(AtomicU16::new(200)), Arc::new(AtomicUsize::new(0)));
@@ -40,12 +71,19 @@ impl Shop {
                 let answer = format!(
                     "HTTP/1.1 {status} As It Is\r\n{location}Content-Length: 0\r\nConnection: close\r\n\r\n"
                 );
-                // Whoever hung up has its answer by that.
-                let _ = socket.read(&mut head).and_then(|_| socket.write_all(answer.as_bytes()));
-                counts.fetch_add(1, Ordering::Relaxed);
+                let answered = match &tls {
+                    None => socket.read(&mut head).and_then(|_| socket.write_all(answer.as_bytes())),
+                    Some(config) => {
+                        let session = ServerConnection::new(Arc::clone(config)).expect("a session");
+                        let mut stream = StreamOwned::new(session, socket);
+                        stream.read(&mut head).and_then(|_| stream.write_all(answer.as_bytes()))
+                    }
+                };
+                // Whoever hung up has its answer by that, or did not want it.
+                counts.fetch_add(usize::from(answered.is_ok()), Ordering::Relaxed);
             }
         });
-        Self { address, status, asked }
+        Self { address, status, asked, is_secure }
     }
 
     fn says(&self, status: u16) {
@@ -57,7 +95,7 @@ impl Shop {
     }
 
     fn url(&self) -> String {
-        format!("http://{}/ready", self.address)
+        format!("{}://{}/ready", if self.is_secure { "https" } else { "http" }, self.address)
     }
 }
 
@@ -149,4 +187,31 @@ fn a_shop_that_fails_is_asked_by_the_leader_alone_and_all_are_told() {
     assert_eq!((down, down[0] + down[1]), (leader, 1.0));
     assert!(!(asks(one) && asks(other)), "the other asks nobody");
     assert_eq!(advance(&pair.backends[1], 2).admitted, 2, "an operator may");
+}
+
+#[test]
+fn a_shop_behind_tls_counts_if_its_certificate_is_to_be_trusted() {
+    let directory = TempDir::new().expect("a directory");
+    let (own, others) = (directory.path().join("own.pem"), directory.path().join("others.pem"));
+    let (shop, _other) = (Shop::secure(&own), Shop::secure(&others));
+    for (ca, expected) in [(&own, "open"), (&others, "paused")] {
+        let url = shop.url();
+        let server = Server::with(&[("QUEUE_READY_URLS", &*url), ("QUEUE_READY_CA", text(ca))]);
+        let backend = Backend::of(&server);
+        open_with(&backend, ONE_INSIDE);
+        let probes = || {
+            let said =
+                |result| server.metric(&format!("usher_queue_target_probes_total{{result=\"{result}\"}}"));
+            (said("ready"), said("not_ready"))
+        };
+        let heard = |(ready, not_ready): (f64, f64)| ready + not_ready >= 3.0;
+        assert!(
+            holds_soon(|| heard(probes()) && look(&backend).state == expected),
+            "{expected}: {:?}",
+            probes()
+        );
+        let log = server.log();
+        assert_eq!(log.contains("what sells is not ready"), expected == "paused", "{log}");
+    }
+    assert!(shop.asked() >= 3);
 }
