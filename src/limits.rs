@@ -168,6 +168,8 @@ pub const POSITION_NEAR: u32 = 1_000;
 /// The longest between two looks at a position that changed; with a sweep under way and the next one due, no client sees
 /// one that is older than 10 s (03 §10).
 pub const POSITION_PACE_MAX: Duration = Duration::from_secs(8);
+/// Between two times that shards are told how long a line has become that does not move.
+pub const LINE_COUNT_INTERVAL: Duration = Duration::from_secs(1);
 /// Positions written in a row before a shard does other things, 4 µs each with the send.
 pub const SWEEP_SENDS_MAX: usize = 256;
 /// Waiting connections looked at in a row, 20 ns each.

@@ -23,7 +23,10 @@ pub(super) struct Replica {
     departed: Departed,
     /// Of the departed, those up to `serving`.
     departed_served: u32,
+    /// Of the last update.
     total: u32,
+    /// The highest place that somebody has here; news of it may be under way.
+    noted: u32,
     pace: Option<LinePace>,
     moved_at_ms: u64,
     pub(super) state: LineState,
@@ -70,6 +73,7 @@ impl Replica {
             departed: Departed::default(),
             departed_served: 0,
             total: 0,
+            noted: 0,
             pace: None,
             moved_at_ms: 0,
             state: LineState::Early { opens_at_ms: None },
@@ -90,7 +94,10 @@ impl Replica {
             return Applied::Gap;
         }
         match (update.after, self.sequence) {
-            (_, Some(known)) if update.sequence <= known => return Applied::Old,
+            // A line may become longer without a move.
+            (_, Some(known)) if (update.sequence, update.total) <= (known, self.total) => {
+                return Applied::Old;
+            }
             (None, _) => {}
             // What it tells beyond what is known is all there is: every value but the departed is absolute.
             (Some(after), Some(known)) if after <= known => {}
@@ -111,16 +118,21 @@ impl Replica {
         if departed || served || drawn || before != self.state {
             self.moved = self.version;
         }
-        self.template = PositionTemplate::new(&self.event_id, self.serving, self.total, self.moved_at_ms);
+        self.renew_template();
         Applied::New { before, drawn }
     }
 
-    /// Somebody has that place: there are at least so many, though the news of them are only told with the next move.
+    /// Somebody has that place: there are at least so many, though the news of them may be under way.
     pub(super) fn note_place(&mut self, place: u32) {
-        if place > self.total {
-            self.total = place;
-            self.template = PositionTemplate::new(&self.event_id, self.serving, self.total, self.moved_at_ms);
+        if place > self.total.max(self.noted) {
+            self.noted = place;
+            self.renew_template();
         }
+    }
+
+    fn renew_template(&mut self) {
+        let total = self.total.max(self.noted);
+        self.template = PositionTemplate::new(&self.event_id, self.serving, total, self.moved_at_ms);
     }
 
     /// Whether people are told positions.

@@ -28,7 +28,7 @@ use self::{
 use crate::{
     clock::Now,
     ids::ShardId,
-    limits::LINES_FOLLOWED_MAX,
+    limits::{LINE_COUNT_INTERVAL, LINES_FOLLOWED_MAX},
     line::{LineDenial, LineUpdate},
     route::{Ticket, Token},
     sale::{
@@ -53,6 +53,8 @@ pub struct Lines {
     ticket_last: Ticket,
     /// When the logs were last looked at, monotonic ns.
     looked_ns: u64,
+    /// When shards were told last how long lines are, monotonic ns.
+    counted_ns: u64,
     /// Queues about which something may have to be asked.
     active: BTreeSet<Arc<str>>,
     /// Instances in the logs that are not heard of: since when, monotonic ns.
@@ -89,6 +91,7 @@ impl Lines {
             asked: HashMap::new(),
             ticket_last: TICKET_BIT,
             looked_ns: 0,
+            counted_ns: 0,
             active: BTreeSet::new(),
             silent: BTreeMap::new(),
             silence_max,
@@ -268,10 +271,8 @@ impl Lines {
         others: Option<&[InstanceId]>,
         out: &mut Vec<Output>,
     ) {
-        let looks = now.mono_ns.saturating_sub(self.looked_ns) >= LOOK_INTERVAL.as_nanos() as u64;
-        if looks {
-            self.looked_ns = now.mono_ns;
-        }
+        let looks = is_time(&mut self.looked_ns, now, LOOK_INTERVAL);
+        let counts = is_time(&mut self.counted_ns, now, LINE_COUNT_INTERVAL);
         let late_ms = if leads { 0 } else { TICK_LATE.as_millis() as u64 };
         self.find_silent(now, others);
         let mut over = Vec::new();
@@ -291,6 +292,8 @@ impl Lines {
                 over.push(Arc::clone(event_id));
                 continue;
             }
+            let longer = if counts { room.longer(queue) } else { None };
+            out.extend(longer.map(|update| Output::Line { shard: None, update }));
             let due = queue.next_due_ms();
             if !room.ticking && due.is_some_and(|due_ms| due_ms + late_ms <= now.wall_ms) {
                 room.ticking = room.log.push(Command::Tick, None).is_ok();
@@ -338,6 +341,15 @@ impl Lines {
         self.asked.insert(self.ticket_last, (question, Arc::clone(event_id)));
         out.push(Output::Ask { ticket: self.ticket_last, ask });
     }
+}
+
+/// Whether it is time again, and if so from now on.
+fn is_time(since_ns: &mut u64, now: Now, interval: Duration) -> bool {
+    let is_time = now.mono_ns.saturating_sub(*since_ns) >= interval.as_nanos() as u64;
+    if is_time {
+        *since_ns = now.mono_ns;
+    }
+    is_time
 }
 
 /// Between two looks at each log: of what was published and not heard, and so that a log that is followed does not expire.

@@ -160,6 +160,15 @@ impl Room {
         }
     }
 
+    /// What the shards are to be told of a line that did not move and became longer: nobody's position is another, and all
+    /// who wait see how many there are.
+    pub(super) fn longer(&mut self, queue: &Queue) -> Option<Arc<LineUpdate>> {
+        let told = self.told.as_mut().filter(|told| told.total != queue.mark().total)?;
+        let update = Arc::new(LineUpdate { epoch: self.epoch, ..queue.line(Some(*told)) });
+        *told = queue.mark();
+        Some(update)
+    }
+
     /// Writes whether the services behind the sale take people, as far as the log does not say it.
     pub(super) fn write_target(&mut self, queue: &Queue, target: Target) {
         let down = match target {

@@ -307,6 +307,27 @@ fn shards_are_told_differences_that_join() {
     assert_eq!((shard, whole.after, whole.sequence), (Some(ShardId(3)), None, second.sequence));
 }
 
+#[test]
+fn shards_are_told_once_a_second_how_long_a_line_is_that_does_not_move() {
+    let (mut one, mut history) = (Instance::new(1), history());
+    let lengths = |told: Vec<Output>| -> Vec<(Option<u64>, u64, u32)> {
+        let lengths = told.into_iter().filter_map(|output| match output {
+            Output::Line { shard: None, update } => Some((update.after, update.sequence, update.total)),
+            _ => None,
+        });
+        lengths.collect()
+    };
+    let opened = lengths(one.operate(&mut history, Some(open(Inlet::Manual))));
+    let [(None, sequence, 0)] = opened[..] else { panic!("{opened:?}") };
+    let pass =
+        |one: &mut Instance, history: &mut History| lengths(one.pass(history, Duration::from_secs(1), false));
+    for total in [2, 4] {
+        (total - 1..=total).for_each(|slot| drop(one.join(&mut history, &slot.to_string(), slot)));
+        assert_eq!(pass(&mut one, &mut history), [(Some(sequence), sequence, total)]);
+        assert_eq!(pass(&mut one, &mut history), [], "nobody came");
+    }
+}
+
 /// The newest entry of the log, as it is published.
 fn newest(history: &mut History, now: Now) -> Arc<Event> {
     let stream: Arc<str> = "queue:e".into();
@@ -432,6 +453,7 @@ fn the_leader_alone_writes_once_that_what_sells_is_down_or_up_again() {
     let told = states(one.pass(&mut history, second, true));
     assert!(matches!(told[..], [LineState::Paused { .. }]), "{told:?}");
     one.join(&mut history, "ann", 1);
+    one.pass(&mut history, second, true);
     let entries = history.entry_count();
     for target in [Target::Down, Target::Unknown] {
         one.target = target;

@@ -23,6 +23,8 @@ pub struct Mark {
     pub departures: u32,
     /// Whether there was an order by then.
     pub drawn: bool,
+    /// Numbers that were given by then.
+    pub total: u32,
 }
 
 /// Where a holder stands.
@@ -150,7 +152,12 @@ impl Queue {
 
     /// What there is to know of the line now.
     pub fn mark(&self) -> Mark {
-        Mark { sequence: self.moves, departures: self.departures.len() as u32, drawn: self.opened }
+        Mark {
+            sequence: self.moves,
+            departures: self.departures.len() as u32,
+            drawn: self.opened,
+            total: self.line.total(),
+        }
     }
 
     /// The line, for whoever was told of it up to a mark of this queue; `None`: all of it.

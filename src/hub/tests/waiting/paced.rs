@@ -110,3 +110,24 @@ fn connections_of_one_place_are_all_told() {
         assert_eq!(position(&scene.read(conn)), (5, 4));
     }
 }
+
+#[test]
+fn who_waits_sees_how_many_there_are_while_nothing_moves() {
+    let mut scene = crowd(0);
+    let far = scene.waiter(1, POSITION_NEAR * 100);
+    let totals = |scene: &mut Scene| -> Vec<u64> {
+        scene.pass(Duration::from_secs(9));
+        let told = scene.read(far).into_iter().filter(|frame| frame.contains("queue_position"));
+        told.filter_map(|frame| number(&frame, "total")).collect()
+    };
+    assert_eq!(totals(&mut scene), [0; 0]);
+    let longer = LineUpdate { after: Some(1), total: 1_000_007, ..news(1, 0, &[]) };
+    scene.tell(&longer);
+    assert_eq!(totals(&mut scene), [1_000_007]);
+    scene.tell(&longer);
+    assert_eq!(totals(&mut scene), [0; 0], "that is known");
+    // Somebody here has a place of which no news came yet: nobody else is told by that.
+    scene.waiter(2, 1_000_009);
+    scene.tell(&LineUpdate { total: 1_000_008, ..longer });
+    assert_eq!(totals(&mut scene), [1_000_009], "no more than are known of");
+}

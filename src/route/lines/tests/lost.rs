@@ -15,7 +15,7 @@ fn a_queue_whose_log_was_lost_ends_and_can_be_opened_anew() {
     one.operate(&mut old, Some(open(Inlet::Manual)));
     one.join(&mut old, "ann", 1);
     let line = |told: &[Output]| {
-        told.iter().find_map(|output| match output {
+        told.iter().rev().find_map(|output| match output {
             Output::Line { update, .. } => Some(Arc::clone(update)),
             _ => None,
         })
