@@ -18,7 +18,7 @@ mod reading;
 mod tests;
 
 use std::{
-    collections::{BTreeSet, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     sync::Arc,
 };
 
@@ -90,6 +90,8 @@ pub struct Queue {
     moved_at_ms: u64,
     /// What ends by itself, and when: exactly the places whose `due_ms` is not 0.
     due: BTreeSet<(u64, u32)>,
+    /// Until when the pass of somebody inside can be checked, wall ms, by number.
+    used: BTreeMap<u32, u64>,
     bucket: Bucket,
     history: History,
     books: Books,
@@ -136,6 +138,7 @@ impl Queue {
             serving: 0,
             moved_at_ms: 0,
             due: BTreeSet::new(),
+            used: BTreeMap::new(),
             bucket: Bucket::default(),
             history: History::default(),
             books: Books::default(),

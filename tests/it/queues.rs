@@ -2,6 +2,7 @@
 
 use std::{fs, process::Command};
 
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use rcgen::{KeyPair, PKCS_ED25519};
 use rustix::process::Signal;
 use serde_json::{Value, json};
@@ -438,4 +439,38 @@ fn a_place_departs_when_its_holder_is_on_neither_instance() {
     assert_eq!(look(one).waiting, 2, "ann is not");
     drop(there);
     until_ahead(&mut bob, 0);
+}
+
+#[test]
+fn who_has_a_place_token_alone_finds_place_and_turn_on_another_instance_and_the_pass_again() {
+    let Pair { servers, backends: [one, other], .. } = &pair(&[]);
+    open_with(one, OpenQueueRequest { grace_seconds: 1, ..OpenQueueRequest::default() });
+    let mut stranger = servers[0].connect();
+    let joined = join(&mut stranger);
+    let token = joined["place_token"].clone();
+    let mut bob = servers[1].connect_as("bob");
+    assert_eq!((place(&joined), place(&join(&mut bob)), token.is_string()), (Some(1), Some(2), true));
+    drop(stranger);
+    until_ahead(&mut bob, 0);
+    assert_eq!(advance(other, 2).admitted, 1, "the turn goes to the next");
+
+    // The page is loaded again, here and there, and the booking may have seen the pass.
+    let back = |server: &Server| {
+        let mut client = server.connect();
+        client.send("queue:join", &json!({"event_id": "e1", "place_token": token}));
+        (client.message()["payload"]["place"].as_u64(), until(&mut client, "queue:admitted"))
+    };
+    let (again, admitted) = back(&servers[1]);
+    assert_eq!((again, place(&admitted)), (Some(1), Some(1)));
+    assert_eq!(back(&servers[0]), (Some(1), admitted.clone()));
+    let sub = claims(&admitted)["sub"].as_str().expect("a holder").to_owned();
+    let claim = HolderRequest { event_id: "e1".into(), holder: sub, anonymous: true, run: 0 };
+    assert_eq!(one.claim(claim).expect("a pass").inside, 1);
+    assert_eq!(back(&servers[1]), (Some(1), admitted));
+}
+
+/// What the pass says.
+fn claims(admitted: &Value) -> Value {
+    let part = admitted["pass"].as_str().and_then(|pass| pass.split('.').nth(1)).expect("a pass");
+    serde_json::from_slice(&URL_SAFE_NO_PAD.decode(part).expect("base64url")).expect("JSON")
 }

@@ -90,6 +90,7 @@ impl Queue {
         };
         if self.state(number) == State::Admitted {
             self.set_state(number, State::Inside);
+            self.used.insert(number, self.places[number as usize - 1].due_ms);
             let stay_ms = self.terms.stay_ms;
             self.set_due(number, if stay_ms == 0 { 0 } else { self.at_ms.saturating_add(stay_ms) });
         }
@@ -118,6 +119,7 @@ impl Queue {
         self.set_due(number, 0);
         self.set_state(number, State::Gone(ending));
         self.late.remove(&number);
+        self.used.remove(&number);
         self.leave_line(number);
         out.push(self.ended(number, ending));
     }

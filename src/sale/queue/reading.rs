@@ -36,7 +36,7 @@ pub struct Seat {
     pub state: State,
     /// Who stands before it; `0` where there is no line to stand in.
     pub ahead: u32,
-    /// When its pass expires, wall ms; `None`: it has none, or used it.
+    /// When its pass expires, wall ms, whether it was used or not; `None`: it has none, or that is over.
     pub claim_until_ms: Option<u64>,
 }
 
@@ -105,7 +105,11 @@ impl Queue {
             number: self.told(number),
             state: place.state,
             ahead: if is_in_line { self.ahead(number) } else { 0 },
-            claim_until_ms: (place.state == State::Admitted).then_some(place.due_ms),
+            claim_until_ms: match place.state {
+                State::Admitted => Some(place.due_ms),
+                State::Inside => self.used.get(&number).copied().filter(|until_ms| *until_ms > self.at_ms),
+                _ => None,
+            },
         })
     }
 

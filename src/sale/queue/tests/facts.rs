@@ -183,6 +183,18 @@ fn a_pass_is_used_in_time_or_expires() {
 }
 
 #[test]
+fn whoever_used_a_pass_can_have_it_again_until_it_expires() {
+    let mut sale = Sale::opened(Inlet::Manual, 1);
+    sale.does(Command::Advance { to: 1 });
+    sale.claim("h1");
+    let until_ms = |sale: &Sale| sale.queue.seat("h1").and_then(|seat| seat.claim_until_ms);
+    sale.after(59);
+    assert_eq!((until_ms(&sale), sale.state("h1")), (Some(OPENS_MS + 60_000), Some(State::Inside)));
+    sale.after(1);
+    assert_eq!((until_ms(&sale), sale.state("h1")), (None, Some(State::Inside)));
+}
+
+#[test]
 fn whoever_completes_or_abandons_is_counted_once() {
     let mut sale = Sale::opened(Inlet::Manual, 4);
     sale.does(Command::Advance { to: 3 });
