@@ -254,6 +254,11 @@ pub const HISTORY_BYTES_MAX: usize = 2 * 1024 * 1024;
 /// Between two times that the heads of all followed streams are asked for. What nobody asks about expires in the store
 /// after 24 h, with its epoch.
 pub const HEADS_INTERVAL: Duration = Duration::from_secs(6 * 3_600);
+/// How long the head of a room or a queue in which nothing was ever stored outlives its last use: 300 B in Redis, and anybody
+/// may join those of made-up names, as fast as messages are taken.
+pub const EMPTY_STREAM_AGE_MAX: Duration = Duration::from_secs(600);
+/// Between two times that the heads of such rooms are asked for that have members.
+pub const EMPTY_ROOMS_INTERVAL: Duration = Duration::from_secs(240);
 /// Streams whose head is asked for at once; the others wait.
 pub const HEADS_MAX: usize = 1_024;
 /// Streams that an instance remembers to have appended to, so that it can ask after an outage whether the store still has

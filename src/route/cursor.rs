@@ -53,6 +53,11 @@ impl Cursor {
         self.at.as_ref()
     }
 
+    /// Nothing was ever stored, as far as this instance saw.
+    pub(super) fn is_empty(&self) -> bool {
+        self.known == 0 && self.at.is_some()
+    }
+
     /// The newest position that this instance saw.
     pub(super) fn known(&self) -> Option<Mark> {
         let at = self.at.as_ref()?;

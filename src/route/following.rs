@@ -23,9 +23,9 @@ use crate::{
     config::settings::Presence,
     event::{Address, Event, Position, Target},
     ids::ShardId,
-    limits::{HEADS_INTERVAL, HEADS_MAX},
+    limits::{EMPTY_ROOMS_INTERVAL, HEADS_INTERVAL, HEADS_MAX},
     stream::{
-        names::stream_of_address,
+        names::{self, stream_of_address},
         store::{Answer, Ask, Failure, Page},
     },
 };
@@ -51,6 +51,8 @@ pub(super) struct Following {
     heads_waiting: VecDeque<Arc<str>>,
     /// When all heads are asked for again, monotonic nanoseconds.
     heads_due_ns: u64,
+    /// When those of rooms are in which nothing was ever stored, monotonic nanoseconds.
+    empty_due_ns: u64,
     /// Heads that are asked for.
     pub(super) heads: usize,
     /// Streams that the store could not be asked about; tried again each second.
@@ -71,6 +73,7 @@ impl Following {
             owed: BTreeMap::new(),
             heads_waiting: VecDeque::new(),
             heads_due_ns: 0,
+            empty_due_ns: 0,
             heads: 0,
             failed: BTreeSet::new(),
         }
@@ -251,11 +254,20 @@ impl Route {
     /// Asks now and then where all streams stand, so that none expires that somebody follows.
     pub(super) fn keep_heads(&mut self, turn: &mut Turn<'_>) {
         let Some(following) = &mut self.following else { return };
-        if turn.now.mono_ns < following.heads_due_ns || !following.up {
+        let now_ns = turn.now.mono_ns;
+        if now_ns < following.heads_due_ns.min(following.empty_due_ns) || !following.up {
             return;
         }
-        following.heads_due_ns = turn.now.after(HEADS_INTERVAL).mono_ns;
-        for (stream, cursor) in following.cursors.iter_mut().filter(|(_, cursor)| !cursor.head_asked) {
+        following.empty_due_ns = turn.now.after(EMPTY_ROOMS_INTERVAL).mono_ns;
+        let all = now_ns >= following.heads_due_ns;
+        if all {
+            following.heads_due_ns = turn.now.after(HEADS_INTERVAL).mono_ns;
+        }
+        let is_due = |stream: &str, cursor: &Cursor| {
+            !cursor.head_asked && (all || names::is_room(stream) && cursor.is_empty())
+        };
+        for (stream, cursor) in following.cursors.iter_mut().filter(|(stream, cursor)| is_due(stream, cursor))
+        {
             (cursor.head_due, cursor.head_asked) = (true, true);
             following.heads_waiting.push_back(stream.clone());
         }

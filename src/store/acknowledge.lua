@@ -25,6 +25,6 @@ if offset > stream.acknowledged then
   if offset == stream.offset and redis.call('PTTL', log) > tonumber(ARGV[7]) then
     redis.call('PEXPIRE', log, ARGV[7])
   end
-  touch()
+  touch(stream)
 end
 return text(stream.acknowledged)

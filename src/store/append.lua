@@ -88,7 +88,7 @@ trim(stream, now, {
   unacknowledged_age = tonumber(ARGV[11]),
 })
 redis.call('HSET', meta, 'offset', offset, 'bytes', text(stream.bytes), 'oldest', text(stream.oldest))
-touch()
+touch(stream)
 -- Without its meta nobody reads it.
 redis.call('PEXPIRE', log, math.min(tonumber(ARGV[11]), tonumber(ARGV[2])))
 if key then

@@ -2,7 +2,8 @@
 --
 -- ARGV[3], ARGV[4]  epoch and offset that the reader has
 -- ARGV[5]           entries at most
--- ARGV[6]           of a queue: ms that the log outlives its last use
+-- ARGV[6]           ms that meta outlives its last use while nothing was ever stored
+-- ARGV[7]           of a queue: ms that the log outlives its last use
 --
 -- Answers {epoch, offset, acknowledged, entries, rest}; nil in the place of entries: the epoch is no part of the stream's
 -- history, or ends before the offset, or what follows it is gone. Whether the entries follow it without a hole is for the
@@ -13,9 +14,9 @@ if not look() then
   return { '', '0', '0', false, '0' }
 end
 local stream = open('', 0)
-touch()
-if ARGV[6] then
-  redis.call('PEXPIRE', log, ARGV[6])
+touch(stream, ARGV[6])
+if ARGV[7] then
+  redis.call('PEXPIRE', log, ARGV[7])
 end
 local after, reached = tonumber(ARGV[4]), reach(stream, ARGV[3])
 local seen = reached and math.min(after, reached) or seen_by_strangers(stream)

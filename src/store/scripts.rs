@@ -16,7 +16,9 @@ use redis::{Cmd, Script, Value, cmd};
 use crate::{
     clock::Now,
     event::{Class, Event, LatestKey, Position},
-    limits::{LATEST_AGE_MAX, LATEST_KEYS_PER_ADDRESS_MAX, OFFSET_MAX, QUEUE_LOG_AGE_MAX},
+    limits::{
+        EMPTY_STREAM_AGE_MAX, LATEST_AGE_MAX, LATEST_KEYS_PER_ADDRESS_MAX, OFFSET_MAX, QUEUE_LOG_AGE_MAX,
+    },
     log::sampled::Sampled,
     store::Bounds,
     stream::{
@@ -113,12 +115,13 @@ impl Scripts {
             Ask::Head { stream, known } => {
                 let mut command = self.call(by, &self.head, stream, None);
                 self.opening(&mut command, stream, known.as_ref());
+                command.arg(self.empty_age_ms(stream));
                 command
             }
             Ask::Look { stream } => self.call(by, &self.look, stream, None),
             Ask::Read { stream, epoch, after, count_max } => {
                 let mut command = self.call(by, &self.read, stream, None);
-                command.arg(&**epoch).arg(*after).arg(*count_max);
+                command.arg(&**epoch).arg(*after).arg(*count_max).arg(self.empty_age_ms(stream));
                 if names::is_log(stream) {
                     command.arg(milliseconds(QUEUE_LOG_AGE_MAX));
                 }
@@ -182,12 +185,18 @@ impl Scripts {
         for part in [Part::Meta, Part::Log].into_iter().chain(key) {
             command.arg(self.name(stream, part));
         }
-        let head_age_max = match names::is_log(stream) {
-            true => QUEUE_LOG_AGE_MAX,
-            false => self.bounds.head_age_max,
-        };
-        command.arg(self.epoch_name()).arg(milliseconds(head_age_max));
+        command.arg(self.epoch_name()).arg(self.head_age_ms(stream));
         command
+    }
+
+    fn head_age_ms(&self, stream: &str) -> u64 {
+        milliseconds(if names::is_log(stream) { QUEUE_LOG_AGE_MAX } else { self.bounds.head_age_max })
+    }
+
+    /// Anybody may join rooms and queues of made-up names.
+    fn empty_age_ms(&self, stream: &str) -> u64 {
+        let is_cheap = names::is_room(stream) || names::is_log(stream);
+        if is_cheap { milliseconds(EMPTY_STREAM_AGE_MAX) } else { self.head_age_ms(stream) }
     }
 
     fn name(&self, stream: &str, part: Part<'_>) -> String {

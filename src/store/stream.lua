@@ -55,8 +55,9 @@ local function look()
   }
 end
 
-local function touch()
-  redis.call('PEXPIRE', meta, ARGV[2])
+-- It is used. Where nothing was ever stored it may go sooner.
+local function touch(stream, empty_age)
+  redis.call('PEXPIRE', meta, stream.offset == 0 and empty_age or ARGV[2])
 end
 
 -- An epoch that is later than both of these.
@@ -89,7 +90,7 @@ local function begin(epoch_known)
   local stream = { epoch = epoch, offset = 0, acknowledged = 0, bytes = 0, oldest = 0, run = run(), past = '', cut = 0 }
   redis.call('HSET', meta, 'epoch', epoch, 'offset', '0', 'acknowledged', '0', 'bytes', '0', 'oldest', '0')
   redis.call('HSET', meta, 'run', stream.run, 'past', '', 'cut', '0')
-  touch()
+  touch(stream)
   redis.call('DEL', log)
   return stream
 end

@@ -24,6 +24,11 @@ pub fn is_log(stream: &str) -> bool {
     stream.starts_with("queue:")
 }
 
+/// The stream of a room.
+pub fn is_room(stream: &str) -> bool {
+    stream.starts_with("room:")
+}
+
 /// The stream of an address, whether it is kept or not.
 pub fn stream_of_address(address: &Address) -> Arc<str> {
     match address {

@@ -19,7 +19,10 @@ use usher::{
 };
 
 use super::{
-    contract::{Subject, acknowledge, append, event, head, mark, offsets, position, read, stored, with_key},
+    contract::{
+        ALICE, ROOM, Subject, acknowledge, append, event, head, mark, offsets, position, read, stored,
+        with_key,
+    },
     subject::{Instance, OnRedis, bounds, connect_with, patient, runtime},
 };
 use crate::support::{
@@ -222,6 +225,29 @@ fn who_only_looks_leaves_nothing_in_redis() {
     assert_eq!(redis.ask(Ask::Look { stream: stream.into() }), Answer::Head(begun.clone()));
     let restless = read(&mut redis, (stream, &begun.epoch, 0), 9);
     assert_eq!(restless, Page { head: begun, events: Some(Vec::new()), rest: 0 });
+}
+
+/// Anybody may join rooms of made-up names; who keeps asking about them keeps them no longer.
+#[test]
+fn what_nothing_was_ever_stored_in_is_gone_ten_minutes_after_its_last_use() {
+    let mut redis = OnRedis::new();
+    let left = |redis: &OnRedis, stream: &str| -> u64 {
+        let left: u64 =
+            redis.redis.cli(&["PTTL", &format!("usher:{{{stream}}}:meta")]).parse().expect("a number");
+        left.div_ceil(60_000)
+    };
+    let empty = head(&mut redis, ROOM, None);
+    assert_eq!(left(&redis, ROOM), 10);
+    redis.pass(Duration::from_secs(300));
+    assert_eq!(read(&mut redis, (ROOM, &empty.epoch, 0), 9).events, Some(Vec::new()));
+    assert_eq!(left(&redis, ROOM), 10, "somebody may have it");
+    assert_eq!(stored(&mut redis, ROOM, "a").epoch, empty.epoch);
+    let again = head(&mut redis, ROOM, None);
+    assert_eq!((again.offset, left(&redis, ROOM)), (1, 24 * 60));
+    head(&mut redis, "queue:made-up", None);
+    assert_eq!(left(&redis, "queue:made-up"), 10, "as of a queue that was never opened");
+    head(&mut redis, ALICE, None);
+    assert_eq!(left(&redis, ALICE), 24 * 60, "of users there are no more than there are");
 }
 
 /// One node that has all slots: keys and channels of a script have to be in one.
