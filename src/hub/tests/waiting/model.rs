@@ -1,31 +1,40 @@
 //! Goal: whatever happens to a queue and to those who wait, everybody is told the truth, soon enough, not too often, and
 //! never a worse position than before. The model counts the departed one by one.
 
-use std::collections::BTreeSet;
+use std::collections::VecDeque;
 
 use super::*;
 use crate::hub::tests::Random;
 
 const PLACES: u64 = 20_000;
+/// At most so many places depart together.
+const RUN_MAX: u64 = 3_000;
 const STEP: Duration = Duration::from_millis(50);
 const SECOND_NS: u64 = 1_000_000_000;
 const OLD_MAX: Duration = Duration::from_secs(10);
 
-/// What control knows, and what reached the hub.
-#[derive(Clone, Default)]
+/// What control knows.
 struct Queue {
     sequence: u64,
     serving: u32,
-    departed: BTreeSet<u32>,
+    /// By place.
+    departed: Vec<bool>,
 }
 
 impl Queue {
-    fn position(&self, place: u32) -> u64 {
-        if place <= self.serving {
-            return 0;
+    /// Of each place.
+    fn positions(&self) -> Vec<u64> {
+        let mut next = 1;
+        let mut positions = Vec::with_capacity(self.departed.len());
+        for (place, departed) in self.departed.iter().enumerate() {
+            if place <= self.serving as usize {
+                positions.push(0);
+            } else {
+                positions.push(next);
+                next += u64::from(!departed);
+            }
         }
-        let between = place - 1 - self.serving;
-        1 + u64::from(between) - self.departed.range(self.serving + 1..place).count() as u64
+        positions
     }
 }
 
@@ -34,18 +43,51 @@ struct Client {
     place: u32,
     /// Reads only at the end.
     slow: bool,
-    told: Vec<(u64, u64)>,
-    /// What was true from when on.
-    truth: Vec<(u64, u64)>,
+    /// What it was told last, and when.
+    told: Option<(u64, u64)>,
+    /// What was true from when on; of what ended long ago nothing.
+    truth: VecDeque<(u64, u64)>,
     /// The sequence number of the news that `truth` knows.
     known: u64,
+}
+
+impl Client {
+    /// Was told positions.
+    fn hear(&mut self, now: u64, frames: &[String], seed: u64) {
+        for frame in frames.iter().filter(|frame| frame.contains("queue_position")) {
+            let told = number(frame, "position").unwrap();
+            let (before, last) = self.told.unwrap_or((0, u64::MAX));
+            assert!(told <= last, "seed {seed}: {told} after {last} at place {}", self.place);
+            let too_soon = now - before < SECOND_NS - STEP.as_nanos() as u64 && told > 0 && !self.slow;
+            assert!(!too_soon, "seed {seed}: {conn:?} was told twice within a second", conn = self.conn);
+            self.told = Some((now, told));
+        }
+    }
+
+    /// What it was told was true a while ago, or is.
+    fn check(&mut self, now: u64, seed: u64) {
+        let since = now.saturating_sub(OLD_MAX.as_nanos() as u64);
+        while self.truth.get(1).is_some_and(|(from, _)| *from < since) {
+            self.truth.pop_front();
+        }
+        let told = self.told.map(|(_, told)| told);
+        assert!(
+            self.truth.iter().any(|(_, position)| Some(*position) == told),
+            "seed {seed}: place {} was told {told:?}, which is none of {:?} since {since}",
+            self.place,
+            self.truth
+        );
+    }
 }
 
 struct World {
     scene: Scene,
     random: Random,
     control: Queue,
-    hub: Queue,
+    /// Of the news that reached the hub.
+    sequence: u64,
+    /// As these news have them, by place.
+    positions: Vec<u64>,
     clients: Vec<Client>,
     next_slot: u32,
 }
@@ -54,8 +96,10 @@ impl World {
     fn new(seed: u64) -> Self {
         let mut scene = Scene::in_line();
         scene.tell(&whole(1, 0, &[]));
-        let control = Queue { sequence: 1, ..Queue::default() };
-        Self { scene, random: Random(seed), hub: control.clone(), control, clients: Vec::new(), next_slot: 0 }
+        let control = Queue { sequence: 1, serving: 0, departed: vec![false; (PLACES + RUN_MAX) as usize] };
+        let positions = control.positions();
+        let random = Random(seed);
+        Self { scene, random, control, sequence: 1, positions, clients: Vec::new(), next_slot: 0 }
     }
 
     /// Control changes something; the news may be lost.
@@ -65,10 +109,10 @@ impl World {
         let mut runs = Vec::new();
         for _ in 0..self.random.below(4) {
             let first = 1 + self.random.below(PLACES) as u32;
-            let length = if self.random.below(5) == 0 { 3_000 } else { 4 };
+            let length = if self.random.below(5) == 0 { RUN_MAX } else { 4 };
             let last = first + self.random.below(length) as u32;
             runs.push((first, last));
-            self.control.departed.extend(first..=last);
+            self.control.departed[first as usize..=last as usize].fill(true);
         }
         if self.random.below(2) == 0 {
             self.control.serving += self.random.below(300) as u32;
@@ -77,8 +121,8 @@ impl World {
             return;
         }
         self.scene.tell(&news(self.control.sequence, self.control.serving, &runs));
-        if self.hub.sequence == before {
-            self.hub = self.control.clone();
+        if self.sequence == before {
+            self.reached();
         } else {
             assert!(self.scene.reports().iter().any(|report| matches!(report, Report::LineLost { .. })));
             if self.random.below(2) == 0 {
@@ -88,10 +132,17 @@ impl World {
     }
 
     fn tell_whole(&mut self) {
-        let Queue { sequence, serving, departed } = self.control.clone();
-        let runs: Vec<_> = departed.into_iter().map(|place| (place, place)).collect();
-        self.scene.tell(&whole(sequence, serving, &runs));
-        self.hub = self.control.clone();
+        let Queue { sequence, serving, departed } = &self.control;
+        let departed = (0..).zip(departed).filter_map(|(place, departed)| departed.then_some(place));
+        let departed = Places::new(departed.collect());
+        self.scene.tell(&LineUpdate { departed, ..whole(*sequence, *serving, &[]) });
+        self.reached();
+    }
+
+    /// All that control knows reached the hub.
+    fn reached(&mut self) {
+        self.sequence = self.control.sequence;
+        self.positions = self.control.positions();
     }
 
     fn come(&mut self) {
@@ -108,7 +159,7 @@ impl World {
         self.next_slot += 1;
         self.scene.seat(conn, &format!("a:{place}"), Ticket::Place(place));
         let slow = self.random.below(5) == 0;
-        self.clients.push(Client { conn, place, slow, told: Vec::new(), truth: Vec::new(), known: 0 });
+        self.clients.push(Client { conn, place, slow, told: None, truth: VecDeque::new(), known: 0 });
     }
 
     fn go(&mut self) {
@@ -126,12 +177,12 @@ impl World {
     fn note_truth(&mut self) {
         let now = self.scene.now.mono_ns;
         for client in self.clients.iter_mut() {
-            if std::mem::replace(&mut client.known, self.hub.sequence) == self.hub.sequence {
+            if std::mem::replace(&mut client.known, self.sequence) == self.sequence {
                 continue;
             }
-            let position = self.hub.position(client.place);
-            if client.truth.last().is_none_or(|(_, last)| *last != position) {
-                client.truth.push((now, position));
+            let position = self.positions[client.place as usize];
+            if client.truth.back().is_none_or(|(_, last)| *last != position) {
+                client.truth.push_back((now, position));
             }
         }
     }
@@ -144,37 +195,15 @@ impl World {
         }
     }
 
-    /// Reads what came, and holds it against the model.
+    /// Reads what came, and holds it against the model. What the hub does not call dirty nobody reads.
     fn read(&mut self, all: bool, seed: u64) {
-        let now = self.scene.now.mono_ns;
-        for client in self.clients.iter_mut() {
-            if client.slow && !all {
-                continue;
+        let (now, dirty) = (self.scene.now.mono_ns, self.scene.dirty());
+        for client in self.clients.iter_mut().filter(|client| all || !client.slow) {
+            if client.slow || dirty.contains(&client.conn) {
+                let frames = self.scene.read(client.conn);
+                client.hear(now, &frames, seed);
             }
-            let frames = self.scene.read(client.conn);
-            let positions = frames.iter().filter(|frame| frame.contains("queue_position"));
-            for frame in positions {
-                let told = number(frame, "position").unwrap();
-                let (before, last) = client.told.last().copied().unwrap_or((0, u64::MAX));
-                assert!(told <= last, "seed {seed}: {told} after {last} at place {}", client.place);
-                let too_soon = now - before < SECOND_NS - STEP.as_nanos() as u64 && told > 0 && !client.slow;
-                assert!(
-                    !too_soon,
-                    "seed {seed}: {client:?} was told twice within a second",
-                    client = client.conn
-                );
-                client.told.push((now, told));
-            }
-            let told = client.told.last().map(|(_, told)| *told);
-            let since = now.saturating_sub(OLD_MAX.as_nanos() as u64);
-            let ends = client.truth.iter().skip(1).map(|(at, _)| *at).chain([u64::MAX]);
-            let mut recent = client.truth.iter().zip(ends).filter(|(_, end)| *end >= since);
-            assert!(
-                recent.any(|((_, position), _)| Some(*position) == told),
-                "seed {seed}: place {} was told {told:?}, which is none of {:?} since {since}",
-                client.place,
-                client.truth
-            );
+            client.check(now, seed);
         }
     }
 }
@@ -201,8 +230,9 @@ fn everybody_is_told_the_truth_in_time_and_never_a_worse_position() {
         world.pass(OLD_MAX, seed);
         world.read(true, seed);
         for client in &world.clients {
-            let told = client.told.last().map(|(_, told)| *told);
-            assert_eq!(told, Some(world.hub.position(client.place)), "seed {seed}, place {}", client.place);
+            let told = client.told.map(|(_, told)| told);
+            let position = world.positions[client.place as usize];
+            assert_eq!(told, Some(position), "seed {seed}, place {}", client.place);
         }
     }
 }
