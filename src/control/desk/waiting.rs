@@ -263,7 +263,7 @@ impl Desk {
                 }
                 Output::Operated { token, result } => {
                     match &result {
-                        Ok(_) => {}
+                        Ok(_) | Err(Denied::Unknown) => {}
                         Err(Denied::Refused(Refusal::NoQueue)) => self.count_refusal("no_queue"),
                         Err(Denied::Refused(_)) => self.count_refusal("rules"),
                         Err(Denied::Unwritable) => self.count_refusal("overloaded"),

@@ -137,22 +137,20 @@ impl Log {
     }
 
     /// The store has not said for so long what became of the entry under way that it may have forgotten its key, and write it
-    /// twice: it is not asked again, and whoever waits, waits in vain. `None`: it may still say.
-    pub(super) fn take_overdue(&mut self, now: Now) -> Option<Vec<Waiter>> {
+    /// twice: it is not asked again. Whoever waits for it, and whoever waits behind it; `None`: it may still say.
+    pub(super) fn take_overdue(&mut self, now: Now) -> Option<[Vec<Waiter>; 2]> {
         let is_overdue = |flight: &Flight| {
             let age_ns = now.mono_ns.saturating_sub(flight.since_ns);
             !flight.asked && flight.offset.is_none() && age_ns >= FLIGHT_TIME_MAX.as_nanos() as u64
         };
         self.flight.as_ref().filter(|flight| is_overdue(flight))?;
-        let mut waiters = self.refused();
-        let (waited_for, others) = std::mem::take(&mut self.pending)
-            .into_iter()
-            .partition::<Vec<_>, _>(|(_, waiter)| waiter.is_some());
+        let under_way = self.refused();
+        let pending = std::mem::take(&mut self.pending).into_iter();
+        let (behind, others): (Vec<_>, Vec<_>) = pending.partition(|(_, waiter)| waiter.is_some());
         self.pending = others.into();
-        waiters.extend(waited_for.into_iter().filter_map(|(_, waiter)| waiter));
         // It may be there.
         self.look = true;
-        Some(waiters)
+        Some([under_way, behind.into_iter().filter_map(|(_, waiter)| waiter).collect()])
     }
 
     /// The entry under way was refused by another log than the one that is known, which is looked at: whoever waits for

@@ -23,7 +23,7 @@ use std::{
 
 use self::{
     io::{Denied, Input, Output, Target},
-    room::{Question, Room, Waiter, deny, part, turn_away},
+    room::{Question, Room, Waiter, deny, give_up, part, turn_away},
 };
 use crate::{
     clock::Now,
@@ -278,9 +278,10 @@ impl Lines {
         let mut over = Vec::new();
         for (event_id, room) in &mut self.rooms {
             room.log.rests = false;
-            if let Some(waiters) = room.log.take_overdue(now) {
+            if let Some([under_way, behind]) = room.log.take_overdue(now) {
                 (room.ticking, room.warning) = (false, false);
-                waiters.into_iter().for_each(|waiter| turn_away(waiter, out));
+                under_way.into_iter().for_each(|waiter| give_up(waiter, out));
+                behind.into_iter().for_each(|waiter| turn_away(waiter, out));
             }
             while let Some((_, holder)) = room.seated.pop_front_if(|(due_ns, _)| *due_ns <= now.mono_ns) {
                 room.changed.insert(holder);

@@ -231,6 +231,15 @@ pub(super) fn turn_away(waiter: Waiter, out: &mut Vec<Output>) {
     deny(waiter, LineDenial::Overloaded { retry_after_ms }, Denied::Unwritable, out);
 }
 
+/// It may have been written, and nobody will know.
+pub(super) fn give_up(waiter: Waiter, out: &mut Vec<Output>) {
+    match waiter {
+        Waiter::Operator { .. } => deny(waiter, LineDenial::Over, Denied::Unknown, out),
+        // Whoever does so again finds out.
+        Waiter::Join { .. } | Waiter::Leave(_) => turn_away(waiter, out),
+    }
+}
+
 /// What was decided about a queue is not done to another: an operator has to look again, people come again.
 pub(super) fn part(waiter: Waiter, out: &mut Vec<Output>) {
     match waiter {
