@@ -144,6 +144,8 @@ pub enum LineState {
     Paused {
         /// Why, in words for people.
         reason: Arc<str>,
+        /// When it opens, as in `Early`; `None`: it has opened.
+        opens_at_ms: Option<u64>,
     },
     /// Nobody will be let in, unless it opens again.
     SoldOut,
@@ -151,6 +153,16 @@ pub enum LineState {
     Closed,
     /// Nobody knows the places any more: as if it were closed.
     Lost,
+}
+
+impl LineState {
+    /// When it opens, wall clock, milliseconds; `None`: it has opened, or is over, or nobody knows.
+    pub fn opens_at_ms(&self) -> Option<u64> {
+        match self {
+            Self::Early { opens_at_ms } | Self::Paused { opens_at_ms, .. } => *opens_at_ms,
+            Self::Open | Self::SoldOut | Self::Closed | Self::Lost => None,
+        }
+    }
 }
 
 /// Where somebody stands in a queue.

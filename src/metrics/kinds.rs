@@ -1,7 +1,7 @@
 //! The types of messages that metrics tell apart.
 
 /// Message types that have a label of their own (03 §4). What is not here is `other`.
-pub const KINDS: [&str; 59] = [
+pub const KINDS: [&str; 60] = [
     "other",
     "system:connected",
     "system:ping",
@@ -57,6 +57,7 @@ pub const KINDS: [&str; 59] = [
     "queue:joined",
     "queue:left",
     "queue:admitted",
+    "queue:scheduled",
     "queue:paused",
     "queue:resumed",
     "queue:sold_out",

@@ -132,6 +132,31 @@ fn a_pause_and_an_end_are_told_to_who_waits_and_to_who_comes() {
     assert_eq!(next.expect_err("nobody is let in").code(), Code::FailedPrecondition);
 }
 
+#[test]
+fn who_waits_for_the_opening_hears_of_a_pause_its_end_and_another_time() {
+    let server = Server::start();
+    let backend = Backend::of(&server);
+    let opens_at_ms = Now::read().wall_ms + 600_000;
+    let early = OpenQueueRequest { opens_at_ms, ..OpenQueueRequest::default() };
+    open_with(&backend, early.clone());
+    let mut ann = server.connect_as("ann");
+    assert_eq!(join(&mut ann)["opens_at"], opens_at_ms);
+    let pause = |resume| PauseQueueRequest { event_id: "e1".into(), reason: "a rest".into(), resume, run: 0 };
+    backend.pause_queue(pause(false)).expect("it pauses");
+    assert_eq!(until(&mut ann, "queue:paused")["opens_at"], opens_at_ms);
+    let mut bob = server.connect_as("bob");
+    assert_eq!(join(&mut bob)["opens_at"], opens_at_ms);
+    assert_eq!(until(&mut bob, "queue:paused")["reason"], "a rest");
+    backend.pause_queue(pause(true)).expect("it goes on");
+    for client in [&mut ann, &mut bob] {
+        assert_eq!(until(client, "queue:resumed")["opens_at"], opens_at_ms);
+    }
+    open_with(&backend, OpenQueueRequest { opens_at_ms: opens_at_ms + 1, ..early });
+    for client in [&mut ann, &mut bob] {
+        assert_eq!(until(client, "queue:scheduled")["opens_at"], opens_at_ms + 1);
+    }
+}
+
 /// The next message about a position that says so, whatever comes before.
 fn until_ahead(client: &mut Client, ahead: u64) {
     while until(client, "booking:queue_position")["ahead"] != ahead {}

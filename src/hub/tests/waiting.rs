@@ -37,7 +37,7 @@ pub(super) fn with_state(state: LineState, update: LineUpdate) -> LineUpdate {
 }
 
 fn paused() -> LineState {
-    LineState::Paused { reason: "the shop \"rests\"".into() }
+    LineState::Paused { reason: "the shop \"rests\"".into(), opens_at_ms: None }
 }
 
 impl Scene {
@@ -253,6 +253,38 @@ fn states_are_told_to_everybody_at_once_and_to_who_comes_later() {
         assert_eq!(frames.contains("queue_position"), state != LineState::SoldOut, "{frames}");
         scene.handle(Input::Gone { conn: late });
     }
+}
+
+#[test]
+fn news_before_the_opening_are_told_once_and_who_comes_has_them_too() {
+    let mut scene = Scene::in_line();
+    let early = |opens_at_ms| LineState::Early { opens_at_ms: Some(opens_at_ms) };
+    let paused = |opens_at_ms| LineState::Paused { reason: "a rest".into(), opens_at_ms };
+    let first = scene.anonymous(1);
+    scene.seat(first, "a:1", Ticket::Entry(1));
+    scene.read(first);
+    let whole = with_state(early(77), whole(1, 0, &[]));
+    let states = [
+        (early(88), "queue:scheduled", r#"{"event_id":"event-1","opens_at":88}"#),
+        (paused(Some(88)), "queue:paused", r#"{"event_id":"event-1","reason":"a rest","opens_at":88}"#),
+        (paused(Some(99)), "queue:paused", r#"{"event_id":"event-1","reason":"a rest","opens_at":99}"#),
+        (early(99), "queue:resumed", r#"{"event_id":"event-1","opens_at":99}"#),
+    ];
+    scene.tell(&whole);
+    assert_one(&scene.read(first), &[r#"{"type":"queue:scheduled""#, r#""opens_at":77"#]);
+    for ((state, kind, payload), sequence) in states.into_iter().zip(2..) {
+        scene.tell(&with_state(state.clone(), news(sequence, 0, &[])));
+        assert_eq!(scene.read(first), [format!(r#"{{"type":"{kind}","payload":{payload}}}"#)]);
+        let late = scene.anonymous(2);
+        scene.seat(late, "a:late", Ticket::Entry(5));
+        let frames = scene.read(late);
+        assert_eq!(number(&frames[0], "opens_at"), state.opens_at_ms(), "{frames:?}");
+        assert_eq!(frames[1..].concat().contains("queue:paused"), kind == "queue:paused", "{frames:?}");
+        scene.handle(Input::Gone { conn: late });
+    }
+    // The place tells that it has opened.
+    scene.tell(&LineUpdate { draw: Some([1].into()), ..news(6, 0, &[]) });
+    assert_eq!(position(&scene.read(first)), (1, 0));
 }
 
 #[test]

@@ -67,6 +67,8 @@ impl Shown {
 /// Something for everybody who waits, at once.
 #[derive(Debug)]
 pub(super) struct Bulletin {
+    /// The type of the message.
+    pub(super) kind: &'static str,
     pub(super) frame: Rc<Frame>,
     /// Who is next.
     pub(super) from: Key,
@@ -153,16 +155,25 @@ impl Line {
         }
     }
 
-    /// The message that tells the state, if it needs words of its own.
+    /// The message that tells the state to who comes, if it needs words beside the answer to the join.
     pub(super) fn state_notice(&self) -> Option<Notice<'_>> {
-        let (kind, reason) = match &self.replica.state {
-            LineState::Early { .. } | LineState::Open => return None,
-            LineState::Paused { reason } => ("queue:paused", Some(&**reason)),
-            LineState::SoldOut => ("queue:sold_out", None),
-            LineState::Closed => ("queue:closed", None),
-            LineState::Lost => ("queue:closed", Some(LOST)),
-        };
-        Some(Notice::QueueState { kind, event_id: &self.replica.event_id, reason })
+        self.state_words().map(|words| self.notice(words))
+    }
+
+    /// Type of the message and reason.
+    fn state_words(&self) -> Option<(&'static str, Option<&str>)> {
+        match &self.replica.state {
+            LineState::Early { .. } | LineState::Open => None,
+            LineState::Paused { reason, .. } => Some(("queue:paused", Some(reason))),
+            LineState::SoldOut => Some(("queue:sold_out", None)),
+            LineState::Closed => Some(("queue:closed", None)),
+            LineState::Lost => Some(("queue:closed", Some(LOST))),
+        }
+    }
+
+    fn notice<'a>(&'a self, (kind, reason): (&'static str, Option<&'a str>)) -> Notice<'a> {
+        let Replica { event_id, state, .. } = &self.replica;
+        Notice::QueueState { kind, event_id, reason, opens_at_ms: state.opens_at_ms() }
     }
 
     /// Takes those out whose entry has a place by now, in the order of their places.
@@ -212,16 +223,18 @@ impl Line {
         }
     }
 
+    /// What becomes of the state is told once to everybody who waits; what was on its way about the one before is not.
     fn announce(&mut self, before: &LineState, now: Tick) {
-        let event_id = &self.replica.event_id;
-        let resumed = matches!(before, LineState::Paused { .. } | LineState::SoldOut)
-            && self.replica.state == LineState::Open;
-        let notice = match self.state_notice() {
-            None if resumed => Notice::QueueState { kind: "queue:resumed", event_id, reason: None },
-            None => return,
-            Some(notice) => notice,
-        };
-        let frame = Rc::new(Frame::state(&notice, self.state_key, now.start_ns()));
-        self.bulletin = (!self.waiting.is_empty()).then_some(Bulletin { frame, from: FRONT });
+        let has_stopped = matches!(before, LineState::Paused { .. } | LineState::SoldOut);
+        let words = self.state_words().or(match self.replica.state {
+            LineState::Early { .. } | LineState::Open if has_stopped => Some(("queue:resumed", None)),
+            LineState::Early { opens_at_ms: Some(_) } => Some(("queue:scheduled", None)),
+            _ => None,
+        });
+        self.bulletin = words.filter(|_| !self.waiting.is_empty()).map(|(kind, reason)| {
+            let notice = self.notice((kind, reason));
+            let frame = Rc::new(Frame::state(&notice, self.state_key, now.start_ns()));
+            Bulletin { kind, frame, from: FRONT }
+        });
     }
 }

@@ -10,7 +10,7 @@ use crate::{
     hub::{Hub, Output, Turn, frame::Frame, problem::Problem, requests::Asked},
     ids::ConnId,
     limits::LINES_PER_CONNECTION_MAX,
-    line::{LineDenial, LineRequest, LineState, PlaceNews, Seated, Ticket},
+    line::{LineDenial, LineRequest, PlaceNews, Seated, Ticket},
     wire::{command::RequestId, ticketing::Notice},
 };
 
@@ -56,16 +56,12 @@ impl Hub {
         let Some(mark) = line.mark(seated.ticket) else {
             return self.send_problem(turn, conn, (request.as_ref(), Some(JOIN)), Problem::INTERNAL);
         };
-        let opens_at_ms = match line.replica.state {
-            LineState::Early { opens_at_ms } => opens_at_ms,
-            _ => None,
-        };
         let notice = Notice::QueueJoined {
             event_id,
             place: mark.place(),
             place_token: seated.place_token.as_deref(),
             receipt: seated.receipt.as_deref(),
-            opens_at_ms,
+            opens_at_ms: line.replica.state.opens_at_ms(),
         };
         self.lines.unstand(conn.slot() as u32, index);
         self.lines.stand(index, conn.slot() as u32, &seated.holder, mark);

@@ -22,7 +22,6 @@ use crate::{
         frame::Frame,
     },
     limits::{POSITION_NEAR, POSITION_PACE_MAX, SWEEP_LOOKS_MAX, SWEEP_SENDS_MAX},
-    line::LineState,
 };
 
 /// How often somebody is told.
@@ -164,13 +163,7 @@ impl Line {
     /// Goes on with the bulletin; whether everybody got it.
     fn tell_state(&mut self, work: &mut Work<'_>) -> bool {
         let Some(bulletin) = &mut self.bulletin else { return true };
-        let kind = match self.replica.state {
-            LineState::Paused { .. } => "queue:paused",
-            LineState::SoldOut => "queue:sold_out",
-            LineState::Closed | LineState::Lost => "queue:closed",
-            LineState::Early { .. } | LineState::Open => "queue:resumed",
-        };
-        let Bulletin { frame, from } = bulletin;
+        let Bulletin { kind, frame, from } = bulletin;
         for (key, _) in self.waiting.range(*from..) {
             if work.is_spent() {
                 *from = *key;

@@ -257,11 +257,12 @@ impl Queue {
     }
 
     fn line_state(&self) -> LineState {
+        let opens_at_ms = (self.phase == Phase::Before).then_some(self.terms.opens_at_ms);
         match (self.phase, self.pause_reason()) {
             (Phase::SoldOut, _) => LineState::SoldOut,
             (Phase::Closed, _) => LineState::Closed,
-            (_, Some(reason)) => LineState::Paused { reason: Arc::clone(reason) },
-            (Phase::Before, None) => LineState::Early { opens_at_ms: Some(self.terms.opens_at_ms) },
+            (_, Some(reason)) => LineState::Paused { reason: Arc::clone(reason), opens_at_ms },
+            (Phase::Before, None) => LineState::Early { opens_at_ms },
             (Phase::Open, None) => LineState::Open,
         }
     }

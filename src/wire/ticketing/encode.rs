@@ -178,9 +178,10 @@ fn notice_payload<'a>(notice: &Notice<'a>) -> Cow<'a, [u8]> {
                 .json("receipt", receipt.unwrap_or("null"))
                 .number_if("opens_at", opens_at_ms)
         }
-        Notice::QueueState { kind: _, event_id, reason } => {
-            Object::with_capacity(96).text("event_id", event_id).text_if("reason", reason)
-        }
+        Notice::QueueState { kind: _, event_id, reason, opens_at_ms } => Object::with_capacity(96)
+            .text("event_id", event_id)
+            .text_if("reason", reason)
+            .number_if("opens_at", opens_at_ms),
         Notice::TokenExpiring { expires_at_ms } => {
             Object::with_capacity(48).number("expires_at", expires_at_ms)
         }

@@ -105,7 +105,7 @@ pub enum Notice<'a> {
         /// When it opens, milliseconds since the epoch, where it has not and that is known.
         opens_at_ms: Option<u64>,
     },
-    /// `queue:paused`, `queue:resumed`, `queue:sold_out`, `queue:closed`.
+    /// `queue:scheduled`, `queue:paused`, `queue:resumed`, `queue:sold_out`, `queue:closed`.
     QueueState {
         /// The type.
         kind: &'a str,
@@ -113,6 +113,8 @@ pub enum Notice<'a> {
         event_id: &'a str,
         /// Why it is paused, in words for people.
         reason: Option<&'a str>,
+        /// As in `QueueJoined`.
+        opens_at_ms: Option<u64>,
     },
     /// A custom handler's answer: type and JSON text of the payload, which the caller has validated.
     Custom {

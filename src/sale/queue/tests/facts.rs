@@ -263,7 +263,7 @@ fn a_pause_lets_nobody_in_by_itself_and_saves_nothing_up() {
     let reason: Arc<str> = "payments are slow".into();
     let paused = [Effect::Paused { reason: Arc::clone(&reason) }, Effect::Moved];
     assert_eq!(sale.does(Command::Pause { reason: "payments are slow".into() }), paused);
-    assert_eq!(sale.queue.line(None).state, LineState::Paused { reason });
+    assert_eq!(sale.queue.line(None).state, LineState::Paused { reason, opens_at_ms: None });
     sale.claim("h1");
     assert_eq!((sale.after(600), sale.queue.next_due_ms(), sale.queue.line(None).pace), (vec![], None, None));
     assert_eq!(admitted(&sale.does(Command::AdmitNext { count: 1, key: None })), ["h2"], "an operator may");
@@ -292,7 +292,7 @@ fn an_inlet_waits_for_what_sells_beside_any_pause() {
     assert_eq!(sale.does(Command::Resume), paused("full"));
     sale.does(Command::Pause { reason: "rest".into() });
     assert_eq!((sale.does(Command::TargetUp), sale.queue.target_news(None)), (vec![], None));
-    assert_eq!(sale.queue.line(None).state, LineState::Paused { reason: "rest".into() });
+    assert_eq!(sale.queue.line(None).state, LineState::Paused { reason: "rest".into(), opens_at_ms: None });
     assert_eq!(sale.does(Command::Resume), [Effect::Resumed, Effect::Moved]);
     assert_eq!(admitted(&sale.does(Command::Abandon { holder: "h2".into() })), ["h3"]);
 
@@ -306,7 +306,7 @@ fn an_inlet_waits_for_what_sells_beside_any_pause() {
         (LineState::Open, vec!["h1"])
     );
     sale.does(Command::Open(Box::new(terms(Inlet::Inside(5)))));
-    assert_eq!(sale.queue.line(None).state, LineState::Paused { reason: "full".into() });
+    assert_eq!(sale.queue.line(None).state, LineState::Paused { reason: "full".into(), opens_at_ms: None });
     sale.does(Command::Close);
     assert_eq!(sale.queue.pauses(), Pauses::default());
     assert_eq!((sale.queue.target_news(None), sale.does(Command::TargetUp)), (None, vec![]));
