@@ -213,6 +213,10 @@ pub enum LineDenial {
     Unknown,
     /// It takes nobody any more.
     Over,
+    /// It has as many places as it may have.
+    Full,
+    /// The holder had as many places as one may have.
+    TooManyPlaces,
     /// Nobody knows its places any more.
     Lost,
     /// The place token is not ours, or of another queue.

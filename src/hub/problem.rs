@@ -41,6 +41,7 @@ impl Problem {
     pub(super) const OTHER_USER: Self =
         Self::new("forbidden", "a refreshed token must be of the connection's own user");
     pub(super) const OVERLOADED: Self = Self::new("overloaded", "too much to do at the moment");
+    pub(super) const QUEUE_FULL: Self = Self::new("queue_full", "the queue has as many places as it may");
     pub(super) const QUEUE_LOST: Self =
         Self::new("queue_lost", "nobody knows the places of this queue any more");
     pub(super) const QUEUE_OVER: Self = Self::new("queue_over", "the queue takes nobody any more");
@@ -51,6 +52,8 @@ impl Problem {
         Self::new("too_many_connections", "the user has as many connections as allowed");
     pub(super) const TOO_MANY_FAILURES: Self =
         Self::new("rate_limited", "too many refused tokens from this address");
+    pub(super) const TOO_MANY_PLACES: Self =
+        Self::new("too_many_places", "nobody may have more than 16 places in a queue, one after the other");
     pub(super) const TOO_MANY_QUEUES: Self =
         Self::new("too_many_queues", "a connection may wait in 16 queues");
     pub(super) const TOO_MANY_ROOMS: Self = Self::new("too_many_rooms", "a connection may be in 128 rooms");

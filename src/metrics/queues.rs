@@ -25,8 +25,18 @@ pub struct QueueSample {
 
 /// Why what clients and operators want of queues is refused, as [`QueueCells::refused`] counts it: by
 /// [`crate::line::LineDenial`], and by the rules of the queue where an operator asked.
-pub const QUEUE_REFUSALS: [&str; 8] =
-    ["no_queue", "over", "lost", "another", "bad_token", "not_in", "overloaded", "rules"];
+pub const QUEUE_REFUSALS: [&str; 10] = [
+    "no_queue",
+    "over",
+    "full",
+    "too_many_places",
+    "lost",
+    "another",
+    "bad_token",
+    "not_in",
+    "overloaded",
+    "rules",
+];
 
 /// Written on the control core.
 #[derive(Debug, Default)]

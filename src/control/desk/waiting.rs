@@ -171,6 +171,8 @@ impl Desk {
         self.count_refusal(match denial {
             LineDenial::Unknown => "no_queue",
             LineDenial::Over => "over",
+            LineDenial::Full => "full",
+            LineDenial::TooManyPlaces => "too_many_places",
             LineDenial::Lost => "lost",
             LineDenial::BadToken => "bad_token",
             LineDenial::NotIn => "not_in",

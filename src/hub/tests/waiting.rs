@@ -178,6 +178,8 @@ fn what_control_denies_is_told_with_the_requests_id() {
     let denials = [
         (LineDenial::Unknown, "no_queue"),
         (LineDenial::Over, "queue_over"),
+        (LineDenial::Full, "queue_full"),
+        (LineDenial::TooManyPlaces, "too_many_places"),
         (LineDenial::BadToken, "bad_place_token"),
         (LineDenial::NotIn, "not_in_queue"),
         (LineDenial::Overloaded { retry_after_ms: 5 }, r#""overloaded""#),

@@ -83,6 +83,8 @@ impl Hub {
         let problem = match denial {
             LineDenial::Unknown => Problem::NO_QUEUE,
             LineDenial::Over => Problem::QUEUE_OVER,
+            LineDenial::Full => Problem::QUEUE_FULL,
+            LineDenial::TooManyPlaces => Problem::TOO_MANY_PLACES,
             LineDenial::Lost => Problem::QUEUE_LOST,
             LineDenial::BadToken => Problem::BAD_PLACE_TOKEN,
             LineDenial::NotIn => Problem::NOT_IN_QUEUE,

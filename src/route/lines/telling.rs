@@ -1,6 +1,6 @@
 //! What came of an entry of a log, told to those of this instance.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use serde_json::json;
 
@@ -259,7 +259,15 @@ pub(super) fn refuse(waiter: Waiter, refusal: Refusal, out: &mut Vec<Output>) {
     let denial = match refusal {
         Refusal::NoQueue | Refusal::TooManyQueues => LineDenial::Unknown,
         Refusal::NoPlace | Refusal::NotAdmitted | Refusal::Expired => LineDenial::NotIn,
+        Refusal::Full => LineDenial::Full,
+        Refusal::TooManyPlaces => LineDenial::TooManyPlaces,
+        Refusal::TooManyInstances => {
+            LineDenial::Overloaded { retry_after_ms: INSTANCES_RETRY.as_millis() as u32 }
+        }
         _ => LineDenial::Over,
     };
     deny(waiter, denial, Denied::Refused(refusal), out);
 }
+
+/// An instance that ends makes room for another, some seconds after it was heard of last.
+const INSTANCES_RETRY: Duration = Duration::from_secs(5);

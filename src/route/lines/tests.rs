@@ -2,6 +2,7 @@
 
 mod lost;
 mod presence;
+mod refusals;
 
 use std::{sync::Arc, time::Duration};
 
