@@ -187,6 +187,8 @@ pub struct LineRequest {
     pub user: Option<Arc<str>>,
     /// As the client sent it, at most [`crate::limits::PLACE_TOKEN_BYTES_MAX`].
     pub place_token: Option<Box<str>>,
+    /// Whose place of the queue the connection stands in already, as in [`Seated::holder`]; `None`: in none.
+    pub stands_as: Option<Arc<str>>,
 }
 
 /// A connection has a place, or had it already.

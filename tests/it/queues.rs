@@ -157,6 +157,26 @@ fn who_waits_for_the_opening_hears_of_a_pause_its_end_and_another_time() {
     }
 }
 
+#[test]
+fn who_has_no_account_leaves_the_place_that_the_connection_stands_in() {
+    let server = Server::start();
+    let backend = Backend::of(&server);
+    open(&backend);
+    let mut nobody = server.connect();
+    let leave = json!({"event_id": "e1"});
+    assert_eq!(nobody.request("queue:leave", &leave).1["code"], "not_in_queue");
+    let token = join(&mut nobody)["place_token"].clone();
+    nobody.send("queue:leave", &leave);
+    assert_eq!(until(&mut nobody, "queue:left")["event_id"], "e1");
+    assert_eq!(look(&backend).left, 1);
+    assert_eq!(nobody.request("queue:leave", &leave).1["code"], "not_in_queue");
+    // With the token from anywhere, and the connection that stands there hears of it.
+    let again = json!({"event_id": "e1", "place_token": token});
+    assert_eq!(nobody.request("queue:join", &again).1["place"], 2);
+    assert_eq!(server.connect().request("queue:leave", &again).0, "queue:left");
+    assert_eq!(until(&mut nobody, "queue:left")["event_id"], "e1");
+}
+
 /// The next message about a position that says so, whatever comes before.
 fn until_ahead(client: &mut Client, ahead: u64) {
     while until(client, "booking:queue_position")["ahead"] != ahead {}

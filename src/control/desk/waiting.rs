@@ -99,14 +99,18 @@ impl Desk {
     pub(super) fn ask_line(&mut self, now: Now, asked: Box<LineRequest>, leave: bool) {
         let places = self.signer.places();
         let event_id = &asked.event_id;
-        let held = match (&asked.user, &asked.place_token) {
-            (Some(user), _) => Ok((format!("{USER_PREFIX}{user}"), None)),
-            (None, Some(token)) => match places.holder(event_id, token) {
+        // To leave the place that one stands in needs no token, and it may be another than the user's.
+        let is_named = asked.user.is_none() && asked.place_token.is_some();
+        let own = asked.stands_as.as_ref().filter(|_| leave && !is_named);
+        let held = match (own, &asked.user, &asked.place_token) {
+            (Some(holder), ..) => Ok((holder.to_string(), None)),
+            (None, Some(user), _) => Ok((format!("{USER_PREFIX}{user}"), None)),
+            (None, None, Some(token)) => match places.holder(event_id, token) {
                 Some(holder) => Ok((holder, Some(token.clone()))),
                 None => Err(LineDenial::BadToken),
             },
-            (None, None) if leave => Err(LineDenial::NotIn),
-            (None, None) => {
+            (None, None, None) if leave => Err(LineDenial::NotIn),
+            (None, None, None) => {
                 let mut id = pass::AnonymousId::default();
                 let token =
                     self.waiting_rooms.random.fill(&mut id).ok().and_then(|()| places.token(event_id, &id));

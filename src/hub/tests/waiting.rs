@@ -79,6 +79,7 @@ impl Scene {
             event_id: EVENT.into(),
             user: None,
             place_token: None,
+            stands_as: None,
         };
         self.handle(Input::Seated(Box::new(Seated {
             asked,
@@ -406,6 +407,7 @@ fn news_of_a_place_reach_all_its_connections_and_the_one_that_asked() {
     let other = scene.waiter(3, 5);
     scene.say(asking, r#"{"type":"queue:leave","id":"x","payload":{"event_id":"event-1"}}"#);
     let Some(Output::LeaveLine(asked)) = scene.take().pop() else { panic!("control was not asked") };
+    assert_eq!((asked.stands_as.as_deref(), asked.place_token), (Some("a:4"), None));
     scene.learnt();
     let left = PlaceNews {
         event_id: EVENT.into(),

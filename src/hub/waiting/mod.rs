@@ -143,6 +143,13 @@ impl Lines {
         self.stands.get_mut(slot)?.iter_mut().find(|stand| stand.line == line)
     }
 
+    /// Whose place the connection stands in.
+    fn holder(&self, slot: u32, event_id: &str) -> Option<&Arc<str>> {
+        let index = self.find(event_id)?;
+        let stand = self.stands.get(slot)?.iter().find(|stand| stand.line == index)?;
+        self.lines.get(index as usize)?.as_ref()?.places.name(stand.seat.group)
+    }
+
     /// Puts a connection in its place. It is in no other place of the queue.
     fn stand(&mut self, index: u32, slot: u32, holder: &Arc<str>, mark: Mark) {
         let Some(line) = self.line(index) else { return };

@@ -33,7 +33,8 @@ impl Hub {
         }
         let user = self.user_name(conn);
         let (request, place_token) = (asked.id.clone(), place_token.map(Box::from));
-        let request = Box::new(LineRequest { conn, request, event_id, user, place_token });
+        let stands_as = self.lines.holder(conn.slot() as u32, &event_id).cloned();
+        let request = Box::new(LineRequest { conn, request, event_id, user, place_token, stands_as });
         turn.out.push(if leave { Output::LeaveLine(request) } else { Output::JoinLine(request) });
     }
 

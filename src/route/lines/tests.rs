@@ -141,6 +141,7 @@ fn asked(slot: u32) -> Box<LineRequest> {
         event_id: "e".into(),
         user: None,
         place_token: None,
+        stands_as: None,
     })
 }
 
