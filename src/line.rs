@@ -204,6 +204,8 @@ pub struct Seated {
     pub place_token: Option<Box<str>>,
     /// JSON text.
     pub receipt: Option<Box<str>>,
+    /// SHA-256 of the seed: who has it from before the opening can tell whether the order was settled by then.
+    pub commitment: [u8; 32],
     /// It was let in already: JSON text of `queue:admitted`, for who has no stream that tells it.
     pub admitted: Option<Box<str>>,
 }

@@ -14,7 +14,7 @@ use usher::{
         AdmitNextRequest, AdvanceQueueRequest, CloseQueueRequest, GetQueueRequest, HolderRequest,
         OpenQueueRequest, PauseQueueRequest, QueueResponse, open_queue_request::Inlet,
     },
-    sale::fair::{self, Secrets},
+    sale::fair::{self, Secrets, hex},
 };
 
 use crate::support::{
@@ -201,6 +201,7 @@ fn who_came_before_the_opening_is_shuffled_by_the_seed_and_who_comes_later_stand
     for client in &mut clients {
         let joined = join(client);
         assert_eq!((place(&joined), joined["opens_at"].as_u64()), (None, Some(opens_at_ms)), "{joined}");
+        assert_eq!(joined["commitment"], hex(&fair::commitment(&seed)), "{joined}");
     }
     assert!(
         backend

@@ -87,6 +87,7 @@ impl Scene {
             ticket,
             place_token: Some("token".into()),
             receipt: Some(r#"{"root":"r"}"#.into()),
+            commitment: [7; 32],
             admitted: None,
         })));
     }
@@ -136,7 +137,9 @@ fn a_join_goes_to_control_and_its_answer_to_the_client() {
         frames[0],
         r#"{"type":"queue:joined","payload":{"event_id":"event-1","place":9,"place_token":"token","#
             .to_owned()
-            + r#""receipt":{"root":"r"}},"id":7}"#
+            + r#""receipt":{"root":"r"},"commitment":""#
+            + &"07".repeat(32)
+            + r#""},"id":7}"#
     );
     // 4, 7 and 8 are in front.
     assert_eq!(position(&frames[1..]), (4, 3));
@@ -393,6 +396,7 @@ fn an_answer_for_another_user_is_ignored() {
         ticket: Ticket::Place(1),
         place_token: None,
         receipt: None,
+        commitment: [7; 32],
         admitted: None,
     };
     scene.handle(Input::Seated(Box::new(seated)));
@@ -475,6 +479,7 @@ fn a_connection_waits_in_so_many_queues_and_no_more() {
             ticket: Ticket::Place(1),
             place_token: None,
             receipt: None,
+            commitment: [7; 32],
             admitted: None,
         })));
     }

@@ -11,6 +11,7 @@ use crate::{
     ids::ConnId,
     limits::LINES_PER_CONNECTION_MAX,
     line::{LineDenial, LineRequest, PlaceNews, Seated, Ticket},
+    sale::fair::hex,
     wire::{command::RequestId, ticketing::Notice},
 };
 
@@ -57,11 +58,13 @@ impl Hub {
         let Some(mark) = line.mark(seated.ticket) else {
             return self.send_problem(turn, conn, (request.as_ref(), Some(JOIN)), Problem::INTERNAL);
         };
+        let commitment = hex(&seated.commitment);
         let notice = Notice::QueueJoined {
             event_id,
             place: mark.place(),
             place_token: seated.place_token.as_deref(),
             receipt: seated.receipt.as_deref(),
+            commitment: &commitment,
             opens_at_ms: line.replica.state.opens_at_ms(),
         };
         self.lines.unstand(conn.slot() as u32, index);

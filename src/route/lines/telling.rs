@@ -208,6 +208,7 @@ impl Telling<'_> {
             ticket,
             place_token,
             receipt: None,
+            commitment: commitment(&self.queue.terms().seed),
             admitted: None,
         });
         self.out.push(Output::Seated { seated, admission });

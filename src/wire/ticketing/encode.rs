@@ -167,7 +167,7 @@ fn notice_payload<'a>(notice: &Notice<'a>) -> Cow<'a, [u8]> {
         Notice::AuthOk { user, expires_at_ms } => {
             Object::with_capacity(96).text_or_null("user_id", user).number_if("expires_at", expires_at_ms)
         }
-        Notice::QueueJoined { event_id, place, place_token, receipt, opens_at_ms } => {
+        Notice::QueueJoined { event_id, place, place_token, receipt, commitment, opens_at_ms } => {
             let object = Object::with_capacity(256).text("event_id", event_id);
             let object = match place {
                 Some(place) => object.number("place", place.into()),
@@ -176,6 +176,7 @@ fn notice_payload<'a>(notice: &Notice<'a>) -> Cow<'a, [u8]> {
             object
                 .text_if("place_token", place_token)
                 .json("receipt", receipt.unwrap_or("null"))
+                .text("commitment", commitment)
                 .number_if("opens_at", opens_at_ms)
         }
         Notice::QueueState { kind: _, event_id, reason, opens_at_ms } => Object::with_capacity(96)

@@ -102,6 +102,8 @@ pub enum Notice<'a> {
         place_token: Option<&'a str>,
         /// JSON text.
         receipt: Option<&'a str>,
+        /// SHA-256 of the seed, in hexadecimal digits.
+        commitment: &'a str,
         /// When it opens, milliseconds since the epoch, where it has not and that is known.
         opens_at_ms: Option<u64>,
     },
