@@ -147,7 +147,7 @@ pub enum LineState {
         /// When it opens, as in `Early`; `None`: it has opened.
         opens_at_ms: Option<u64>,
     },
-    /// Nobody will be let in, unless it opens again.
+    /// Nobody will be let in, unless it goes on: tickets may come back.
     SoldOut,
     /// The queue is over: everybody leaves it.
     Closed,

@@ -44,7 +44,7 @@ enum Call {
 
 /// `usher queue` and its commands.
 pub(super) fn command() -> Command {
-    let changes = [open(), advance(), admit(), pause(), resume(), close(), claim(), complete(), abandon()]
+    let changes = [open(), advance(), admit(), pause(), resume(), close(), reopen(), claim(), complete(), abandon()]
         .map(|call| {
             let run = text("run", "RUN").value_parser(value_parser!(u64).range(1..));
             call.arg(
@@ -140,8 +140,12 @@ fn resume() -> Command {
 fn close() -> Command {
     let sold_out = Arg::new("sold-out").long("sold-out").action(ArgAction::SetTrue);
     Command::new("close")
-        .about("End the sale: nobody is let in any more, whoever waits is told; nothing leads back")
+        .about("End the sale: nobody is let in any more, whoever waits is told; but for --sold-out, nothing leads back")
         .arg(sold_out.help("There is nothing left, but who is inside goes on"))
+}
+
+fn reopen() -> Command {
+    Command::new("reopen").about("Tickets came back: what was sold out goes on where it stood, whoever waits is told")
 }
 
 fn get() -> Command {
@@ -197,7 +201,11 @@ impl Call {
             }
             "resume" => Self::Pause(PauseQueueRequest { event_id, reason: String::new(), resume: true, run }),
             "close" => {
-                Self::Close(CloseQueueRequest { event_id, sold_out: matches.get_flag("sold-out"), run })
+                let sold_out = matches.get_flag("sold-out");
+                Self::Close(CloseQueueRequest { event_id, sold_out, run, ..CloseQueueRequest::default() })
+            }
+            "reopen" => {
+                Self::Close(CloseQueueRequest { event_id, reopen: true, run, ..CloseQueueRequest::default() })
             }
             "get" => Self::Get(GetQueueRequest { event_id }),
             "log" => Self::Log(GetQueueRequest { event_id }),
@@ -336,7 +344,9 @@ mod tests {
         let pause = |reason: &str, resume| {
             Call::Pause(PauseQueueRequest { event_id: event_id(), reason: reason.into(), resume, run: 0 })
         };
-        let close = |sold_out| Call::Close(CloseQueueRequest { event_id: event_id(), sold_out, run: 0 });
+        let close = |sold_out, reopen| {
+            Call::Close(CloseQueueRequest { event_id: event_id(), sold_out, reopen, run: 0 })
+        };
         let rows = [
             ("open", Call::Open(OpenQueueRequest { event_id: event_id(), ..OpenQueueRequest::default() })),
             (
@@ -377,8 +387,9 @@ mod tests {
             ),
             ("pause --reason rest", pause("rest", false)),
             ("resume", pause("", true)),
-            ("close --sold-out", close(true)),
-            ("close", close(false)),
+            ("close --sold-out", close(true, false)),
+            ("close", close(false, false)),
+            ("reopen", close(false, true)),
             ("get", Call::Get(GetQueueRequest { event_id: event_id() })),
             ("log", Call::Log(GetQueueRequest { event_id: event_id() })),
             ("claim --user ann", Call::Claim(holder("ann", false))),

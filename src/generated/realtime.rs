@@ -518,6 +518,9 @@ pub struct CloseQueueRequest {
     /// Of the queue that is meant, as answered; 0: whichever the event has. Of another one the call is ABORTED.
     #[prost(uint64, tag = "3")]
     pub run: u64,
+    /// Instead: what was sold out is not, the line goes on as it stands. What was closed stays closed.
+    #[prost(bool, tag = "4")]
+    pub reopen: bool,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct GetQueueRequest {

@@ -157,6 +157,8 @@ pub enum Command {
     TargetUp,
     /// There is nothing left: nobody is admitted any more; who is inside stays.
     SellOut,
+    /// There is something again: ends `SellOut`, and nothing else.
+    Reopen,
     /// The sale is over, likewise.
     Close,
 }
@@ -186,7 +188,7 @@ impl Command {
             Self::AdmitNext { key, .. } => {
                 key.as_ref().is_none_or(|key| (1..=IDEMPOTENCY_KEY_BYTES_MAX).contains(&key.len()))
             }
-            Self::Tick | Self::Resume | Self::TargetUp | Self::SellOut | Self::Close => true,
+            Self::Tick | Self::Resume | Self::TargetUp | Self::SellOut | Self::Reopen | Self::Close => true,
         }
     }
 }

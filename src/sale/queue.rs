@@ -185,6 +185,7 @@ impl Queue {
             Command::TargetDown { .. } => {}
             Command::TargetUp => self.change_pause(|queue| queue.target_down = None, out),
             Command::SellOut => self.close(Phase::SoldOut, out),
+            Command::Reopen => self.reopen(out),
             Command::Close => self.close(Phase::Closed, out),
         }
     }
@@ -270,7 +271,7 @@ impl Queue {
         self.target_down.as_ref().filter(|_| waits)
     }
 
-    /// Closing what is sold out is a step further; nothing leads back.
+    /// Closing what is sold out is a step further.
     fn close(&mut self, phase: Phase, out: &mut Vec<Effect>) {
         if self.phase == Phase::Closed || self.phase == phase {
             return;
@@ -280,6 +281,20 @@ impl Queue {
             self.closed_at_ms = self.at_ms;
         }
         out.push(if phase == Phase::SoldOut { Effect::SoldOut } else { Effect::Closed });
+    }
+
+    /// The line goes on as it stands, without those who would have been let in meanwhile. Nothing leads back from closed.
+    fn reopen(&mut self, out: &mut Vec<Effect>) {
+        match self.phase {
+            Phase::Before | Phase::Open => {}
+            Phase::Closed => out.push(Effect::operator_refused(Refusal::Closed)),
+            Phase::SoldOut => {
+                self.fill_bucket();
+                self.history.start(self.at_ms);
+                self.phase = if self.opened { Phase::Open } else { Phase::Before };
+                self.fall_due(out);
+            }
+        }
     }
 
     fn join(&mut self, holder: &str, instance: &str, out: &mut Vec<Effect>) {

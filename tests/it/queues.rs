@@ -123,13 +123,21 @@ fn a_pause_and_an_end_are_told_to_who_waits_and_to_who_comes() {
     until(&mut ann, "queue:resumed");
     bob.send("queue:leave", &json!({"event_id": "e1"}));
     assert_eq!(until(&mut bob, "queue:left")["event_id"], "e1");
-    let close = CloseQueueRequest { event_id: "e1".into(), sold_out: true, run: 0 };
+    let close = CloseQueueRequest { event_id: "e1".into(), sold_out: true, ..Default::default() };
     assert_eq!(backend.close_queue(close).expect("it ends").state, "sold_out");
     until(&mut ann, "queue:sold_out");
     let late = server.connect_as("cid").request("queue:join", &json!({"event_id": "e1"})).1;
     assert_eq!(late["code"], "queue_over");
     let next = backend.admit_next(AdmitNextRequest { event_id: "e1".into(), count: 1, ..Default::default() });
     assert_eq!(next.expect_err("nobody is let in").code(), Code::FailedPrecondition);
+    // Tickets came back.
+    let reopen = CloseQueueRequest { event_id: "e1".into(), reopen: true, ..Default::default() };
+    assert_eq!(backend.close_queue(reopen.clone()).expect("it goes on").state, "open");
+    until(&mut ann, "queue:resumed");
+    assert_eq!(advance(&backend, 1).admitted, 1);
+    assert_eq!(until(&mut ann, "queue:admitted")["place"], 1);
+    let both = CloseQueueRequest { sold_out: true, ..reopen };
+    assert_eq!(backend.close_queue(both).expect_err("which?").code(), Code::InvalidArgument);
 }
 
 #[test]

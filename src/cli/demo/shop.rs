@@ -239,7 +239,7 @@ impl Shop {
     }
 
     async fn close(&self) {
-        let request = CloseQueueRequest { event_id: EVENT.into(), sold_out: true, run: 0 };
+        let request = CloseQueueRequest { event_id: EVENT.into(), sold_out: true, ..Default::default() };
         if let Err(status) = self.backend.clone().close_queue(request).await {
             self.fault(format!("CloseQueue: {status}"));
         }

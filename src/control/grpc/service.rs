@@ -300,8 +300,11 @@ impl RealtimeService for Realtime {
         &self,
         request: Request<CloseQueueRequest>,
     ) -> Result<Response<QueueResponse>, tonic::Status> {
-        let asked = |CloseQueueRequest { event_id, sold_out, run }| {
-            Ok((event_id, run, Some(if sold_out { Command::SellOut } else { Command::Close })))
+        let asked = |CloseQueueRequest { event_id, sold_out, run, reopen }| match (reopen, sold_out) {
+            (true, true) => Err(PublishError::invalid("reopen", "contradicts sold_out")),
+            (true, false) => Ok((event_id, run, Some(Command::Reopen))),
+            (false, true) => Ok((event_id, run, Some(Command::SellOut))),
+            (false, false) => Ok((event_id, run, Some(Command::Close))),
         };
         self.operate(Method::CloseQueue, request, asked).await
     }

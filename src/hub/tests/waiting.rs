@@ -248,6 +248,7 @@ fn states_are_told_to_everybody_at_once_and_to_who_comes_later() {
         (2, paused(), "queue:paused"),
         (3, LineState::Open, "queue:resumed"),
         (4, LineState::SoldOut, "queue:sold_out"),
+        (5, LineState::Open, "queue:resumed"),
     ] {
         scene.tell(&with_state(state.clone(), news(sequence, 0, &[])));
         let frames = scene.read(conn);

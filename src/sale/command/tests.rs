@@ -40,6 +40,7 @@ fn every_command() -> Vec<Command> {
         Command::TargetDown { reason: "the shop is full".into() },
         Command::TargetUp,
         Command::SellOut,
+        Command::Reopen,
         Command::Close,
     ]
 }

@@ -328,6 +328,39 @@ fn sold_out_is_told_and_nobody_is_admitted_any_more() {
 }
 
 #[test]
+fn what_was_sold_out_goes_on_where_it_stood() {
+    let mut sale = Sale::opened(Inlet::PerMinute(60), 9);
+    sale.after(2);
+    let before = (sale.queue.line(None), sale.ahead("h9"));
+    sale.does(Command::SellOut);
+    assert_eq!(admitted(&sale.after(20)), [""; 0]);
+    assert_eq!(sale.does(Command::Reopen), [Effect::Moved], "nothing was saved up meanwhile");
+    let now = sale.queue.line(None);
+    assert_eq!((now.serving, now.state, sale.ahead("h9")), (before.0.serving, LineState::Open, before.1));
+    assert_eq!(sale.does(Command::Reopen), [], "repeated");
+    sale.join("new");
+    assert_eq!((sale.number("new"), admitted(&sale.after(1)).len()), (Some(10), 1));
+    sale.does(Command::Pause { reason: "rest".into() });
+    sale.does(Command::SellOut);
+    sale.does(Command::Reopen);
+    assert!(matches!(sale.queue.line(None).state, LineState::Paused { .. }), "the pause is another thing");
+    sale.does(Command::Close);
+    assert_eq!(refusal(&sale.does(Command::Reopen)), Some(Refusal::Closed));
+}
+
+#[test]
+fn what_was_sold_out_before_it_opened_opens_when_it_goes_on() {
+    let mut sale = Sale::new(terms(Inlet::Manual));
+    sale.join("h1");
+    for (opens, at_ms) in [(false, OPENS_MS - 5_000), (true, OPENS_MS + 1)] {
+        sale.does(Command::SellOut);
+        assert_eq!(sale.at(at_ms), []);
+        sale.does(Command::Reopen);
+        assert_eq!((sale.queue.line(None).state == LineState::Open, sale.number("h1").is_some()), (opens, opens));
+    }
+}
+
+#[test]
 fn a_queue_that_is_closed_before_it_opens_never_opens() {
     let mut sale = Sale::new(terms(Inlet::PerMinute(5)));
     sale.join("h1");

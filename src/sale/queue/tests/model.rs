@@ -32,6 +32,7 @@ pub(super) struct Model {
     at_ms: u64,
     pub(super) opened: bool,
     over: bool,
+    closed: bool,
     paused: bool,
     target_down: bool,
     pub(super) serving: u32,
@@ -54,6 +55,7 @@ impl Model {
             at_ms: 0,
             opened: false,
             over: false,
+            closed: false,
             paused: false,
             target_down: false,
             serving: 0,
@@ -234,7 +236,12 @@ impl Model {
             Command::Resume => self.paused = false,
             Command::TargetDown { .. } => self.target_down |= !self.over,
             Command::TargetUp => self.target_down = false,
-            Command::SellOut | Command::Close => self.over = true,
+            Command::SellOut => self.over = true,
+            Command::Close => (self.over, self.closed) = (true, true),
+            Command::Reopen => {
+                self.over = self.closed;
+                self.pass_time();
+            }
         }
     }
 

@@ -71,6 +71,7 @@ fn command(dice: &mut Rng, terms: &Terms) -> Command {
         96..98 => Command::TargetUp,
         93 if dice.below(40) == 0 => Command::SellOut,
         94 if dice.below(40) == 0 => Command::Close,
+        94 if dice.below(4) == 0 => Command::Reopen,
         _ => Command::Tick,
     }
 }
