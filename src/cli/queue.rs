@@ -317,6 +317,7 @@ fn shown(queue: QueueResponse) -> Value {
         "abandoned": queue.abandoned,
         "commitment": hex(&queue.commitment),
         "seed": (!queue.seed.is_empty()).then(|| hex(&queue.seed)),
+        "warning": (!queue.warning.is_empty()).then_some(queue.warning),
     })
 }
 

@@ -118,7 +118,10 @@ pub async fn run(parts: ControlParts) -> Result<(), ControlError> {
         grpc::Callers {
             settings: &parts.settings.callers,
             listener: parts.grpc,
-            queue_grace: parts.settings.client.queue_grace,
+            queues: grpc::QueueSettings {
+                grace: parts.settings.client.queue_grace,
+                store: parts.settings.streams.store,
+            },
         },
         parts.gateway.clone(),
         parts.status.clone(),

@@ -586,6 +586,10 @@ pub struct QueueResponse {
     /// Why nobody is let in by itself, while `state` is `paused`; none ends another.
     #[prost(message, repeated, tag = "17")]
     pub pauses: ::prost::alloc::vec::Vec<QueuePause>,
+    /// What an operator should know: that the queue ends with the process, where it is in its memory (`STORE=embedded`). Empty:
+    /// nothing.
+    #[prost(string, tag = "19")]
+    pub warning: ::prost::alloc::string::String,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct QueuePause {
@@ -1148,7 +1152,7 @@ pub mod realtime_service_client {
                 .insert(GrpcMethod::new("realtime.RealtimeService", "PauseQueue"));
             self.inner.unary(req, path, codec).await
         }
-        /// Nobody will be let in any more.
+        /// Nobody will be let in any more; or where it was sold out, people are again.
         pub async fn close_queue(
             &mut self,
             request: impl tonic::IntoRequest<super::CloseQueueRequest>,
@@ -1415,7 +1419,7 @@ pub mod realtime_service_server {
             &self,
             request: tonic::Request<super::PauseQueueRequest>,
         ) -> std::result::Result<tonic::Response<super::QueueResponse>, tonic::Status>;
-        /// Nobody will be let in any more.
+        /// Nobody will be let in any more; or where it was sold out, people are again.
         async fn close_queue(
             &self,
             request: tonic::Request<super::CloseQueueRequest>,

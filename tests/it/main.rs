@@ -60,6 +60,8 @@ mod passes;
 mod presence;
 /// Waiting rooms whose log is lost.
 mod queue_losses;
+/// What people hear of waiting rooms, and operators are warned of.
+mod queue_news;
 /// Passes of people who are connected nowhere.
 mod queue_passes;
 /// Waiting rooms.

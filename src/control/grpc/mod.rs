@@ -30,7 +30,7 @@ use tonic_health::{ServingStatus, server::HealthReporter};
 use tower::util::MapResponseLayer;
 
 pub use publish::Publishing;
-pub use queues::LogParts;
+pub use queues::{LogParts, QueueSettings};
 pub use service::Realtime;
 
 use crate::{
@@ -48,8 +48,7 @@ use crate::{
 pub(super) struct Callers<'a> {
     pub(super) settings: &'a settings::Callers,
     pub(super) listener: TcpListener,
-    /// `QUEUE_GRACE`.
-    pub(super) queue_grace: std::time::Duration,
+    pub(super) queues: QueueSettings,
 }
 
 /// Tells the standard health service what to say.
@@ -75,7 +74,7 @@ pub(super) fn serve(
 ) -> Result<(Health, impl Future<Output = ()> + Send + 'static), ControlError> {
     let incoming = Incoming::new(callers.listener, status.clone(), stopped)?;
     let (health, health_service) = tonic_health::server::health_reporter();
-    let realtime = Realtime::new(gateway, status, callers.settings.token.clone(), callers.queue_grace);
+    let realtime = Realtime::new(gateway, status, callers.settings.token.clone(), callers.queues);
     let realtime = RealtimeServiceServer::new(realtime).max_decoding_message_size(GRPC_MESSAGE_BYTES_MAX);
     let realtime = MapResponseLayer::new(tell_too_large as fn(_) -> _).named_layer(realtime);
     let router = bounded(callers.settings)?.add_service(health_service).add_service(realtime);

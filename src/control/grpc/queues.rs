@@ -6,6 +6,7 @@ use aws_lc_rs::rand::{SecureRandom, SystemRandom};
 
 use crate::{
     clock::Now,
+    config::settings::Store,
     control::{
         gateway::{PublishError, QueueError},
         passes::Drawn,
@@ -25,6 +26,15 @@ use crate::{
         receipt::Log,
     },
 };
+
+/// What of the settings counts for queues.
+#[derive(Clone, Copy, Debug)]
+pub struct QueueSettings {
+    /// `QUEUE_GRACE`.
+    pub grace: Duration,
+    /// Where their logs are.
+    pub store: Store,
+}
 
 /// The terms that are asked for.
 pub(super) fn open(now: Now, grace: Duration, request: &OpenQueueRequest) -> Result<Command, PublishError> {
@@ -70,7 +80,7 @@ pub(super) fn holder(request: &HolderRequest) -> Result<Box<str>, PublishError> 
 }
 
 /// The queue, for an operator.
-pub(super) fn response(view: View) -> QueueResponse {
+pub(super) fn response(view: View, store: Store) -> QueueResponse {
     let View { stats, run, pauses, line, commitment, seed } = view;
     let pauses = [("operator", pauses.operator), ("target", pauses.target)];
     let state = match line.state {
@@ -102,6 +112,7 @@ pub(super) fn response(view: View) -> QueueResponse {
             .into_iter()
             .filter_map(|(by, reason)| Some(QueuePause { by: by.into(), reason: reason?.as_ref().into() }))
             .collect(),
+        warning: if store == Store::Embedded { IN_MEMORY.into() } else { String::new() },
     }
 }
 
@@ -156,6 +167,7 @@ impl Iterator for LogParts {
     }
 }
 
+const IN_MEMORY: &str = "the queue is in memory, and ends with the gateway's process (STORE=embedded)";
 const CLAIM: Duration = Duration::from_secs(300);
 /// Holders in one message of the log of a pre-queue.
 const LOG_PART_HOLDERS: usize = 1_000;

@@ -1,6 +1,6 @@
 //! The methods of `RealtimeService`: who may call, what is asked, what is answered, and how long it took.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use tonic::{Code, Request, Response, Streaming, metadata::MetadataValue};
 
@@ -13,7 +13,7 @@ use crate::{
             callers::Check,
             events, inquiries, notify, positions,
             publish::{self, Publishing},
-            queues,
+            queues::{self, QueueSettings},
         },
     },
     event::{Receipt, Refusal},
@@ -37,8 +37,7 @@ pub struct Realtime {
     gateway: Gateway,
     status: Arc<Status>,
     check: Check,
-    /// `QUEUE_GRACE`.
-    queue_grace: Duration,
+    queues: QueueSettings,
 }
 
 /// Position of a method in [`crate::metrics::GRPC_METHODS`].
@@ -71,8 +70,8 @@ enum Method {
 
 impl Realtime {
     /// Runs on the control thread alone: it writes that thread's cells.
-    pub fn new(gateway: Gateway, status: Arc<Status>, token: Option<Secret>, queue_grace: Duration) -> Self {
-        Self { gateway, status, check: Check::new(token), queue_grace }
+    pub fn new(gateway: Gateway, status: Arc<Status>, token: Option<Secret>, queues: QueueSettings) -> Self {
+        Self { gateway, status, check: Check::new(token), queues }
     }
 
     fn begin(&self, method: Method) -> Running {
@@ -107,7 +106,8 @@ impl Realtime {
             self.check.check(request.metadata())?;
             let (event_id, run, command) = asked(request.into_inner()).map_err(refusal)?;
             let run = Some(run).filter(|run| *run != 0);
-            self.gateway.operate(&event_id, run, command).await.map(queues::response).map_err(queues::refusal)
+            let view = self.gateway.operate(&event_id, run, command).await.map_err(queues::refusal)?;
+            Ok(queues::response(view, self.queues.store))
         };
         running.end(answer.await)
     }
@@ -259,7 +259,7 @@ impl RealtimeService for Realtime {
         request: Request<OpenQueueRequest>,
     ) -> Result<Response<QueueResponse>, tonic::Status> {
         let open = |request: OpenQueueRequest| {
-            let open = queues::open(Now::read(), self.queue_grace, &request)?;
+            let open = queues::open(Now::read(), self.queues.grace, &request)?;
             Ok((request.event_id, request.run, Some(open)))
         };
         self.operate(Method::OpenQueue, request, open).await
