@@ -106,7 +106,11 @@ fn a_queue_in_a_redis_that_starts_again_without_its_end_ends_for_everybody_and_b
 fn a_call_that_was_held_up_on_its_way_to_redis_is_not_done_to_the_next_queue_of_the_event() {
     let redis = Redis::start();
     let proxy = Proxy::before(redis.port);
-    let far = Server::with(&[("REDIS_URL", &format!("redis://{}", proxy.address))]);
+    // Several of them fit into the time after which a connection that is silent is given up.
+    let far = Server::with(&[
+        ("REDIS_URL", &format!("redis://{}", proxy.address)),
+        ("REDIS_COMMAND_TIMEOUT", "250ms"),
+    ]);
     let near = Server::with(&[("REDIS_URL", &redis.url())]);
     let know = |server: &Server| server.metric("usher_instances") == 2.0;
     assert!(holds_soon(|| know(&far) && know(&near)), "both know each other");
