@@ -388,6 +388,12 @@ pub const SIGN_BATCHES_MAX: usize = 64;
 /// Passes of one batch; larger ones are refused.
 pub const SIGN_BATCH_MAX: usize = 1_024;
 
+/// Passes of users that an instance has yet to tell, and to see stored; of more, each is told at its holder's next
+/// `queue:join` alone. 200 B each.
+pub const PASSES_UNTOLD_MAX: usize = 1 << 17;
+/// Those of them that are being signed or stored; the others wait, so that other appends have their room.
+pub const PASSES_ASKED_MAX: usize = 1_024;
+
 /// Length of one gRPC message, bytes.
 pub const GRPC_MESSAGE_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Notifications of one `PublishBatch`.
@@ -414,6 +420,7 @@ const _: () = assert!(
         && APPENDS_MAX <= STORE_ASKS_MAX,
     "what is no append leaves appends their half of what the store holds"
 );
+const _: () = assert!(2 * PASSES_ASKED_MAX <= APPENDS_MAX, "passes leave others half of the appends");
 const _: () = assert!(APPENDS_BYTES_MAX < TO_SHARD_BYTES_MAX && EVENT_BYTES_MAX < APPENDS_BYTES_MAX);
 const _: () = assert!(EVENT_BYTES_MAX < STREAM_LOG_BYTES_MAX, "every event fits its stream");
 const _: () = assert!(LEASE_RENEWAL.as_millis() * 2 < LEASE_TIME.as_millis() - LEASE_MARGIN.as_millis());

@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 pub use self::kinds::{KINDS, kind_index};
 pub use latest::LatestCells;
-pub use queues::{QUEUE_REFUSALS, QUEUE_STATES, QueueCells, QueueSample};
+pub use queues::{QUEUE_PASSES, QUEUE_REFUSALS, QUEUE_STATES, QueueCells, QueueSample};
 pub use redis::{ForeignCells, REDIS_MALFORMED, REDIS_PATTERNS, RedisCells, StoreCells};
 
 use crate::event::Class;

@@ -8,6 +8,7 @@ mod inquiries;
 mod outside;
 mod receipts;
 mod stopping;
+mod untold;
 mod waiting;
 
 use std::{
@@ -23,7 +24,7 @@ use crate::{
     config::{Settings, settings::Shutdown},
     control::{
         backend::Backend,
-        desk::waiting::Waiting,
+        desk::{untold::Pass, waiting::Waiting},
         gateway::{Call, Stats},
         leaving::{Order, Phase},
         link::{Link, ShardLink},
@@ -91,6 +92,7 @@ enum ReplyTo {
     Pusher(oneshot::Sender<Result<Pushed, Refusal>>),
     Operator(oneshot::Sender<Result<Box<lines::io::View>, lines::io::Denied>>),
     Connection(ConnId, Option<RequestId>),
+    Pass(Box<Pass>),
 }
 
 /// What a desk is made of.
@@ -420,6 +422,7 @@ impl Desk {
             Some(ReplyTo::Connection(conn, request)) => {
                 self.answer_shard(conn.shard(), ToShard::Published { conn, request, outcome: result });
             }
+            Some(ReplyTo::Pass(pass)) => self.waiting_rooms.untold.told(*pass, result),
             Some(
                 ReplyTo::Counter(_)
                 | ReplyTo::Disconnector(_)

@@ -38,6 +38,10 @@ pub const QUEUE_REFUSALS: [&str; 10] = [
     "rules",
 ];
 
+/// What became of passes of users, as [`QueueCells::passes`] counts it: in the user's stream; tries that failed; used otherwise,
+/// given up or expired before; without room, and so told at `queue:join` alone.
+pub const QUEUE_PASSES: [&str; 4] = ["stored", "failed", "over", "dropped"];
+
 /// Written on the control core.
 #[derive(Debug, Default)]
 pub struct QueueCells {
@@ -53,6 +57,10 @@ pub struct QueueCells {
     pub entries_unreadable: Cell,
     /// Shards that missed news of a queue, and got all of it.
     pub lines_missed: Cell,
+    /// Passes of users that are not known to be stored (gauge).
+    pub passes_untold: Cell,
+    /// What became of the others, by [`QUEUE_PASSES`].
+    pub passes: [Cell; QUEUE_PASSES.len()],
     /// What was refused, by [`QUEUE_REFUSALS`].
     pub refused: [Cell; QUEUE_REFUSALS.len()],
     /// 1 while this instance has inlets pause, since what sells is not ready (gauge).

@@ -5,7 +5,7 @@ use std::cmp::Reverse;
 use super::{Counter, Gauge, Text};
 use crate::{
     limits::LABELLED_QUEUES_MAX,
-    metrics::{Cell, QUEUE_REFUSALS, QUEUE_STATES, QueueSample},
+    metrics::{Cell, QUEUE_PASSES, QUEUE_REFUSALS, QUEUE_STATES, QueueSample},
     status::Status,
 };
 
@@ -23,6 +23,11 @@ pub(super) fn render(text: &mut Text, status: &Status) {
     text.by("usher_queue_entries_total", "Entries of the logs of queues.", "result", &entries);
     let help = "Times that a core missed news of a queue, and was told all of it.";
     text.one("usher_queue_lines_missed_total", Counter, help, cells.lines_missed.get());
+    let help = "Passes of users that are not known to be stored.";
+    text.one("usher_queue_passes_untold", Gauge, help, cells.passes_untold.get());
+    let passes: Vec<_> = QUEUE_PASSES.iter().copied().zip(cells.passes.iter().map(Cell::get)).collect();
+    let help = "Passes of users by what became of them, and tries that failed.";
+    text.by("usher_queue_passes_total", help, "result", &passes);
     let refused: Vec<_> = QUEUE_REFUSALS.iter().copied().zip(cells.refused.iter().map(Cell::get)).collect();
     let help = "What clients and operators wanted of queues and did not get.";
     text.by("usher_queue_refused_total", help, "reason", &refused);

@@ -3,12 +3,13 @@
 use rustix::process::Signal;
 use serde_json::json;
 use usher::generated::realtime::{
-    AdmitNextRequest, GetHistoryRequest, OpenQueueRequest, get_history_request::Target,
+    AdmitNextRequest, AdvanceQueueRequest, GetHistoryRequest, HolderRequest, OpenQueueRequest,
+    get_history_request::Target,
 };
 
 use crate::{
     queues::{Pair, advance, join, look, open_with, pair, until},
-    support::{grpc::Backend, holds_soon, server::Server},
+    support::{grpc::Backend, holds_soon, redis::Redis, server::Server},
 };
 
 /// Events of that type in the user's stream.
@@ -27,6 +28,21 @@ fn nobody_is_connected(pair: &Pair) {
     drop(clients);
     let waits = |server: &Server| server.metric("usher_queue_waiting") > 0.0;
     assert!(holds_soon(|| !pair.servers.iter().any(waits)), "they are gone");
+}
+
+/// Bob's stream takes nothing.
+fn bar(redis: &Redis) -> [&'static str; 2] {
+    let stream = ["usher:{user:bob}:meta", "usher:{user:bob}:log"];
+    for key in stream {
+        redis.cli(&["DEL", key]);
+        assert_eq!(redis.cli(&["SET", key, "in the way"]), "OK");
+    }
+    stream
+}
+
+/// It does again, and is empty.
+fn clear(redis: &Redis, way: [&str; 2]) {
+    way.iter().for_each(|key| drop(redis.cli(&["DEL", key])));
 }
 
 #[test]
@@ -55,18 +71,14 @@ fn a_pass_whose_instance_died_before_it_was_told_is_found_at_the_next_join() {
     let mut pair = pair(&[]);
     nobody_is_connected(&pair);
     // The entry will be stored, and what is told of it will not: bob's stream takes nothing.
-    let stream = ["usher:{user:bob}:meta", "usher:{user:bob}:log"];
-    for key in stream {
-        pair.redis.cli(&["DEL", key]);
-        assert_eq!(pair.redis.cli(&["SET", key, "in the way"]), "OK");
-    }
+    let way = bar(&pair.redis);
     let [_, other] = &pair.backends;
     assert_eq!(advance(other, 2).admitted, 2);
     let failed = |server: &Server| server.metric("usher_stream_appends_total{result=\"failed\"}") > 0.0;
     assert!(holds_soon(|| failed(&pair.servers[1])), "it could not tell him");
     pair.servers[1].signal(Signal::KILL);
     pair.servers[1].wait();
-    stream.iter().for_each(|key| drop(pair.redis.cli(&["DEL", key])));
+    clear(&pair.redis, way);
 
     let one = &pair.backends[0];
     assert_eq!((look(one).admitted, told(one, "bob")), (2, 0));
@@ -74,4 +86,62 @@ fn a_pass_whose_instance_died_before_it_was_told_is_found_at_the_next_join() {
     bob.send("queue:join", &json!({"event_id": "e1"}));
     let found = until(&mut bob, "queue:admitted");
     assert_eq!((&found["place"], found["pass"].as_str().is_some()), (&json!(2), true));
+}
+
+#[test]
+fn a_pass_that_the_store_does_not_take_is_told_when_it_does() {
+    let pair = pair(&[]);
+    nobody_is_connected(&pair);
+    let way = bar(&pair.redis);
+    let [one, other] = &pair.backends;
+    let (server, passes) =
+        (&pair.servers[1], |result| format!("usher_queue_passes_total{{result=\"{result}\"}}"));
+    assert_eq!(advance(other, 2).admitted, 2);
+    assert!(holds_soon(|| server.metric(&passes("failed")) >= 2.0), "it tries, and again");
+    assert!(holds_soon(|| told(one, "ann") == 1), "and keeps nobody else from the pass");
+    assert_eq!(server.metric("usher_queue_passes_untold"), 1.0);
+    clear(&pair.redis, way);
+    assert!(holds_soon(|| told(one, "bob") == 1));
+    assert!(holds_soon(|| server.metric("usher_queue_passes_untold") == 0.0));
+    assert_eq!(server.metric(&passes("stored")), 2.0);
+}
+
+#[test]
+fn a_pass_of_who_gave_the_place_up_before_it_was_told_is_not_told() {
+    let pair = pair(&[]);
+    nobody_is_connected(&pair);
+    let way = bar(&pair.redis);
+    let [one, other] = &pair.backends;
+    assert_eq!(advance(other, 2).admitted, 2);
+    let server = &pair.servers[1];
+    assert!(holds_soon(|| server.metric("usher_queue_passes_untold") == 1.0));
+    let bob = HolderRequest { event_id: "e1".into(), holder: "bob".into(), ..HolderRequest::default() };
+    assert_eq!(one.abandon(bob).expect("he had a pass").abandoned, 1);
+    assert!(holds_soon(|| server.metric("usher_queue_passes_total{result=\"over\"}") == 1.0));
+    clear(&pair.redis, way);
+    assert_eq!((server.metric("usher_queue_passes_untold"), told(one, "bob")), (0.0, 0));
+}
+
+#[test]
+fn a_pass_of_a_queue_that_was_opened_anew_is_told_too() {
+    let pair = pair(&[]);
+    let [one, other] = &pair.backends;
+    open_with(one, OpenQueueRequest::default());
+    let mut bob = pair.servers[0].connect_as("bob");
+    join(&mut bob);
+    assert_eq!(advance(other, 1).admitted, 1);
+    let first = until(&mut bob, "queue:admitted");
+    // Its log is lost, and with it the place.
+    pair.redis.cli(&["DEL", "usher:{queue:e1}:meta", "usher:{queue:e1}:log"]);
+    let moves = || other.advance_queue(AdvanceQueueRequest { event_id: "e1".into(), to: 2, run: 0 });
+    assert!(holds_soon(|| moves().is_err()), "nobody knows the places");
+    let lost = |server: &Server| server.metric("usher_queues_lost") == 1.0;
+    assert!(holds_soon(|| pair.servers.iter().all(lost)), "both know");
+    until(&mut bob, "queue:closed");
+    open_with(one, OpenQueueRequest::default());
+    assert_eq!(join(&mut bob)["place"], 1);
+    assert_eq!(advance(one, 1).admitted, 1);
+    let anew = until(&mut bob, "queue:admitted");
+    assert_eq!((&anew["place"], told(one, "bob")), (&first["place"], 2));
+    assert_ne!(anew["pass"], first["pass"]);
 }

@@ -1,6 +1,7 @@
 //! The desk's part in waiting rooms: what shards, operators and the store say goes in, what comes out is sent on.
 //!
-//! Owns the passes that wait for their signatures. Never decides anything about a queue: [`crate::route::lines`] does.
+//! Owns the passes that wait for their signatures; [`super::untold`] those that the store may not have. Never decides
+//! anything about a queue: [`crate::route::lines`] does.
 
 use std::{
     collections::VecDeque,
@@ -9,16 +10,21 @@ use std::{
 };
 
 use aws_lc_rs::rand::{SecureRandom, SystemRandom};
+use bytes::Bytes;
 use serde_json::json;
 use tokio::sync::oneshot;
 
-use super::{Desk, Link, ReplyTo, give, receipts::Receipts};
+use super::{
+    Desk, Link, ReplyTo, give,
+    receipts::Receipts,
+    untold::{self, Pass, Untold},
+};
 use crate::{
     clock::Now,
     control::passes::{Draw, Drawn},
     event::{Class, Event, Form, Target},
     ids::ShardId,
-    limits::{OVERLOAD_RETRY, SIGN_BATCH_MAX},
+    limits::{OVERLOAD_RETRY, SIGN_BATCH_MAX, STORE_RETRY},
     line::{LineDenial, LineRequest, PlaceNews, Seated},
     mesh::ToShard,
     metrics::{QUEUE_REFUSALS, QueueSample},
@@ -45,6 +51,8 @@ pub(super) struct Waiting {
     pub(super) receipts: Receipts,
     /// Passes that wait to be signed.
     grants: VecDeque<Grant>,
+    /// Passes of users, until the store has them.
+    pub(super) untold: Untold,
     /// Passes that are being signed, in order.
     signing: VecDeque<(oneshot::Receiver<Vec<String>>, Vec<Grant>)>,
 }
@@ -52,8 +60,10 @@ pub(super) struct Waiting {
 /// Where a pass goes.
 #[derive(Debug)]
 enum Grant {
-    /// To everybody who holds the place.
-    Told { admission: Admission, shards: Vec<ShardId> },
+    /// Into the user's stream.
+    User(Pass),
+    /// To the connections of who is anonymous.
+    Anonymous { admission: Admission, shards: Vec<ShardId> },
     /// Along with the answer to a join.
     Seated { admission: Admission, seated: Box<Seated> },
 }
@@ -61,14 +71,16 @@ enum Grant {
 impl Grant {
     fn admission(&self) -> &Admission {
         match self {
-            Self::Told { admission, .. } | Self::Seated { admission, .. } => admission,
+            Self::User(Pass { admission, .. })
+            | Self::Anonymous { admission, .. }
+            | Self::Seated { admission, .. } => admission,
         }
     }
 }
 
-/// Passes that were signed, with whom they are for.
+/// Passes with whom they are for; `None`: the library failed, which the thread has logged.
 #[derive(Debug)]
-pub(in crate::control) struct Signed(Vec<(Grant, String)>);
+pub(in crate::control) struct Signed(Vec<(Grant, Option<String>)>);
 
 impl Waiting {
     pub(super) fn new(lines: Lines, issuer: &str) -> Self {
@@ -79,6 +91,7 @@ impl Waiting {
             outputs: Vec::new(),
             receipts: Receipts::default(),
             grants: VecDeque::new(),
+            untold: Untold::default(),
             signing: VecDeque::new(),
         }
     }
@@ -89,8 +102,8 @@ impl Waiting {
         let Some((answer, _)) = self.signing.front_mut() else { return Poll::Pending };
         let Poll::Ready(passes) = std::pin::Pin::new(answer).poll(cx) else { return Poll::Pending };
         let grants = self.signing.pop_front().map(|(_, grants)| grants).unwrap_or_default();
-        // Without passes the library failed, which the thread has logged: who joins again has another try.
-        Poll::Ready(Signed(grants.into_iter().zip(passes.unwrap_or_default()).collect()))
+        let passes = passes.unwrap_or_default().into_iter().map(Some).chain(std::iter::repeat(None));
+        Poll::Ready(Signed(grants.into_iter().zip(passes).collect()))
     }
 }
 
@@ -163,6 +176,12 @@ impl Desk {
         cells.entries_applied.set(counts.applied);
         cells.entries_unreadable.set(counts.unreadable);
         cells.lines_missed.set(counts.missed);
+        let untold = &self.waiting_rooms.untold;
+        let untold::Counts { stored, failed, over, dropped } = untold.counts();
+        cells.passes_untold.set(untold.len() as u64);
+        for (cell, count) in cells.passes.iter().zip([stored, failed, over, dropped]) {
+            cell.set(count);
+        }
     }
 
     fn count_refusal(&self, reason: &str) {
@@ -218,6 +237,7 @@ impl Desk {
             }
             self.apply_lines(now);
         }
+        self.tell_users(now);
         self.sign();
         self.waiting_rooms.receipts.ask(&self.signer);
     }
@@ -264,8 +284,11 @@ impl Desk {
                 }
                 Output::Denied { asked, leave, denial } => self.deny_line(*asked, leave, denial),
                 Output::PlaceNews { shard, news } => self.answer_shard(shard, ToShard::PlaceNews(news)),
+                Output::Admitted { admission, .. } if admission.holder.starts_with(USER_PREFIX) => {
+                    self.waiting_rooms.untold.keep(admission);
+                }
                 Output::Admitted { admission, shards } => {
-                    self.waiting_rooms.grants.push_back(Grant::Told { admission, shards });
+                    self.waiting_rooms.grants.push_back(Grant::Anonymous { admission, shards });
                 }
                 Output::Operated { token, result } => {
                     match &result {
@@ -280,6 +303,27 @@ impl Desk {
                         give(reply, result);
                     }
                 }
+            }
+        }
+    }
+
+    /// Has passes of users signed and stored, as far as that is possible now.
+    fn tell_users(&mut self, now: Now) {
+        loop {
+            let Waiting { lines, untold, grants, .. } = &mut self.waiting_rooms;
+            // Who used the pass, left or came anew meanwhile would not know what to do with it.
+            let is_good = |admission: &Admission| {
+                let queue = lines.queues().get(&admission.event_id);
+                let seat = queue.and_then(|queue| queue.seat(&admission.holder));
+                seat.is_some_and(|seat| {
+                    (seat.number, seat.claim_until_ms)
+                        == (Some(admission.place), Some(admission.claim_until_ms))
+                })
+            };
+            let Some(pass) = untold.next(now, is_good) else { return };
+            match pass.payload.clone() {
+                Some(payload) => self.tell_user(now, pass, payload),
+                None => grants.push_back(Grant::User(pass)),
             }
         }
     }
@@ -308,6 +352,13 @@ impl Desk {
     /// Tells passes.
     pub(super) fn signed(&mut self, now: Now, Signed(passes): Signed) {
         for (grant, pass) in passes {
+            let Some(pass) = pass else {
+                // Of the others, who joins again has another try.
+                if let Grant::User(pass) = grant {
+                    self.waiting_rooms.untold.failed(pass, STORE_RETRY);
+                }
+                continue;
+            };
             let Admission { event_id, place, claim_until_ms, .. } = grant.admission();
             let payload = json!({
                 "event_id": &**event_id,
@@ -321,34 +372,37 @@ impl Desk {
                     seated.admitted = Some(payload.into());
                     self.answer_shard(seated.asked.conn.shard(), ToShard::Seated(seated));
                 }
-                Grant::Told { admission, shards } => self.tell_pass(now, &admission, shards, payload),
+                Grant::User(pass) => self.tell_user(now, pass, payload.into()),
+                Grant::Anonymous { admission, shards } => self.tell_anonymous(&admission, shards, payload),
             }
         }
     }
 
-    fn tell_pass(&mut self, now: Now, admission: &Admission, shards: Vec<ShardId>, payload: String) {
-        let Admission { event_id, holder, place, .. } = admission;
-        let kind: Arc<str> = "queue:admitted".into();
-        if let Some(user) = holder.strip_prefix(USER_PREFIX) {
-            let event = Event {
-                target: Target::User(user.into()),
-                kind,
-                payload: payload.into(),
-                form: Form::Payload,
-                class: Class::Critical,
-                version: None,
-                position: None,
-                except: None,
-                accepted_at_ns: now.mono_ns,
-            };
-            // Whichever instance is first; of the others' the store knows the key.
-            let key = format!("queue:{event_id}:{place}").into();
-            return self.publish(now, event, Some(key), None);
-        }
+    fn tell_user(&mut self, now: Now, pass: Pass, payload: Bytes) {
+        let Admission { event_id, holder, place, claim_until_ms, .. } = &pass.admission;
+        let event = Event {
+            target: Target::User(holder.strip_prefix(USER_PREFIX).unwrap_or_default().into()),
+            kind: ADMITTED.into(),
+            payload: payload.clone(),
+            form: Form::Payload,
+            class: Class::Critical,
+            version: None,
+            position: None,
+            except: None,
+            accepted_at_ns: now.mono_ns,
+        };
+        // Whichever instance is first; of the others' the store knows the key. While it does, the event may have another queue,
+        // and the user another pass for the same place: until another moment.
+        let key = format!("queue:{event_id}:{place}:{claim_until_ms}").into();
+        let pass = Box::new(Pass { payload: Some(payload), ..pass });
+        self.publish(now, event, Some(key), Some(ReplyTo::Pass(pass)));
+    }
+
+    fn tell_anonymous(&mut self, admission: &Admission, shards: Vec<ShardId>, payload: String) {
         let news = Arc::new(PlaceNews {
-            event_id: Arc::clone(event_id),
-            holder: Arc::clone(holder),
-            kind,
+            event_id: Arc::clone(&admission.event_id),
+            holder: Arc::clone(&admission.holder),
+            kind: ADMITTED.into(),
             payload: payload.into(),
             asked: None,
             leaves: false,
@@ -358,3 +412,5 @@ impl Desk {
         }
     }
 }
+
+const ADMITTED: &str = "queue:admitted";
