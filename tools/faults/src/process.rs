@@ -85,6 +85,29 @@ impl Redis {
         }
     }
 
+    /// Waits until one of the newest entries of a stream has the text.
+    pub(crate) async fn until_stored(&self, stream: &str, text: &str) -> io::Result<()> {
+        let words = ["XREVRANGE", stream, "+", "-", "COUNT", "4"];
+        let words: String = words.iter().map(|word| format!("${}\r\n{word}\r\n", word.len())).collect();
+        let question = format!("*6\r\n{words}");
+        let mut connection = TcpStream::connect(self.address()).await?;
+        let mut answer = vec![0; 1 << 20];
+        let looks = async {
+            loop {
+                connection.write_all(question.as_bytes()).await?;
+                let count = connection.read(&mut answer).await?;
+                if count == 0 {
+                    return Err(io::ErrorKind::UnexpectedEof.into());
+                }
+                if answer[..count].windows(text.len()).any(|part| part == text.as_bytes()) {
+                    return Ok(());
+                }
+            }
+        };
+        let stored = timeout(START_TIME_MAX, looks).await;
+        stored.unwrap_or_else(|_| Err(io::Error::other(format!("{text} is not in {stream}"))))
+    }
+
     /// Copies what is on its disk.
     pub(crate) fn keep(&self) -> io::Result<()> {
         let kept = self.dir.join("kept");

@@ -8,7 +8,7 @@ use usher::{
     auth::{KeySet, keys::Secrets, token::Signatures},
     clock::Now,
     generated::realtime::{
-        GetQueueRequest, HolderRequest, OpenQueueRequest, PauseQueueRequest, QueueResponse,
+        AdmitNextRequest, GetQueueRequest, HolderRequest, OpenQueueRequest, PauseQueueRequest, QueueResponse,
         realtime_service_client::RealtimeServiceClient,
     },
     sale::pass::Claims,
@@ -69,6 +69,17 @@ impl Booking {
         self.ask(|mut client| {
             let request = request.clone();
             async move { client.pause_queue(request).await }
+        })
+        .await
+    }
+
+    /// Lets so many more in, once however often it is asked.
+    pub(crate) async fn admit(&self, count: u32, key: &str) -> Result<QueueResponse, Status> {
+        let (event_id, idempotency_key) = (self.event_id.clone(), key.to_owned());
+        let request = AdmitNextRequest { event_id, count, idempotency_key, run: 0 };
+        self.ask(|mut client| {
+            let request = request.clone();
+            async move { client.admit_next(request).await }
         })
         .await
     }

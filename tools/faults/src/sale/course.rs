@@ -14,6 +14,8 @@ pub(crate) struct Terms {
     /// The books are of then, or later.
     pub(crate) end_ms: u64,
     pub(crate) per_minute: u32,
+    /// Beside that, at once.
+    pub(crate) crowd: u32,
     /// Places that the opening gave.
     pub(crate) drawn: u32,
 }

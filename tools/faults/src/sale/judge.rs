@@ -98,7 +98,7 @@ pub(crate) fn check_order(stays: &[Stay], terms: &Terms, verdict: &mut Verdict) 
     let owed = stays.iter().filter(did_not_arrive).count() as u64;
     let all = stays.iter().filter(|stay| stay.is_admitted()).count() as u64;
     let time_ms = terms.paused_at_ms.saturating_sub(terms.opened_at_ms) + SLACK_MS;
-    let rate = 1 + time_ms * u64::from(terms.per_minute) / 60_000;
+    let rate = 1 + u64::from(terms.crowd) + time_ms * u64::from(terms.per_minute) / 60_000;
     if all > rate + owed {
         verdict.blame("more than the inlet lets in", format!("{all}, of a rate {rate}, owed {owed}"));
     }

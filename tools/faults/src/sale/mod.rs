@@ -1,4 +1,5 @@
-//! The story of a waiting room: a pre-queue, a fair start, an inlet; people go and come back, one instance is killed.
+//! The story of a waiting room: a pre-queue, a fair start, an inlet; people go and come back, Redis is killed in the middle of
+//! an admission, and one instance.
 //!
 //! ```text
 //!   play ──► person   joins, waits, goes away, changes devices, leaves; writes a diary
@@ -47,7 +48,7 @@ use crate::{
     options::Options,
     process::SECRET,
     verdict::Verdict,
-    world::{World, say, until},
+    world::{DOWN_TIME, World, say, until},
 };
 
 /// How long all people may take to have their places: at first, and when everybody is back.
@@ -61,6 +62,12 @@ const USERS: u32 = 80;
 const EVE: Duration = Duration::from_secs(5);
 /// Within this time after an admission nobody is surprised by one.
 const NEAR_SECONDS: u32 = 15;
+/// Who began to leave has left after so long.
+const LEAVING: Duration = Duration::from_secs(1);
+/// How many are let in at once, of all people; and the call that does it.
+const CROWD_SHARE: u32 = 6;
+const CROWD_MAX: u32 = 1_000;
+const CROWD: &str = "the-crowd";
 const DAY: Duration = Duration::from_secs(24 * 3_600);
 
 type Diaries = Vec<Rc<RefCell<Diary>>>;
@@ -76,7 +83,8 @@ struct Times {
 impl Times {
     fn of(options: &Options) -> Self {
         let of = |share: u32, min: u32| (options.seconds / share).max(min);
-        Self { claim: of(9, 4), grace: of(15, 3), presence_timeout: of(12, 3) }
+        // While Redis is away no pass is told.
+        Self { claim: of(9, 8), grace: of(15, 3), presence_timeout: of(12, 3) }
     }
 
     fn settings(self, key: &Path) -> Vec<(&'static str, String)> {
@@ -124,11 +132,16 @@ async fn scene(world: &World<'_>, times: Times) -> io::Result<Scene> {
         booking,
         fleet: Rc::clone(&world.fleet),
         grace: Duration::from_secs(times.grace.into()),
-        near: world.options.per_minute * NEAR_SECONDS / 60,
+        near: Cell::new(near(world.options)),
         calm: Duration::from_secs(world.options.seconds.into()),
         lively: Cell::new(false),
         early: Cell::new(true),
     })
+}
+
+/// Places that are let in within the next moments, at most.
+const fn near(options: &Options) -> u32 {
+    options.per_minute * NEAR_SECONDS / 60
 }
 
 /// The sale as it goes on.
@@ -184,7 +197,9 @@ impl Sale<'_> {
     }
 
     async fn disturb(&self, world: &mut World<'_>) -> io::Result<()> {
-        world.pass(40).await;
+        world.pass(20).await;
+        self.interrupt(world).await?;
+        world.pass(20).await;
         let last = world.gateways.len() - 1;
         world.kill(last).await?;
         say("an instance was killed");
@@ -193,6 +208,29 @@ impl Sale<'_> {
         say("another took its place");
         world.pass(45).await;
         Ok(())
+    }
+
+    /// A crowd is let in at once, and Redis is killed when it knows that, but not yet their passes.
+    async fn interrupt(&self, world: &mut World<'_>) -> io::Result<()> {
+        let scene = Rc::clone(&self.scene);
+        scene.near.set(u32::MAX);
+        sleep(LEAVING).await;
+        let stream = format!("usher:{{queue:{}}}:log", scene.booking.event_id);
+        let crowd = self.crowd();
+        let admitted = tokio::task::spawn_local(async move { scene.booking.admit(crowd, CROWD).await });
+        world.redis.until_stored(&stream, CROWD).await?;
+        world.redis.kill().await?;
+        say(&format!("{crowd} people were let in, and Redis was killed"));
+        sleep(DOWN_TIME).await;
+        world.redis.restart().await?;
+        admitted.await.map_err(io::Error::other)?.map_err(io::Error::other)?;
+        self.scene.near.set(near(self.options));
+        say("Redis is back");
+        Ok(())
+    }
+
+    fn crowd(&self) -> u32 {
+        (self.options.clients / CROWD_SHARE).min(CROWD_MAX)
     }
 
     /// Everybody comes back, nobody is let in any more, and every pass is used or expires.
@@ -242,6 +280,7 @@ impl Sale<'_> {
             paused_at_ms: ended.paused_at_ms,
             end_ms: ended.at_ms,
             per_minute: self.options.per_minute,
+            crowd: self.crowd(),
             drawn: log.holders.len() as u32,
         };
         let diaries: Vec<_> = self.diaries.iter().map(|diary| diary.borrow()).collect();

@@ -16,6 +16,7 @@ const TERMS: Terms = Terms {
     paused_at_ms: 200_000,
     end_ms: 220_000,
     per_minute: 60,
+    crowd: 0,
     drawn: 10,
 };
 
@@ -133,6 +134,10 @@ fn more_people_than_the_inlet_lets_in_are_found() {
     let crowd = |count| (1..=count).map(inside).collect::<Vec<_>>();
     assert_eq!(wrong_order(&crowd(102)), [""; 0]);
     assert_eq!(wrong_order(&crowd(103)), ["more than the inlet lets in"]);
+    // Nor a crowd of one with it.
+    let (stays, mut verdict) = read(&crowd(103));
+    judge::check_order(&stays, &Terms { crowd: 1, ..TERMS }, &mut verdict);
+    assert_eq!(verdict.kinds(), [""; 0]);
 }
 
 #[test]
