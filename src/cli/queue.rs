@@ -173,6 +173,7 @@ fn holder(command: Command) -> Command {
         .arg(text("user", "USER").help("Who"))
         .arg(text("anonymous", "SUB").help("Or: `sub` of a pass that says \"anonymous\""))
         .group(ArgGroup::new("holder").args(["user", "anonymous"]).required(true))
+        .arg(count("place", "Only this place, `position` of the pass, no later one of the same person"))
 }
 
 fn count(name: &'static str, help: &'static str) -> Arg {
@@ -241,7 +242,8 @@ impl Typed<'_> {
     fn holder(&self) -> HolderRequest {
         let anonymous = self.0.contains_id("anonymous");
         let holder = self.text(if anonymous { "anonymous" } else { "user" });
-        HolderRequest { event_id: self.text("event"), holder, anonymous, run: self.run() }
+        let place = self.count("place");
+        HolderRequest { event_id: self.text("event"), holder, anonymous, run: self.run(), place }
     }
 
     /// 0, as protobuf has it, where none was typed, or none can be.
@@ -341,6 +343,7 @@ mod tests {
             holder: holder.into(),
             anonymous,
             run: 0,
+            place: 0,
         };
         let pause = |reason: &str, resume| {
             Call::Pause(PauseQueueRequest { event_id: event_id(), reason: reason.into(), resume, run: 0 })
@@ -395,6 +398,10 @@ mod tests {
             ("log", Call::Log(GetQueueRequest { event_id: event_id() })),
             ("claim --user ann", Call::Claim(holder("ann", false))),
             ("complete --anonymous a:1", Call::Complete(holder("a:1", true))),
+            (
+                "complete --user ann --place 7",
+                Call::Complete(HolderRequest { place: 7, ..holder("ann", false) }),
+            ),
             ("abandon --user ann", Call::Abandon(holder("ann", false))),
         ];
         for (line, expected) in rows {

@@ -542,6 +542,10 @@ pub struct HolderRequest {
     /// Of the queue that is meant, as answered; 0: whichever the event has. Of another one the call is ABORTED.
     #[prost(uint64, tag = "4")]
     pub run: u64,
+    /// The place that is meant, `position` of the pass; 0: the holder's newest. Nothing is done to another place of the holder,
+    /// however late the call is repeated.
+    #[prost(uint32, tag = "5")]
+    pub place: u32,
 }
 /// `admitted = holding + inside + expired + completed + abandoned`; `total = waiting + departed + left + admitted`.
 #[derive(Clone, PartialEq, ::prost::Message)]

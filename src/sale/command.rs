@@ -10,7 +10,7 @@
 //! | `c` | commands, in order, `1..=ENTRY_COMMANDS_MAX` |
 //!
 //! A command is a string (`"tick"`) or an object with one key (`{"join":{"h":"u:42","i":"a"}}`): `h` is the holder, `i`
-//! the instance.
+//! the instance, `n` a place.
 
 use serde::{Deserialize, Serialize};
 
@@ -128,18 +128,27 @@ pub enum Command {
         /// As in `Join`.
         #[serde(rename = "h")]
         holder: Box<str>,
+        /// Its number, `1..=PLACES_MAX`; `None`: the newest of the holder.
+        #[serde(rename = "n", default, skip_serializing_if = "Option::is_none")]
+        place: Option<u32>,
     },
     /// The holder bought.
     Complete {
         /// As in `Join`.
         #[serde(rename = "h")]
         holder: Box<str>,
+        /// As in `Claim`.
+        #[serde(rename = "n", default, skip_serializing_if = "Option::is_none")]
+        place: Option<u32>,
     },
     /// The holder will not buy.
     Abandon {
         /// As in `Join`.
         #[serde(rename = "h")]
         holder: Box<str>,
+        /// As in `Claim`.
+        #[serde(rename = "n", default, skip_serializing_if = "Option::is_none")]
+        place: Option<u32>,
     },
     /// Nobody is let in by itself.
     Pause {
@@ -178,10 +187,12 @@ impl Command {
             Self::Join { holder, instance }
             | Self::Here { holder, instance }
             | Self::Away { holder, instance } => is_holder(holder) && is_instance(instance),
-            Self::Leave { holder }
-            | Self::Claim { holder }
-            | Self::Complete { holder }
-            | Self::Abandon { holder } => is_holder(holder),
+            Self::Leave { holder } => is_holder(holder),
+            Self::Claim { holder, place }
+            | Self::Complete { holder, place }
+            | Self::Abandon { holder, place } => {
+                is_holder(holder) && place.is_none_or(|place| (1..=PLACES_MAX).contains(&place))
+            }
             Self::InstanceGone { instance } => is_instance(instance),
             Self::Advance { to } => *to <= PLACES_MAX,
             Self::Pause { reason } | Self::TargetDown { reason } => reason.len() <= QUEUE_REASON_BYTES_MAX,

@@ -174,9 +174,9 @@ impl Queue {
             Command::InstanceGone { instance } => self.instance_gone(instance),
             Command::Advance { to } => self.advance(*to, out),
             Command::AdmitNext { count, key } => self.admit_once(*count, key.as_deref(), out),
-            Command::Claim { holder } => self.claim(holder, out),
-            Command::Complete { holder } => self.finish(holder, Ending::Completed, out),
-            Command::Abandon { holder } => self.finish(holder, Ending::Abandoned, out),
+            Command::Claim { holder, place } => self.claim(holder, *place, out),
+            Command::Complete { holder, place } => self.finish(holder, *place, Ending::Completed, out),
+            Command::Abandon { holder, place } => self.finish(holder, *place, Ending::Abandoned, out),
             Command::Pause { reason } => self.pause(reason, out),
             Command::Resume => self.change_pause(|queue| queue.paused = None, out),
             Command::TargetDown { reason } if !self.is_over() => {

@@ -2,6 +2,7 @@
 
 use rustix::process::Signal;
 use serde_json::json;
+use tonic::Code;
 use usher::generated::realtime::{
     AdmitNextRequest, AdvanceQueueRequest, GetHistoryRequest, HolderRequest, OpenQueueRequest,
     get_history_request::Target,
@@ -144,4 +145,23 @@ fn a_pass_of_a_queue_that_was_opened_anew_is_told_too() {
     let anew = until(&mut bob, "queue:admitted");
     assert_eq!((&anew["place"], told(one, "bob")), (&first["place"], 2));
     assert_ne!(anew["pass"], first["pass"]);
+}
+
+#[test]
+fn a_call_repeated_late_leaves_the_next_place_of_its_user_alone() {
+    let pair = pair(&[]);
+    let [one, other] = &pair.backends;
+    open_with(one, OpenQueueRequest::default());
+    let mut ann = pair.servers[0].connect_as("ann");
+    join(&mut ann);
+    advance(one, 2);
+    let bought =
+        HolderRequest { event_id: "e1".into(), holder: "ann".into(), place: 1, ..HolderRequest::default() };
+    assert_eq!(one.complete(bought.clone()).expect("she had a pass").completed, 1);
+    assert_eq!(join(&mut ann)["place"], 2);
+    assert_eq!(look(other).holding, 1);
+    let queue = other.complete(bought.clone()).expect("it was done");
+    assert_eq!((queue.completed, queue.holding), (1, 1));
+    let refused = other.claim(HolderRequest { place: 9, ..bought }).expect_err("there is no such place");
+    assert_eq!(refused.code(), Code::NotFound);
 }

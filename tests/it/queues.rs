@@ -465,7 +465,7 @@ fn who_has_a_place_token_alone_finds_place_and_turn_on_another_instance_and_the_
     assert_eq!((again, place(&admitted)), (Some(1), Some(1)));
     assert_eq!(back(&servers[0]), (Some(1), admitted.clone()));
     let sub = claims(&admitted)["sub"].as_str().expect("a holder").to_owned();
-    let claim = HolderRequest { event_id: "e1".into(), holder: sub, anonymous: true, run: 0 };
+    let claim = HolderRequest { event_id: "e1".into(), holder: sub, anonymous: true, ..Default::default() };
     assert_eq!(one.claim(claim).expect("a pass").inside, 1);
     assert_eq!(back(&servers[1]), (Some(1), admitted));
 }

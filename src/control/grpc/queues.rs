@@ -70,13 +70,14 @@ pub(super) fn open(now: Now, grace: Duration, request: &OpenQueueRequest) -> Res
     })))
 }
 
-/// Whose place is meant, as the log has it.
-pub(super) fn holder(request: &HolderRequest) -> Result<Box<str>, PublishError> {
-    match &*request.holder {
-        "" => Err(PublishError::invalid("holder", "is required")),
-        name if request.anonymous => Ok(name.into()),
-        name => Ok(format!("{USER_PREFIX}{name}").into()),
-    }
+/// Whose place is meant, as the log has it, and which of them.
+pub(super) fn holder(request: &HolderRequest) -> Result<(Box<str>, Option<u32>), PublishError> {
+    let holder = match &*request.holder {
+        "" => return Err(PublishError::invalid("holder", "is required")),
+        name if request.anonymous => name.into(),
+        name => format!("{USER_PREFIX}{name}").into(),
+    };
+    Ok((holder, (request.place != 0).then_some(request.place)))
 }
 
 /// The queue, for an operator.

@@ -334,8 +334,8 @@ impl RealtimeService for Realtime {
 
     async fn claim(&self, request: Request<HolderRequest>) -> Result<Response<QueueResponse>, tonic::Status> {
         self.operate(Method::Claim, request, |request| {
-            let holder = queues::holder(&request)?;
-            Ok((request.event_id, request.run, Some(Command::Claim { holder })))
+            let (holder, place) = queues::holder(&request)?;
+            Ok((request.event_id, request.run, Some(Command::Claim { holder, place })))
         })
         .await
     }
@@ -345,8 +345,8 @@ impl RealtimeService for Realtime {
         request: Request<HolderRequest>,
     ) -> Result<Response<QueueResponse>, tonic::Status> {
         self.operate(Method::Complete, request, |request| {
-            let holder = queues::holder(&request)?;
-            Ok((request.event_id, request.run, Some(Command::Complete { holder })))
+            let (holder, place) = queues::holder(&request)?;
+            Ok((request.event_id, request.run, Some(Command::Complete { holder, place })))
         })
         .await
     }
@@ -356,8 +356,8 @@ impl RealtimeService for Realtime {
         request: Request<HolderRequest>,
     ) -> Result<Response<QueueResponse>, tonic::Status> {
         self.operate(Method::Abandon, request, |request| {
-            let holder = queues::holder(&request)?;
-            Ok((request.event_id, request.run, Some(Command::Abandon { holder })))
+            let (holder, place) = queues::holder(&request)?;
+            Ok((request.event_id, request.run, Some(Command::Abandon { holder, place })))
         })
         .await
     }

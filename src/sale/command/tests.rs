@@ -32,9 +32,9 @@ fn every_command() -> Vec<Command> {
         Command::InstanceGone { instance },
         Command::Advance { to: PLACES_MAX },
         Command::AdmitNext { count: u32::MAX, key: None },
-        Command::Claim { holder: holder() },
-        Command::Complete { holder: holder() },
-        Command::Abandon { holder: holder() },
+        Command::Claim { holder: holder(), place: None },
+        Command::Complete { holder: holder(), place: Some(PLACES_MAX) },
+        Command::Abandon { holder: holder(), place: Some(1) },
         Command::Pause { reason: "".into() },
         Command::Resume,
         Command::TargetDown { reason: "the shop is full".into() },
@@ -88,7 +88,9 @@ fn what_is_out_of_range_is_refused_both_ways() {
     ];
     let beyond = [
         Command::Leave { holder: long(HOLDER_BYTES_MAX + 1) },
-        Command::Claim { holder: long(0) },
+        Command::Claim { holder: long(0), place: None },
+        Command::Claim { holder: holder(), place: Some(0) },
+        Command::Abandon { holder: holder(), place: Some(PLACES_MAX + 1) },
         Command::Join { holder: holder(), instance: long(0) },
         Command::InstanceGone { instance: long(INSTANCE_BYTES_MAX + 1) },
         Command::Pause { reason: long(QUEUE_REASON_BYTES_MAX + 1) },

@@ -83,8 +83,8 @@ impl Queue {
         }
     }
 
-    pub(super) fn claim(&mut self, holder: &str, out: &mut Vec<Effect>) {
-        let number = match self.admitted(holder) {
+    pub(super) fn claim(&mut self, holder: &str, place: Option<u32>, out: &mut Vec<Effect>) {
+        let number = match self.meant(holder, place).and_then(|number| self.admitted(number)) {
             Ok(number) => number,
             Err(refusal) => return out.push(Effect::Refused { holder: Some(holder.into()), refusal }),
         };
@@ -98,15 +98,16 @@ impl Queue {
     }
 
     /// Whoever was admitted is done, with a pass used or not.
-    pub(super) fn finish(&mut self, holder: &str, ending: Ending, out: &mut Vec<Effect>) {
-        match self.admitted(holder) {
+    pub(super) fn finish(&mut self, holder: &str, place: Option<u32>, ending: Ending, out: &mut Vec<Effect>) {
+        let meant = self.meant(holder, place);
+        match meant.and_then(|number| self.admitted(number)) {
             Ok(number) => self.end(number, ending, out),
-            Err(refusal) => {
-                match self.number_of(holder).filter(|number| self.state(*number) == State::Gone(ending)) {
-                    Some(number) => out.push(self.ended(number, ending)),
-                    None => out.push(Effect::Refused { holder: Some(holder.into()), refusal }),
-                }
-            }
+            Err(refusal) => match meant.ok().filter(|number| self.state(*number) == State::Gone(ending)) {
+                // Of another place than the one that its holder has by now there is nothing to tell.
+                Some(number) if self.number_of(holder) != Some(number) => {}
+                Some(number) => out.push(self.ended(number, ending)),
+                None => out.push(Effect::Refused { holder: Some(holder.into()), refusal }),
+            },
         }
     }
 
@@ -160,9 +161,15 @@ impl Queue {
         }
     }
 
-    /// The place of somebody with a pass, used or not.
-    fn admitted(&self, holder: &str) -> Result<u32, Refusal> {
-        let number = self.number_of(holder).ok_or(Refusal::NoPlace)?;
+    /// The place of a holder by its number, or the newest.
+    fn meant(&self, holder: &str, place: Option<u32>) -> Result<u32, Refusal> {
+        let Some(number) = place else { return self.number_of(holder).ok_or(Refusal::NoPlace) };
+        let is_known = (1..=self.places.len() as u32).contains(&number);
+        if is_known && *self.holder_of(number) == *holder { Ok(number) } else { Err(Refusal::NoPlace) }
+    }
+
+    /// A place that has a pass, used or not.
+    fn admitted(&self, number: u32) -> Result<u32, Refusal> {
         match self.state(number) {
             State::Admitted | State::Inside => Ok(number),
             State::Gone(Ending::Expired) => Err(Refusal::Expired),

@@ -199,15 +199,42 @@ fn whoever_completes_or_abandons_is_counted_once() {
     let mut sale = Sale::opened(Inlet::Manual, 4);
     sale.does(Command::Advance { to: 3 });
     sale.claim("h1");
-    let complete = |holder: &str| Command::Complete { holder: holder.into() };
+    let complete = |holder: &str| Command::Complete { holder: holder.into(), place: None };
     let completed = [Effect::Ended { holder: "h1".into(), number: Some(1), ending: Ending::Completed }];
     assert_eq!((&*sale.does(complete("h1")), &*sale.does(complete("h1"))), (&completed[..], &completed[..]));
     sale.does(complete("h2"));
     sale.leave("h3");
     assert_eq!(refusal(&sale.does(complete("h3"))), Some(Refusal::NoPlace));
-    assert_eq!(refusal(&sale.does(Command::Abandon { holder: "h4".into() })), Some(Refusal::NotAdmitted));
+    assert_eq!(
+        refusal(&sale.does(Command::Abandon { holder: "h4".into(), place: None })),
+        Some(Refusal::NotAdmitted)
+    );
     let stats = sale.queue.stats();
     assert_eq!((stats.completed, stats.abandoned, stats.admitted, stats.waiting), (2, 1, 3, 1));
+}
+
+#[test]
+fn a_call_that_names_its_place_does_nothing_to_the_next_place_of_its_holder() {
+    let mut sale = Sale::opened(Inlet::Manual, 2);
+    sale.does(Command::Advance { to: 3 });
+    let complete = |place| Command::Complete { holder: "h1".into(), place };
+    let abandon = |place| Command::Abandon { holder: "h1".into(), place };
+    let claim = |holder: &str, place| Command::Claim { holder: holder.into(), place };
+    assert_eq!(refusal(&sale.does(claim("h1", Some(2)))), Some(Refusal::NoPlace), "it is another's");
+    assert_eq!(refusal(&sale.does(claim("h1", Some(9)))), Some(Refusal::NoPlace), "there is none");
+    assert_eq!(refusal(&sale.does(claim("nobody", Some(1)))), Some(Refusal::NoPlace));
+    sale.does(claim("h1", Some(1)));
+    assert_eq!(sale.state("h1"), Some(State::Inside));
+    sale.does(complete(Some(1)));
+    sale.join("h1");
+    assert_eq!((sale.number("h1"), sale.state("h1")), (Some(3), Some(State::Admitted)));
+
+    assert_eq!(sale.does(complete(Some(1))), [], "it is done, and nobody is told again");
+    assert_eq!(refusal(&sale.does(abandon(Some(1)))), Some(Refusal::NoPlace), "bought is not given up");
+    assert_eq!(refusal(&sale.does(claim("h1", Some(1)))), Some(Refusal::NoPlace));
+    assert_eq!(sale.state("h1"), Some(State::Admitted));
+    sale.does(complete(None));
+    assert_eq!(sale.queue.stats().completed, 2, "without a place it is the newest");
 }
 
 #[test]
@@ -227,7 +254,7 @@ fn at_most_so_many_are_inside_and_who_goes_lets_the_next_in() {
     let mut sale = Sale::opened(Inlet::Inside(2), 5);
     assert_eq!((sale.queue.serving(), sale.queue.stats().holding), (2, 2));
     sale.claim("h1");
-    assert_eq!(admitted(&sale.does(Command::Complete { holder: "h1".into() })), ["h3"]);
+    assert_eq!(admitted(&sale.does(Command::Complete { holder: "h1".into(), place: None })), ["h3"]);
     assert_eq!(admitted(&sale.leave("h2")), ["h4"]);
     assert_eq!(admitted(&sale.after(60)), ["h5"], "two passes expired, one was left");
     assert_eq!(sale.queue.next_due_ms(), Some(OPENS_MS + 120_000), "its pass");
@@ -283,7 +310,7 @@ fn an_inlet_waits_for_what_sells_beside_any_pause() {
         (None, Some(Command::TargetUp))
     );
     sale.claim("h1");
-    assert_eq!(admitted(&sale.does(Command::Complete { holder: "h1".into() })), [""; 0]);
+    assert_eq!(admitted(&sale.does(Command::Complete { holder: "h1".into(), place: None })), [""; 0]);
     assert_eq!(admitted(&sale.does(Command::AdmitNext { count: 1, key: None })), ["h2"], "an operator may");
     // Neither ends the other.
     assert_eq!(sale.does(Command::Pause { reason: "rest".into() }), paused("rest"));
@@ -294,7 +321,7 @@ fn an_inlet_waits_for_what_sells_beside_any_pause() {
     assert_eq!((sale.does(Command::TargetUp), sale.queue.target_news(None)), (vec![], None));
     assert_eq!(sale.queue.line(None).state, LineState::Paused { reason: "rest".into(), opens_at_ms: None });
     assert_eq!(sale.does(Command::Resume), [Effect::Resumed, Effect::Moved]);
-    assert_eq!(admitted(&sale.does(Command::Abandon { holder: "h2".into() })), ["h3"]);
+    assert_eq!(admitted(&sale.does(Command::Abandon { holder: "h2".into(), place: None })), ["h3"]);
 
     // Whom operators let in they let in; and before the opening nobody is kept waiting by it.
     let mut sale = Sale::new(terms(Inlet::Manual));
@@ -318,7 +345,7 @@ fn sold_out_is_told_and_nobody_is_admitted_any_more() {
     assert_eq!(sale.does(Command::SellOut), [Effect::SoldOut, Effect::Moved]);
     assert_eq!(sale.does(Command::SellOut), []);
     sale.claim("h1");
-    assert_eq!(admitted(&sale.does(Command::Complete { holder: "h1".into() })), [""; 0]);
+    assert_eq!(admitted(&sale.does(Command::Complete { holder: "h1".into(), place: None })), [""; 0]);
     assert_eq!(refusal(&sale.does(Command::AdmitNext { count: 1, key: None })), Some(Refusal::SoldOut));
     assert_eq!(refusal(&sale.join("new")), Some(Refusal::SoldOut));
     assert_eq!(refusal(&sale.join("h2")), None, "it has a place, and hears about it");

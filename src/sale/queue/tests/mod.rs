@@ -83,7 +83,7 @@ impl Sale {
     }
 
     fn claim(&mut self, holder: &str) -> Vec<Effect> {
-        self.does(Command::Claim { holder: holder.into() })
+        self.does(Command::Claim { holder: holder.into(), place: None })
     }
 
     fn number(&self, holder: &str) -> Option<u32> {

@@ -229,9 +229,15 @@ impl Model {
                 }
             }
             Command::AdmitNext { .. } => {}
-            Command::Claim { holder } => self.claim(holder),
-            Command::Complete { holder } => self.finish(holder, Ending::Completed),
-            Command::Abandon { holder } => self.finish(holder, Ending::Abandoned),
+            Command::Claim { holder, place } if self.means_newest(holder, *place) => self.claim(holder),
+            Command::Complete { holder, place } if self.means_newest(holder, *place) => {
+                self.finish(holder, Ending::Completed);
+            }
+            Command::Abandon { holder, place } if self.means_newest(holder, *place) => {
+                self.finish(holder, Ending::Abandoned);
+            }
+            // What was given up for another place cannot be used.
+            Command::Claim { .. } | Command::Complete { .. } | Command::Abandon { .. } => {}
             Command::Pause { .. } => self.paused |= !self.over,
             Command::Resume => self.paused = false,
             Command::TargetDown { .. } => self.target_down |= !self.over,
@@ -309,6 +315,10 @@ impl Model {
             self.admit(index);
         }
         self.serving = to;
+    }
+
+    fn means_newest(&self, holder: &str, place: Option<u32>) -> bool {
+        place.is_none_or(|place| self.place(holder).is_some_and(|index| index as u32 + 1 == place))
     }
 
     fn claim(&mut self, holder: &str) {

@@ -49,6 +49,11 @@ fn terms(dice: &mut Rng) -> Terms {
     }
 }
 
+/// Most calls name none.
+fn place(dice: &mut Rng) -> Option<u32> {
+    (dice.below(4) == 0).then(|| 1 + dice.below(20) as u32)
+}
+
 fn command(dice: &mut Rng, terms: &Terms) -> Command {
     match dice.below(100) {
         0..30 => Command::Join { holder: holder(dice), instance: instance(dice) },
@@ -58,9 +63,9 @@ fn command(dice: &mut Rng, terms: &Terms) -> Command {
         62..64 => Command::InstanceGone { instance: instance(dice) },
         64..67 => Command::Advance { to: dice.below(40) as u32 },
         67..71 => Command::AdmitNext { count: dice.below(4) as u32, key: None },
-        71..79 => Command::Claim { holder: holder(dice) },
-        79..83 => Command::Complete { holder: holder(dice) },
-        83..86 => Command::Abandon { holder: holder(dice) },
+        71..79 => Command::Claim { holder: holder(dice), place: place(dice) },
+        79..83 => Command::Complete { holder: holder(dice), place: place(dice) },
+        83..86 => Command::Abandon { holder: holder(dice), place: place(dice) },
         86..88 => Command::Pause { reason: "busy".into() },
         88..92 => Command::Resume,
         92 => {

@@ -106,11 +106,13 @@ impl Booking {
     /// What somebody does with a pass: checked first, as a booking service does, then told to the gateway.
     pub(crate) async fn use_pass(&self, diary: &Rc<RefCell<Diary>>, pass: &str, plan: Plan) {
         let at_ms = Now::read().wall_ms;
-        let Claims { sub, anonymous, .. } = match self.check(pass, at_ms) {
+        let Claims { sub, anonymous, position, .. } = match self.check(pass, at_ms) {
             Ok(claims) => claims,
             Err(problem) => return diary.borrow_mut().fault(format!("a pass is no good: {problem}")),
         };
-        let holder = HolderRequest { event_id: self.event_id.clone(), holder: sub, anonymous, run: 0 };
+        let event_id = self.event_id.clone();
+        // The call may be repeated when the holder has another place.
+        let holder = HolderRequest { event_id, holder: sub, anonymous, run: 0, place: position };
         for deed in plan.deeds {
             sleep(plan.pause).await;
             if *deed == Deed::Abandoned {
