@@ -144,7 +144,10 @@ impl Cluster {
         let number = self.rng.below(self.buyers.len());
         match self.rng.below(12) {
             0 => self.vanish(number),
-            1 if self.read_as_buyer(number, usize::MAX) => self.resume_as_buyer(number),
+            // What is on its way to it would be sent again.
+            1 if self.read_as_buyer(number, usize::MAX) && self.has_read(number) => {
+                self.resume_as_buyer(number);
+            }
             _ => {
                 let bytes_max = 200 + self.rng.below(1_000);
                 self.read_as_buyer(number, bytes_max);
@@ -218,6 +221,15 @@ impl Cluster {
             self.vanish(number);
         }
         self.buyers[number].place.is_some()
+    }
+
+    /// Whether nothing is on its way to it from its shard.
+    fn has_read(&self, number: usize) -> bool {
+        let socket = self.buyers[number].place.and_then(|(at, conn)| {
+            let front = &self.instances[at].fronts[conn.shard().index()];
+            front.shard.sockets.get(&conn)
+        });
+        socket.is_some_and(|socket| socket.kernel.is_empty())
     }
 
     fn understand(&mut self, number: usize) -> bool {
