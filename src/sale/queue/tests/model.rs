@@ -258,7 +258,7 @@ impl Model {
             return;
         }
         if let Some(index) = newest.filter(|_| !self.opened && !is_live) {
-            self.places[index].state = State::Waiting;
+            (self.places[index].state, self.places[index].counts) = (State::Waiting, true);
         } else if !is_live {
             let taken = self.taken.get(holder).copied().unwrap_or(0);
             if self.places.len() >= self.terms.places_max as usize || taken >= PLACES_PER_HOLDER_MAX {
