@@ -289,7 +289,8 @@ fn news_before_the_opening_are_told_once_and_who_comes_has_them_too() {
         assert_eq!(frames[1..].concat().contains("queue:paused"), kind == "queue:paused", "{frames:?}");
         scene.handle(Input::Gone { conn: late });
     }
-    // The place tells that it has opened.
+    // The position tells that it has opened.
+    scene.pass(Duration::from_secs(2));
     scene.tell(&LineUpdate { draw: Some([1].into()), ..news(6, 0, &[]) });
     assert_eq!(position(&scene.read(first)), (1, 0));
 }
