@@ -158,7 +158,8 @@ fn a_call_repeated_late_leaves_the_next_place_of_its_user_alone() {
     let bought =
         HolderRequest { event_id: "e1".into(), holder: "ann".into(), place: 1, ..HolderRequest::default() };
     assert_eq!(one.complete(bought.clone()).expect("she had a pass").completed, 1);
-    assert_eq!(join(&mut ann)["place"], 2);
+    ann.send("queue:join", &json!({"event_id": "e1"}));
+    assert_eq!(until(&mut ann, "queue:joined")["place"], 2);
     assert_eq!(look(other).holding, 1);
     let queue = other.complete(bought.clone()).expect("it was done");
     assert_eq!((queue.completed, queue.holding), (1, 1));

@@ -49,6 +49,7 @@ impl Desk {
             // Who is told that this instance is ready may send it clients: the router knows before.
             News::Heard(Heard::Up) => {
                 self.route_input(now, Input::Up);
+                self.waiting_rooms.untold.hurry();
                 self.status.control.redis.followed.set(1);
             }
             News::Heard(Heard::Down) => {

@@ -117,6 +117,11 @@ impl Untold {
         self.pause = self.pause.max(Some(pause));
     }
 
+    /// The store is back.
+    pub(super) fn hurry(&mut self) {
+        (self.pause, self.rests_until_ns) = (None, 0);
+    }
+
     /// Those that are not known to be stored.
     pub(super) fn len(&self) -> usize {
         self.waiting.len() + self.asked
@@ -176,6 +181,12 @@ mod tests {
         assert_eq!(tried.len(), PASSES_ASKED_MAX);
         let refusal = || Refusal::NotStored { retry_after_ms: 10 };
         tried.into_iter().rev().for_each(|pass| untold.told(pass, Err(refusal())));
+        assert_eq!(all(&mut untold, NOW).len(), 0, "the store rests");
+        untold.hurry();
+        let tried = all(&mut untold, NOW);
+        assert_eq!(tried.len(), PASSES_ASKED_MAX, "it is back");
+        tried.into_iter().rev().for_each(|pass| untold.told(pass, Err(refusal())));
+        assert_eq!(all(&mut untold, NOW).len(), 0, "or not");
         let later = NOW.after(Duration::from_millis(10));
         let tried = all(&mut untold, later);
         assert_eq!(
@@ -193,6 +204,7 @@ mod tests {
         let first = untold.next(NOW, used).unwrap();
         assert_eq!(untold.next(NOW, used).unwrap().admission.place, 3);
         untold.told(first, Err(Refusal::OutcomeUnknown));
+        assert!(untold.next(NOW, used).is_none(), "the store rests");
         let expired = Now { wall_ms: 5_000, ..NOW.after(STORE_RETRY) };
         assert!(untold.next(expired, |_| true).is_none());
         assert_eq!((untold.counts().over, untold.len()), (2, 1), "the third is still under way");

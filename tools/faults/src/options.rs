@@ -58,9 +58,8 @@ pub(crate) enum Story {
     RolledBack,
     /// Redis hangs for half of the time: nobody is disconnected, the gap is filled
     Outage,
-    /// People in a waiting room go and come back, Redis is killed right after it let a crowd in, one instance is killed: who was let
-    /// in and is there gets a pass, every place stays whose it is and gets no worse, the
-    /// books are exact, every receipt verifies
+    /// People in a waiting room go and come back, Redis is killed right after it let a crowd in, then one instance: who is there
+    /// gets the pass, every place stays whose it is and gets no worse, the books are exact, every receipt verifies
     Queue,
 }
 

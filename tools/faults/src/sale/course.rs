@@ -18,6 +18,8 @@ pub(crate) struct Terms {
     pub(crate) crowd: u32,
     /// Places that the opening gave.
     pub(crate) drawn: u32,
+    /// From the crowd until Redis was back: whoever was let in then and there to be told is told soon after.
+    pub(crate) outage_ms: (u64, u64),
 }
 
 /// Clocks and messages take their time.

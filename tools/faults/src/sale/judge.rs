@@ -1,6 +1,9 @@
 //! Places are one person's each, people are let in in their order, and the books say what people saw.
 
-use std::collections::{BTreeMap, HashMap};
+use std::{
+    collections::{BTreeMap, HashMap},
+    time::Duration,
+};
 
 use usher::generated::realtime::QueueResponse;
 
@@ -9,6 +12,9 @@ use super::{
     diary::Diary,
 };
 use crate::verdict::Verdict;
+
+/// How long passes may take once Redis is back.
+pub(crate) const PASS_TIME_MAX: Duration = Duration::from_secs(4);
 
 /// No two stays have the same place, and none has a place that there is not.
 pub(crate) fn check_places(stays: &[Stay], books: &QueueResponse, unanswered: u32, verdict: &mut Verdict) {
@@ -101,6 +107,26 @@ pub(crate) fn check_order(stays: &[Stay], terms: &Terms, verdict: &mut Verdict) 
     let rate = 1 + u64::from(terms.crowd) + time_ms * u64::from(terms.per_minute) / 60_000;
     if all > rate + owed {
         verdict.blame("more than the inlet lets in", format!("{all}, of a rate {rate}, owed {owed}"));
+    }
+}
+
+/// Passes that Redis did not take were told when it was back, to those who were there all the time.
+pub(crate) fn check_told(stays: &[Stay], terms: &Terms, verdict: &mut Verdict) {
+    let (from_ms, back_ms) = terms.outage_ms;
+    let by_ms = back_ms + PASS_TIME_MAX.as_millis() as u64;
+    for stay in stays {
+        let Some(pass) = &stay.pass else { continue };
+        let admitted_ms = pass.until_ms - terms.claim_ms;
+        let waits = |(from, to): &(u64, u64)| *from <= admitted_ms && by_ms <= *to;
+        if (from_ms..=back_ms).contains(&admitted_ms)
+            && stay.present.iter().any(waits)
+            && pass.seen_ms > by_ms
+        {
+            let (place, seen_ms) = (stay.place, pass.seen_ms);
+            let example =
+                format!("place {place:?}, let in at {admitted_ms}, told at {seen_ms}, not by {by_ms}");
+            verdict.blame("a pass came late", example);
+        }
     }
 }
 

@@ -41,6 +41,7 @@ use self::{
     course::{Fate, Stay, Terms},
     diary::{Diary, Seen},
     evidence::Revealed,
+    judge::PASS_TIME_MAX,
     person::{Person, Scene},
 };
 use crate::{
@@ -103,7 +104,8 @@ pub(crate) async fn play(options: &Options, dir: &Path) -> io::Result<Verdict> {
     fs::write(&key, KeyPair::generate_for(&PKCS_ED25519).map_err(io::Error::other)?.serialize_pem())?;
     let mut world = World::start(options, dir, times.settings(&key)).await?;
     let scene = Rc::new(scene(&world, times).await?);
-    let mut sale = Sale { options, times, scene, diaries: Diaries::new(), opens_at_ms: 0 };
+    let mut sale =
+        Sale { options, times, scene, diaries: Diaries::new(), opens_at_ms: 0, outage_ms: Cell::default() };
     let promised = sale.terms(Now::read().after(DAY).wall_ms);
     let promised = sale.scene.booking.open(promised).await.map_err(io::Error::other)?.commitment;
     sale.gather().await?;
@@ -132,16 +134,11 @@ async fn scene(world: &World<'_>, times: Times) -> io::Result<Scene> {
         booking,
         fleet: Rc::clone(&world.fleet),
         grace: Duration::from_secs(times.grace.into()),
-        near: Cell::new(near(world.options)),
+        near: world.options.per_minute * NEAR_SECONDS / 60,
         calm: Duration::from_secs(world.options.seconds.into()),
         lively: Cell::new(false),
         early: Cell::new(true),
     })
-}
-
-/// Places that are let in within the next moments, at most.
-const fn near(options: &Options) -> u32 {
-    options.per_minute * NEAR_SECONDS / 60
 }
 
 /// The sale as it goes on.
@@ -151,6 +148,8 @@ struct Sale<'a> {
     scene: Rc<Scene>,
     diaries: Diaries,
     opens_at_ms: u64,
+    /// As [`Terms::outage_ms`].
+    outage_ms: Cell<(u64, u64)>,
 }
 
 /// How it stood at the end.
@@ -197,26 +196,27 @@ impl Sale<'_> {
     }
 
     async fn disturb(&self, world: &mut World<'_>) -> io::Result<()> {
-        world.pass(20).await;
+        world.pass(15).await;
         self.interrupt(world).await?;
-        world.pass(20).await;
+        world.pass(10).await;
         let last = world.gateways.len() - 1;
         world.kill(last).await?;
         say("an instance was killed");
         world.pass(15).await;
         world.replace(last).await?;
         say("another took its place");
-        world.pass(45).await;
+        world.pass(40).await;
         Ok(())
     }
 
-    /// A crowd is let in at once, and Redis is killed when it knows that, but not yet their passes.
+    /// A crowd is let in at once, and Redis is killed when it knows that, but not yet their passes. Everybody stays meanwhile:
+    /// who comes back is told the pass in any case.
     async fn interrupt(&self, world: &mut World<'_>) -> io::Result<()> {
         let scene = Rc::clone(&self.scene);
-        scene.near.set(u32::MAX);
+        scene.lively.set(false);
         sleep(LEAVING).await;
         let stream = format!("usher:{{queue:{}}}:log", scene.booking.event_id);
-        let crowd = self.crowd();
+        let (crowd, from_ms) = (self.crowd(), Now::read().wall_ms);
         let admitted = tokio::task::spawn_local(async move { scene.booking.admit(crowd, CROWD).await });
         world.redis.until_stored(&stream, CROWD).await?;
         world.redis.kill().await?;
@@ -224,8 +224,10 @@ impl Sale<'_> {
         sleep(DOWN_TIME).await;
         world.redis.restart().await?;
         admitted.await.map_err(io::Error::other)?.map_err(io::Error::other)?;
-        self.scene.near.set(near(self.options));
+        self.outage_ms.set((from_ms, Now::read().wall_ms));
         say("Redis is back");
+        sleep(PASS_TIME_MAX).await;
+        self.scene.lively.set(true);
         Ok(())
     }
 
@@ -282,6 +284,7 @@ impl Sale<'_> {
             per_minute: self.options.per_minute,
             crowd: self.crowd(),
             drawn: log.holders.len() as u32,
+            outage_ms: self.outage_ms.get(),
         };
         let diaries: Vec<_> = self.diaries.iter().map(|diary| diary.borrow()).collect();
         let diaries: Vec<&Diary> = diaries.iter().map(|diary| &**diary).collect();
@@ -294,6 +297,7 @@ impl Sale<'_> {
         judge::check_places(&stays, &ended.books, unanswered, verdict);
         judge::check_books(&stays, &ended.books, unanswered, verdict);
         judge::check_order(&stays, &terms, verdict);
+        judge::check_told(&stays, &terms, verdict);
         judge::check_arrivals(&stays, &terms, verdict);
         let passes = evidence::check_passes(booking, &stays, &diaries, verdict);
         let revealed = Revealed { commitment: promised, seed, log };

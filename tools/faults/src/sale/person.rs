@@ -39,7 +39,7 @@ pub(crate) struct Scene {
     pub(crate) fleet: Rc<Fleet>,
     pub(crate) grace: Duration,
     /// People within which none gives up: it might be admitted in the same moment.
-    pub(crate) near: Cell<u32>,
+    pub(crate) near: u32,
     /// Between two things that somebody does: at most so long.
     pub(crate) calm: Duration,
     /// People come and go.
@@ -264,7 +264,7 @@ impl Person {
         match self.position {
             None => self.scene.early.get(),
             Some(position) => {
-                self.admitted.is_none() && self.receipt_tries == 0 && position > self.scene.near.get()
+                self.admitted.is_none() && self.receipt_tries == 0 && position > self.scene.near
             }
         }
     }

@@ -18,6 +18,7 @@ const TERMS: Terms = Terms {
     per_minute: 60,
     crowd: 0,
     drawn: 10,
+    outage_ms: (150_000, 152_000),
 };
 
 fn diary(seen: Vec<(u64, Seen)>) -> Diary {
@@ -123,6 +124,24 @@ fn who_is_there_is_not_passed_over() {
     };
     assert_eq!(wrong_order(&[away(3_000), second(106_000)]), ["passed over"]);
     assert_eq!(wrong_order(&[away(8_000), second(106_000)]), [""; 0]);
+}
+
+#[test]
+fn a_pass_that_came_by_chance_long_after_an_outage_is_found() {
+    let wrong = |seen: Vec<(u64, Seen)>| {
+        let (stays, mut verdict) = read(&[and(early(1), seen)]);
+        judge::check_told(&stays, &TERMS, &mut verdict);
+        verdict.kinds()
+    };
+    let told = |at_ms| {
+        let until_ms = 150_500 + TERMS.claim_ms;
+        (at_ms, Seen::Admitted { place: 1, pass: "pass".into(), until_ms })
+    };
+    assert_eq!(wrong(vec![told(155_000)]), [""; 0]);
+    assert_eq!(wrong(vec![told(157_000)]), ["a pass came late"]);
+    // Who was away could not be told.
+    let away = vec![(154_000, Seen::Away), (156_999, Seen::Joined(Some(1))), told(157_000)];
+    assert_eq!(wrong(away), [""; 0]);
 }
 
 #[test]
