@@ -305,6 +305,9 @@ pub const INLET_PER_MINUTE_MAX: u32 = 1_000_000;
 pub const QUEUE_LOGS_BYTES_MAX: usize = 256 * 1024 * 1024;
 /// How long a log outlives its last use: an entry, or a look of an instance that follows the queue.
 pub const QUEUE_LOG_AGE_MAX: Duration = Duration::from_secs(7 * 24 * 3600);
+/// Writers of one stream whose last entries are known, so that a repeat stores nothing; each start of an instance is one of
+/// every queue that it follows. The one goes first that wrote longest ago. 60 B each.
+pub const STREAM_WRITERS_MAX: usize = 256;
 /// Commands of a queue that wait for their turn in the log, on one instance; more are refused. 250 B each.
 pub const LINE_WAITING_MAX: usize = 1 << 16;
 /// Of them, those that are written as one entry: of the longest holders and instances, as many fit an event.

@@ -53,7 +53,14 @@ pub enum Verdict {
 
 /// Under which scope and key the answer to an accepted event is remembered.
 #[derive(Debug)]
-pub struct Accepted(Option<(Arc<str>, Memory)>);
+pub struct Accepted(Option<Call>);
+
+#[derive(Debug)]
+struct Call {
+    scope: Arc<str>,
+    key: Arc<str>,
+    body: u64,
+}
 
 impl Sequencer {
     /// Nothing accepted yet.
@@ -70,7 +77,7 @@ impl Sequencer {
         if self.stores(event)
             && let Some(stream) = names::stream_of(&event.target)
         {
-            let memory = key.map(|key| Memory { key, body: body_of(event) });
+            let memory = key.map(|key| Memory::Key { key, body: body_of(event) });
             return Verdict::Store(Append {
                 stream,
                 event: event.clone(),
@@ -90,9 +97,9 @@ impl Sequencer {
         let Some((scope, key)) = key.and_then(|key| Some((names::stream_of(&event.target)?, key))) else {
             return Verdict::Send(Accepted(None));
         };
-        let memory = Memory { key, body: body_of(event) };
-        match self.calls.look(now, &scope, &memory.key, memory.body) {
-            Earlier::Nothing => Verdict::Send(Accepted(Some((scope, memory)))),
+        let body = body_of(event);
+        match self.calls.look(now, &scope, &key, body) {
+            Earlier::Nothing => Verdict::Send(Accepted(Some(Call { scope, key, body }))),
             Earlier::Same(receipt) => Verdict::Repeated(receipt),
             Earlier::Other => Verdict::KeyReused,
         }
@@ -101,8 +108,8 @@ impl Sequencer {
     /// Remembers what was accepted and is sent.
     pub fn commit(&mut self, now: Now, event: &Event, accepted: Accepted, receipt: &Receipt) {
         self.note_version(now, event);
-        if let Accepted(Some((scope, memory))) = accepted {
-            self.calls.remember(now, scope, memory.key, memory.body, receipt.clone());
+        if let Accepted(Some(Call { scope, key, body })) = accepted {
+            self.calls.remember(now, scope, key, body, receipt.clone());
         }
     }
 

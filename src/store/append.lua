@@ -4,13 +4,15 @@
 -- ARGV[8] .. ARGV[11] bounds of the log: entries, bytes, ms of an entry, ms of one that is not acknowledged
 -- ARGV[12] the envelope
 -- ARGV[13], ARGV[14] hash of the body, and ms that the key is honoured; only with a key
+-- And next, where its writer numbers what it stores: 'by', the writer, the number, writers that are known at most. The number of
+-- each writer's last entry is in meta, with its offset: "by <writer>" → "<number> <offset>"; numbers grow
 -- And next, where it is stored on a condition alone:
 -- 'follows'          what the caller saw is a part of the stream's history, or the caller saw nothing and there is nothing
 -- 'before', a time   it is not that late yet, ms
 -- 'fewer', a time, n fewer than n equal entries were stored since then, ms
 --
--- Answers {'appended', epoch, offset, whether it was published}, {'repeated', epoch, offset}, {'reused'}, {'late'} or
--- {'parted'}: it does not follow.
+-- Answers {'appended', epoch, offset, whether it was published}, {'repeated', epoch, offset}, {'reused'}, {'late'} (also where its
+-- writer has stored a later one) or {'parted'}: it does not follow.
 
 -- Offset of the entry that makes them so many with that envelope since that time, counted from the newest; nil: there are
 -- fewer.
@@ -38,8 +40,37 @@ local function equal(envelope, since, count)
   end
 end
 
-local key = KEYS[3]
-local condition, time, count = unpack(ARGV, key and 15 or 13)
+-- The writer stored this. Of too many writers the one is forgotten that stored something longest ago.
+local function note(writer, number, offset, writers_max)
+  if redis.call('HSET', meta, 'by ' .. writer, number .. ' ' .. offset) == 0 then
+    return
+  end
+  local fields = redis.call('HGETALL', meta)
+  local count, oldest, first = 0, nil, nil
+  for at = 1, #fields, 2 do
+    if string.sub(fields[at], 1, 3) == 'by ' then
+      local last = tonumber(string.match(fields[at + 1], '%d+$'))
+      count = count + 1
+      if not first or last < first then
+        oldest, first = fields[at], last
+      end
+    end
+  end
+  if count > writers_max then
+    redis.call('HDEL', meta, oldest)
+  end
+end
+
+local key, at = KEYS[3], 13
+if key then
+  at = 15
+end
+local writer, number, writers_max
+if ARGV[at] == 'by' then
+  writer, number, writers_max = ARGV[at + 1], ARGV[at + 2], tonumber(ARGV[at + 3])
+  at = at + 4
+end
+local condition, time, count = unpack(ARGV, at)
 local is_there = condition == 'follows' and look()
 if condition == 'follows' and not is_there and ARGV[4] ~= '0' then
   return { 'parted' }
@@ -59,6 +90,15 @@ if key then
       epoch = stream.epoch
     end
     return { 'repeated', epoch, offset }
+  end
+end
+local last = writer and redis.call('HGET', meta, 'by ' .. writer)
+if last then
+  local stored, offset = string.match(last, '^(%d+) (%d+)$')
+  if stored == number then
+    return { 'repeated', stream.epoch, offset }
+  elseif tonumber(stored) > tonumber(number) then
+    return { 'late' }
   end
 end
 
@@ -93,6 +133,9 @@ touch(stream)
 redis.call('PEXPIRE', log, math.min(tonumber(ARGV[11]), tonumber(ARGV[2])))
 if key then
   redis.call('SET', key, ARGV[13] .. ' ' .. stream.epoch .. ' ' .. offset, 'PX', ARGV[14])
+end
+if writer then
+  note(writer, number, offset, writers_max)
 end
 
 -- It is stored, whatever becomes of this: a user without permission for the channel must not make it look refused.

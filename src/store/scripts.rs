@@ -18,13 +18,14 @@ use crate::{
     event::{Class, Event, LatestKey, Position},
     limits::{
         EMPTY_STREAM_AGE_MAX, LATEST_AGE_MAX, LATEST_KEYS_PER_ADDRESS_MAX, OFFSET_MAX, QUEUE_LOG_AGE_MAX,
+        STREAM_WRITERS_MAX,
     },
     log::sampled::Sampled,
     store::Bounds,
     stream::{
         envelope::{decode, encode},
         names::{self, Name, Part},
-        store::{Answer, Append, Ask, Failure, Head, Mark, Page, Proviso},
+        store::{Answer, Append, Ask, Failure, Head, Mark, Memory, Page, Proviso},
     },
 };
 
@@ -149,14 +150,23 @@ impl Scripts {
 
     fn append(&self, by: By, append: &Append) -> Cmd {
         let Append { stream, event, memory, known, proviso } = append;
-        let key = memory.as_ref().map(|memory| Part::Key(&memory.key));
+        let key = match memory {
+            Some(Memory::Key { key, .. }) => Some(Part::Key(key)),
+            Some(Memory::Number { .. }) | None => None,
+        };
         let mut command = self.call(by, &self.append, stream, key);
         self.opening(&mut command, stream, known.as_ref());
         self.bound(&mut command, stream);
         command.arg(encode(event));
-        if let Some(memory) = memory {
-            command.arg(format!("{:016x}", memory.body)).arg(milliseconds(self.bounds.key_age_max));
-        }
+        match memory {
+            None => &mut command,
+            Some(Memory::Key { body, .. }) => {
+                command.arg(format!("{body:016x}")).arg(milliseconds(self.bounds.key_age_max))
+            }
+            Some(Memory::Number { writer, number }) => {
+                command.arg("by").arg(&**writer).arg(*number).arg(STREAM_WRITERS_MAX)
+            }
+        };
         match proviso {
             None => &mut command,
             Some(Proviso::Follows) => command.arg("follows"),

@@ -19,7 +19,8 @@ use crate::{
         latest::LatestValues,
         logs::Logs,
         names,
-        store::{Answer, Append, Ask, Failure, Head, Mark, Page, Proviso},
+        store::{Answer, Append, Ask, Failure, Head, Mark, Memory, Page, Proviso},
+        writers::Writers,
     },
 };
 
@@ -88,11 +89,21 @@ struct Stream {
     /// Newest offset that is older than `age_max`; `<= last`.
     aged: u64,
     entries: VecDeque<Arc<Event>>,
+    writers: Writers,
 }
 
 impl Stream {
     fn new(epoch: Arc<str>) -> Self {
-        Self { epoch, past: Vec::new(), cut: 0, last: 0, acknowledged: 0, aged: 0, entries: VecDeque::new() }
+        Self {
+            epoch,
+            past: Vec::new(),
+            cut: 0,
+            last: 0,
+            acknowledged: 0,
+            aged: 0,
+            entries: VecDeque::new(),
+            writers: Writers::default(),
+        }
     }
 
     /// Up to which offset an epoch is a part of this history; `None`: it is none.
@@ -177,16 +188,8 @@ impl History {
         if proviso == Some(Proviso::Follows) && !self.follows(&stream, known.as_ref()) {
             return Answer::Failed(Failure::Parted);
         }
-        let earlier = memory.as_ref().map(|memory| self.keys.look(now, &stream, &memory.key, memory.body));
-        match earlier {
-            None | Some(Earlier::Nothing) => {}
-            Some(Earlier::Same(mut position)) => {
-                let held = self.streams.peek(&*stream);
-                let held = held.filter(|held| held.reach(&position.epoch) >= Some(position.offset));
-                position.epoch = held.map_or(position.epoch, |held| held.epoch.clone());
-                return Answer::Repeated(position);
-            }
-            Some(Earlier::Other) => return Answer::KeyReused,
+        if let Some(answer) = memory.as_ref().and_then(|memory| self.repeated(now, &stream, memory)) {
+            return answer;
         }
         match proviso {
             Some(Proviso::Before(time_ms)) if now.wall_ms >= time_ms => {
@@ -200,10 +203,35 @@ impl History {
             Some(Proviso::Before(_) | Proviso::Follows) | None => {}
         }
         let (event, position) = self.store(now, &stream, event);
-        if let Some(memory) = memory {
-            self.keys.remember(now, stream, memory.key, memory.body, position);
+        match memory {
+            None => {}
+            Some(Memory::Key { key, body }) => self.keys.remember(now, stream, key, body, position),
+            Some(Memory::Number { writer, number }) => {
+                if let Some(held) = self.streams.peek_mut(&*stream) {
+                    held.writers.note(writer, number, position.offset);
+                }
+            }
         }
         Answer::Appended(event)
+    }
+
+    /// What an append is answered that is a repeat; `None`: it is none.
+    fn repeated(&self, now: Now, stream: &Arc<str>, memory: &Memory) -> Option<Answer> {
+        let held = self.streams.peek(&**stream);
+        match memory {
+            Memory::Key { key, body } => match self.keys.look(now, stream, key, *body) {
+                Earlier::Nothing => None,
+                Earlier::Same(mut position) => {
+                    let held = held.filter(|held| held.reach(&position.epoch) >= Some(position.offset));
+                    position.epoch = held.map_or(position.epoch, |held| held.epoch.clone());
+                    Some(Answer::Repeated(position))
+                }
+                Earlier::Other => Some(Answer::KeyReused),
+            },
+            Memory::Number { writer, number } => {
+                held.and_then(|held| held.writers.repeated(writer, *number, (stream, &held.epoch)))
+            }
+        }
     }
 
     /// Whether the stream goes on from what is known of it; from nothing, where there is none.

@@ -13,7 +13,8 @@ use crate::{
     stream::{
         expiring::Expiring,
         idempotency::{Earlier, Idempotency},
-        store::{Answer, Append, Ask, Failure, Head, Mark, Page, Proviso},
+        store::{Answer, Append, Ask, Failure, Head, Mark, Memory, Page, Proviso},
+        writers::Writers,
     },
 };
 
@@ -34,6 +35,7 @@ struct Log {
     epoch: Arc<str>,
     entries: Vec<Arc<Event>>,
     bytes: usize,
+    writers: Writers,
 }
 
 impl Logs {
@@ -105,10 +107,8 @@ impl Logs {
         if proviso == Some(Proviso::Follows) && !self.follows(&stream, known.as_ref()) {
             return Answer::Failed(Failure::Parted);
         }
-        match memory.as_ref().map(|memory| self.keys.look(now, &stream, &memory.key, memory.body)) {
-            None | Some(Earlier::Nothing) => {}
-            Some(Earlier::Same(position)) => return Answer::Repeated(position),
-            Some(Earlier::Other) => return Answer::KeyReused,
+        if let Some(answer) = memory.as_ref().and_then(|memory| self.repeated(now, &stream, memory)) {
+            return answer;
         }
         let bytes = event.payload.len() + event.kind.len() + size_of::<Event>();
         if self.bytes + bytes > QUEUE_LOGS_BYTES_MAX || !self.begin(now, &stream) {
@@ -123,10 +123,27 @@ impl Logs {
         log.bytes += bytes;
         self.entry_count += 1;
         self.bytes += bytes;
-        if let Some(memory) = memory {
-            self.keys.remember(now, stream, memory.key, memory.body, position);
+        match memory {
+            None => {}
+            Some(Memory::Key { key, body }) => self.keys.remember(now, stream, key, body, position),
+            Some(Memory::Number { writer, number }) => log.writers.note(writer, number, offset),
         }
         Answer::Appended(event)
+    }
+
+    /// What an append is answered that is a repeat; `None`: it is none.
+    fn repeated(&self, now: Now, stream: &Arc<str>, memory: &Memory) -> Option<Answer> {
+        match memory {
+            Memory::Key { key, body } => match self.keys.look(now, stream, key, *body) {
+                Earlier::Nothing => None,
+                Earlier::Same(position) => Some(Answer::Repeated(position)),
+                Earlier::Other => Some(Answer::KeyReused),
+            },
+            Memory::Number { writer, number } => {
+                let log = self.logs.peek(&**stream)?;
+                log.writers.repeated(writer, *number, (stream, &log.epoch))
+            }
+        }
     }
 
     /// Whether the log goes on from what is known of it; from nothing, where there is none.
@@ -147,7 +164,8 @@ impl Logs {
         if self.logs.len() >= LINES_FOLLOWED_MAX {
             return false;
         }
-        let log = Log { epoch: self.next_epoch(), entries: Vec::new(), bytes: 0 };
+        let log =
+            Log { epoch: self.next_epoch(), entries: Vec::new(), bytes: 0, writers: Writers::default() };
         self.generation += 1;
         // There is room, so nothing goes for it.
         let _none = self.logs.put(now, Arc::clone(stream), log);
@@ -182,10 +200,7 @@ mod tests {
     use super::*;
     use crate::{
         event::{Class, Form, Target},
-        stream::{
-            history::{Bounds, History},
-            store::Memory,
-        },
+        stream::history::{Bounds, History},
     };
 
     const START: Now = Now { mono_ns: 1, wall_ms: 1 };
@@ -218,7 +233,7 @@ mod tests {
             except: None,
             accepted_at_ns: 0,
         };
-        let memory = key.map(|key| Memory { key: key.into(), body: 1 });
+        let memory = key.map(|key| Memory::Key { key: key.into(), body: 1 });
         Ask::Append(Append { stream: stream.into(), event, memory, known: None, proviso: None })
     }
 

@@ -15,3 +15,4 @@ mod logs;
 pub mod names;
 pub mod store;
 pub mod word;
+mod writers;

@@ -129,13 +129,24 @@ pub enum Proviso {
     },
 }
 
-/// Idempotency inside the append, scope = stream, 5 minutes.
+/// Idempotency inside the append, scope = stream.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Memory {
-    /// The caller's.
-    pub key: Arc<str>,
-    /// A hash of what is sent; stable over builds and instances.
-    pub body: u64,
+pub enum Memory {
+    /// For 5 minutes.
+    Key {
+        /// The caller's.
+        key: Arc<str>,
+        /// A hash of what is sent; stable over builds and instances.
+        body: u64,
+    },
+    /// For good, however late it is repeated: of a writer that asks for no entry before it knows what became of the one
+    /// before. Of too many writers ([`crate::limits::STREAM_WRITERS_MAX`]) the one is forgotten that wrote longest ago.
+    Number {
+        /// Nobody else has this name, nor had it before.
+        writer: Arc<str>,
+        /// Higher than that of every entry before it. One below the last is refused: a try that was held up.
+        number: u64,
+    },
 }
 
 /// What the store says to an [`Ask`].
@@ -143,7 +154,8 @@ pub struct Memory {
 pub enum Answer {
     /// Stored; the event carries its position now.
     Appended(Arc<Event>),
-    /// The key had been used for the same body, or an equal event is stored already ([`Proviso::Fewer`]): where that one is.
+    /// The key had been used for the same body, the entry of that number is stored, or an equal event is ([`Proviso::Fewer`]):
+    /// where that one is.
     Repeated(Position),
     /// The key had been used for another body.
     KeyReused,

@@ -1,10 +1,10 @@
 //! The log of one queue, as far as this instance knows it.
 //!
 //! Owns how far it was applied, what waits to be written, and the one entry that is being written. Invariants: entries are
-//! applied in order, each once; one entry is under way at a time, and is asked for again with the same key until the
-//! store says where it is.
+//! applied in order, each once; one entry is under way at a time, and is asked for again with the same number until the
+//! store says where it is, however long that takes: of one number it stores no second entry.
 
-use std::{collections::VecDeque, sync::Arc, time::Duration};
+use std::{collections::VecDeque, sync::Arc};
 
 use bytes::Bytes;
 
@@ -12,12 +12,9 @@ use super::room::Waiter;
 use crate::{
     clock::Now,
     event::{Class, Event, Form, Position, Target},
-    limits::{IDEMPOTENCY_AGE_MAX, LINE_BATCH_MAX, LINE_WAITING_MAX, QUEUE_LOGS_BYTES_MAX},
+    limits::{LINE_BATCH_MAX, LINE_WAITING_MAX, QUEUE_LOGS_BYTES_MAX},
     sale::command::{Command, Entry},
-    stream::{
-        fnv::fnv1a,
-        store::{Append, Mark, Memory, Proviso},
-    },
+    stream::store::{Append, Mark, Memory, Proviso},
 };
 
 /// The log of one queue.
@@ -44,7 +41,7 @@ pub(super) struct Log {
     pub(super) flight: Option<Flight>,
     /// Of all entries that were applied.
     bytes: usize,
-    /// Names the entries that this instance writes.
+    /// Numbers the entries that this instance writes.
     written: u64,
 }
 
@@ -57,12 +54,10 @@ pub(super) struct Flight {
     pub(super) offset: Option<u64>,
     /// The store is being asked; else it could not be asked, and will be again.
     pub(super) asked: bool,
-    /// When the store was asked first, monotonic ns.
-    since_ns: u64,
     /// What was known of the log when it was decided: in another log the commands would mean something else.
     known: Mark,
     payload: Bytes,
-    key: Arc<str>,
+    number: u64,
 }
 
 impl Log {
@@ -136,23 +131,6 @@ impl Log {
         waiters.into_iter().flatten().collect()
     }
 
-    /// The store has not said for so long what became of the entry under way that it may have forgotten its key, and write it
-    /// twice: it is not asked again. Whoever waits for it, and whoever waits behind it; `None`: it may still say.
-    pub(super) fn take_overdue(&mut self, now: Now) -> Option<[Vec<Waiter>; 2]> {
-        let is_overdue = |flight: &Flight| {
-            let age_ns = now.mono_ns.saturating_sub(flight.since_ns);
-            !flight.asked && flight.offset.is_none() && age_ns >= FLIGHT_TIME_MAX.as_nanos() as u64
-        };
-        self.flight.as_ref().filter(|flight| is_overdue(flight))?;
-        let under_way = self.refused();
-        let pending = std::mem::take(&mut self.pending).into_iter();
-        let (behind, others): (Vec<_>, Vec<_>) = pending.partition(|(_, waiter)| waiter.is_some());
-        self.pending = others.into();
-        // It may be there.
-        self.look = true;
-        Some([under_way, behind.into_iter().filter_map(|(_, waiter)| waiter).collect()])
-    }
-
     /// The entry under way was refused by another log than the one that is known, which is looked at: whoever waits for
     /// what was decided about this one.
     pub(super) fn part(&mut self) -> Vec<Waiter> {
@@ -205,8 +183,14 @@ impl Log {
         std::mem::take(begun)
     }
 
-    /// What the store is to be asked to write, if it is time for anything; `instance` names this start of this instance.
-    pub(super) fn next_append(&mut self, now: Now, instance: &str, stream: &Arc<str>) -> Option<Append> {
+    /// What the store is to be asked to write, if it is time for anything. With each start of an instance and each room numbers
+    /// begin anew, for another writer.
+    pub(super) fn next_append(
+        &mut self,
+        now: Now,
+        (instance, room): (&str, u64),
+        stream: &Arc<str>,
+    ) -> Option<Append> {
         let at = self.at.as_ref().filter(|_| self.is_current() || self.is_unsettled())?;
         if let Some(flight) = &mut self.flight {
             if flight.asked || flight.offset.is_some() {
@@ -219,12 +203,12 @@ impl Log {
             // Every command was checked, and the longest of them fit so often: what is empty has no bytes.
             let payload = Entry::new(now.wall_ms, commands).encode().ok()?.into();
             self.written += 1;
-            let key = format!("{instance}:{}", self.written).into();
-            let (known, since_ns) = (at.clone(), now.mono_ns);
-            self.flight = Some(Flight { waiters, offset: None, asked: true, since_ns, known, payload, key });
+            let (known, number) = (at.clone(), self.written);
+            self.flight = Some(Flight { waiters, offset: None, asked: true, known, payload, number });
         }
-        let Flight { known, payload, key, .. } = self.flight.as_ref()?;
-        let memory = Some(Memory { key: key.clone(), body: fnv1a(&[payload]) });
+        let Flight { known, payload, number, .. } = self.flight.as_ref()?;
+        let writer = format!("{instance}.{room}").into();
+        let memory = Some(Memory::Number { writer, number: *number });
         let event = Event {
             target: Target::Everyone,
             kind: "queue:log".into(),
@@ -275,9 +259,6 @@ impl Log {
     }
 }
 
-/// How long an entry is asked for again: a little less than its key is honoured.
-const FLIGHT_TIME_MAX: Duration = Duration::from_secs(IDEMPOTENCY_AGE_MAX.as_secs() - 30);
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -290,20 +271,23 @@ mod tests {
     }
 
     #[test]
-    fn one_entry_is_under_way_and_is_repeated_with_its_key() {
+    fn one_entry_is_under_way_and_is_repeated_with_its_number() {
         let mut log = log(4);
         let stream: Arc<str> = "queue:1".into();
-        assert!(log.next_append(NOW, "i", &stream).is_none() && log.flight.is_none(), "nothing to write");
+        assert!(
+            log.next_append(NOW, ("i", 1), &stream).is_none() && log.flight.is_none(),
+            "nothing to write"
+        );
         log.push(Command::Tick, None).unwrap();
-        let first = log.next_append(NOW, "i", &stream).expect("a command waits");
+        let first = log.next_append(NOW, ("i", 1), &stream).expect("a command waits");
         log.push(Command::Resume, None).unwrap();
-        assert!(log.next_append(NOW, "i", &stream).is_none());
+        assert!(log.next_append(NOW, ("i", 1), &stream).is_none());
         log.flight.as_mut().unwrap().asked = false;
-        assert_eq!(log.next_append(NOW, "i", &stream).as_ref(), Some(&first));
+        assert_eq!(log.next_append(NOW, ("i", 1), &stream).as_ref(), Some(&first));
         assert!(log.note("e", 5) && !log.is_current());
         log.flight.as_mut().unwrap().offset = Some(5);
         assert_eq!(log.applied(5, 1).len(), 1);
-        let second = log.next_append(NOW, "i", &stream).expect("the other command");
+        let second = log.next_append(NOW, ("i", 1), &stream).expect("the other command");
         assert_ne!(second.memory, first.memory);
         assert_eq!(Entry::decode(&second.event.payload).unwrap().commands, [Command::Resume]);
     }
@@ -313,10 +297,10 @@ mod tests {
         let mut log = log(4);
         log.push(Command::Tick, None).unwrap();
         assert!(!log.note("e", 7), "5 and 6 are missing");
-        assert!(log.next_append(NOW, "i", &"queue:1".into()).is_none());
+        assert!(log.next_append(NOW, ("i", 1), &"queue:1".into()).is_none());
         assert!(!log.note("another", 5));
         (5..=7).for_each(|offset| drop(log.applied(offset, 1)));
-        assert!(log.next_append(NOW, "i", &"queue:1".into()).is_some());
+        assert!(log.next_append(NOW, ("i", 1), &"queue:1".into()).is_some());
     }
 
     #[test]

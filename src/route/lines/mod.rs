@@ -278,11 +278,6 @@ impl Lines {
         let mut over = Vec::new();
         for (event_id, room) in &mut self.rooms {
             room.log.rests = false;
-            if let Some([under_way, behind]) = room.log.take_overdue(now) {
-                (room.ticking, room.warning) = (false, false);
-                under_way.into_iter().for_each(|waiter| give_up(waiter, out));
-                behind.into_iter().for_each(|waiter| turn_away(waiter, out));
-            }
             while let Some((_, holder)) = room.seated.pop_front_if(|(due_ns, _)| *due_ns <= now.mono_ns) {
                 room.changed.insert(holder);
             }

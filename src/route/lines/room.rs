@@ -113,7 +113,7 @@ impl Room {
 
     /// What the store is to be asked next.
     pub(super) fn next_ask(&mut self, now: Now, instance: &str) -> Option<(Question, Ask)> {
-        let Self { stream, log, .. } = self;
+        let Self { stream, log, epoch, .. } = self;
         if log.rests || log.asking {
             return None;
         }
@@ -133,7 +133,7 @@ impl Room {
             log.begin_look();
             return Some((Question::Read, read));
         }
-        Some((Question::Append, Ask::Append(log.next_append(now, instance, stream)?)))
+        Some((Question::Append, Ask::Append(log.next_append(now, (instance, *epoch), stream)?)))
     }
 
     /// Writes who came and who went, as far as the log does not say it.

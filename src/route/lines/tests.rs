@@ -1,6 +1,7 @@
 //! A log on a store in memory, read and written by one instance or two.
 
 mod lost;
+mod outages;
 mod presence;
 mod refusals;
 
@@ -59,6 +60,8 @@ struct Instance {
     token: u64,
     /// Whether the store answers.
     up: bool,
+    /// It does what it is asked, and its answers are lost.
+    loses: bool,
     /// What it says else.
     failure: Failure,
     /// Instances that are heard of.
@@ -76,6 +79,7 @@ impl Instance {
             now: START,
             token: 0,
             up: true,
+            loses: false,
             failure: Failure::Unavailable,
             others: vec![1, 2],
             asked: 0,
@@ -93,10 +97,9 @@ impl Instance {
                 match output {
                     Output::Ask { ticket, ask } => {
                         self.asked += 1;
-                        let answer = match self.up {
-                            true => history.answer(self.now, ask),
-                            false => Answer::Failed(self.failure),
-                        };
+                        let answer = self.up.then(|| history.answer(self.now, ask));
+                        let answer = answer.filter(|_| !self.loses);
+                        let answer = answer.unwrap_or(Answer::Failed(self.failure));
                         self.lines.handle(self.now, Input::Answered { ticket, answer }, &mut out);
                     }
                     other => told.push(other),

@@ -232,7 +232,7 @@ fn unacknowledged_entries_make_room_for_bytes_first() {
 fn a_key_leads_to_the_first_append() {
     let mut history = History::new(bounds(), 7);
     let mut with_key = |now, stream: &str, body| {
-        let memory = Some(Memory { key: "k".into(), body });
+        let memory = Some(Memory::Key { key: "k".into(), body });
         history.answer(now, Ask::Append(Append { memory, ..ask_append(stream, "1") }))
     };
     let Answer::Appended(first) = with_key(START, "s", 1) else { panic!("not stored") };

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 
 use usher::{
     event::{Class, Event, Form, LatestKey, Position, Target},
-    limits::LATEST_KEYS_PER_ADDRESS_MAX,
+    limits::{LATEST_KEYS_PER_ADDRESS_MAX, STREAM_WRITERS_MAX},
     stream::store::{Answer, Append, Ask, Failure, Head, Mark, Memory, Page, Proviso},
 };
 
@@ -66,7 +66,12 @@ pub fn append(stream: &str, payload: &str) -> Append {
 }
 
 pub fn with_key(stream: &str, payload: &str, key: &str, body: u64) -> Append {
-    Append { memory: Some(Memory { key: key.into(), body }), ..append(stream, payload) }
+    Append { memory: Some(Memory::Key { key: key.into(), body }), ..append(stream, payload) }
+}
+
+pub fn numbered<S: Subject>(store: &mut S, writer: &str, number: u64) -> Answer {
+    let memory = Some(Memory::Number { writer: writer.into(), number });
+    store.ask(Ask::Append(Append { memory, ..append(ALICE, "a") }))
 }
 
 pub fn position(answer: Answer) -> Position {
@@ -191,6 +196,44 @@ pub fn what_follows_from_a_stream_is_stored_in_no_other<S: Subject>(store: &mut 
         assert_eq!(store.ask(follows(with_key(ALICE, "b", "k", 7), known)), parted);
     }
     assert_eq!(offsets(store, (ALICE, &anew.epoch, 0)), Some(vec![1]));
+}
+
+pub fn an_entry_with_a_number_is_stored_once_however_late_it_is_repeated<S: Subject>(store: &mut S) {
+    let first = position(numbered(store, "one", 1));
+    assert_eq!(position(numbered(store, "another", 1)).offset, 2);
+    store.pass(IDLE);
+    assert_eq!(
+        numbered(store, "one", 1),
+        Answer::Repeated(first.clone()),
+        "with its key it would be stored again"
+    );
+    assert_eq!(position(numbered(store, "one", 4)).offset, 3, "numbers grow");
+    assert_eq!(numbered(store, "one", 4), Answer::Repeated(Position { offset: 3, ..first.clone() }));
+    assert_eq!(numbered(store, "one", 1), Answer::Failed(Failure::Refused), "it was held up on its way");
+    assert_eq!(numbered(store, "another", 1), Answer::Repeated(Position { offset: 2, ..first.clone() }));
+    assert_eq!(head(store, ALICE, None), Head { epoch: first.epoch, offset: 3, acknowledged: 0 });
+    store.pass(FORGOTTEN);
+    assert_eq!(position(numbered(store, "one", 1)).offset, 1, "in another stream of that name");
+}
+
+pub fn an_entry_with_a_number_that_was_lost_is_stored_again<S: Subject>(store: &mut S) {
+    numbered(store, "one", 1);
+    store.keep();
+    numbered(store, "one", 2);
+    store.restart();
+    assert_eq!(position(numbered(store, "one", 2)).offset, 2);
+    assert!(matches!(numbered(store, "one", 2), Answer::Repeated(Position { offset: 2, .. })));
+}
+
+pub fn of_too_many_writers_the_one_is_forgotten_that_wrote_longest_ago<S: Subject>(store: &mut S) {
+    for writer in 0..STREAM_WRITERS_MAX {
+        numbered(store, &writer.to_string(), 1);
+    }
+    numbered(store, "0", 2);
+    numbered(store, "one more", 1);
+    let is_known = |answer| !matches!(answer, Answer::Appended(_));
+    let known = ["0", "2", "one more", "1"].map(|writer| is_known(numbered(store, writer, 1)));
+    assert_eq!(known, [true, true, true, false]);
 }
 
 pub fn a_key_is_forgotten_after_five_minutes<S: Subject>(store: &mut S) {

@@ -33,6 +33,9 @@ contract! {
         any_name_is_the_name_of_a_stream
         a_repeated_key_gets_the_first_position
         a_key_is_forgotten_after_five_minutes
+        an_entry_with_a_number_is_stored_once_however_late_it_is_repeated
+        an_entry_with_a_number_that_was_lost_is_stored_again
+        of_too_many_writers_the_one_is_forgotten_that_wrote_longest_ago
         what_others_may_have_stored_is_looked_for
         what_comes_too_late_is_not_stored
         what_follows_from_a_stream_is_stored_in_no_other

@@ -10,7 +10,7 @@ use tokio::{
 };
 use usher::{
     event::Position,
-    limits::STORE_ASKS_MAX,
+    limits::{STORE_ASKS_MAX, STREAM_WRITERS_MAX},
     store::{self, StoreParts},
     stream::{
         envelope::{Publication, publication},
@@ -20,8 +20,8 @@ use usher::{
 
 use super::{
     contract::{
-        ALICE, ROOM, Subject, acknowledge, append, event, head, mark, offsets, position, read, stored,
-        with_key,
+        ALICE, ROOM, Subject, acknowledge, append, event, head, mark, numbered, offsets, position, read,
+        stored, with_key,
     },
     subject::{Instance, OnRedis, bounds, connect_with, patient, runtime},
 };
@@ -295,6 +295,22 @@ fn a_cluster_stores_and_publishes_too() {
     }
     assert_eq!(store.counts().unpublished.get(), 0);
     assert_eq!(store.counts().refused.get(), 0);
+}
+
+#[test]
+fn entries_with_numbers_leave_no_key_and_a_field_of_each_writer_up_to_a_bound() {
+    let mut redis = OnRedis::new();
+    let fields = |redis: &OnRedis| -> usize {
+        redis.redis.cli(&["HLEN", "usher:{user:alice}:meta"]).parse().expect("a number")
+    };
+    stored(&mut redis, ALICE, "a");
+    let others = fields(&redis);
+    for number in 1..=3 {
+        numbered(&mut redis, "one", number);
+    }
+    assert_eq!((fields(&redis), &*redis.redis.cli(&["DBSIZE"])), (others + 1, "2"));
+    (0..STREAM_WRITERS_MAX).for_each(|writer| drop(numbered(&mut redis, &writer.to_string(), 1)));
+    assert_eq!(fields(&redis), others + STREAM_WRITERS_MAX);
 }
 
 /// The suite leans on it: what `pass` does is what time does.

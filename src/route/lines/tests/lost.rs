@@ -151,33 +151,3 @@ fn a_call_that_names_a_queue_is_done_to_no_other_of_the_event() {
         assert_eq!(run(&told), second);
     }
 }
-
-#[test]
-fn a_call_is_not_done_when_its_key_may_be_forgotten() {
-    let (mut one, mut history) = (Instance::new(1), history());
-    one.operate(&mut history, Some(open(Inlet::Manual)));
-    one.join(&mut history, "ann", 1);
-    one.join(&mut history, "bob", 2);
-    one.up = false;
-    let admit = |one: &mut Instance, history: &mut _| {
-        one.operate(history, Some(Command::AdmitNext { count: 1, key: None }));
-    };
-    admit(&mut one, &mut history);
-    admit(&mut one, &mut history);
-    let denied = |one: &mut Instance, history: &mut _, minutes: u64| -> Vec<Denied> {
-        let told = one.pass(history, Duration::from_secs(60 * minutes), false);
-        let denied = told.into_iter().filter_map(|output| match output {
-            Output::Operated { result: Err(denied), .. } => Some(denied),
-            _ => None,
-        });
-        denied.collect()
-    };
-    assert_eq!(denied(&mut one, &mut history, 4), []);
-    let first_and_second = [Denied::Unknown, Denied::Unwritable];
-    assert_eq!(denied(&mut one, &mut history, 1), first_and_second, "the first may have been written");
-    one.up = true;
-    assert_eq!(denied(&mut one, &mut history, 1), []);
-    assert_eq!(one.lines.queues.get("e").expect("the queue").stats().admitted, 0);
-    admit(&mut one, &mut history);
-    assert_eq!(one.lines.queues.get("e").expect("the queue").stats().admitted, 1);
-}
