@@ -54,8 +54,10 @@ impl Lines {
                 let _is_next = log.stored(&position);
             }
             Answer::Failed(Failure::Refused) if question == Question::Append => {
-                (room.ticking, room.warning) = (false, false);
-                log.refused().into_iter().for_each(|waiter| turn_away(waiter, out));
+                if let Some(waiters) = log.refused() {
+                    (room.ticking, room.warning) = (false, false);
+                    waiters.into_iter().for_each(|waiter| turn_away(waiter, out));
+                }
             }
             Answer::Failed(Failure::Parted) => {
                 (room.ticking, room.warning) = (false, false);
@@ -64,6 +66,9 @@ impl Lines {
             Answer::Failed(_) => {
                 log.rests = true;
                 log.look |= log.is_broken;
+                if let Some(flight) = log.flight.as_mut().filter(|_| question == Question::Append) {
+                    flight.may_be_stored = true;
+                }
                 log.take_looks().into_iter().for_each(|waiter| turn_away(waiter, out));
                 if question == Question::Head {
                     log.take_waiters().into_iter().for_each(|waiter| turn_away(waiter, out));

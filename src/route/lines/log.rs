@@ -54,6 +54,8 @@ pub(super) struct Flight {
     pub(super) offset: Option<u64>,
     /// The store is being asked; else it could not be asked, and will be again.
     pub(super) asked: bool,
+    /// The store did not answer once: it may be there.
+    pub(super) may_be_stored: bool,
     /// What was known of the log when it was decided: in another log the commands would mean something else.
     known: Mark,
     payload: Bytes,
@@ -120,15 +122,15 @@ impl Log {
     }
 
     /// The store refused the entry under way: whoever waits for it. Who came and who went is so all the same, and waits to
-    /// be written before anything else.
-    pub(super) fn refused(&mut self) -> Vec<Waiter> {
-        let Some(Flight { waiters, payload, .. }) = self.flight.take() else { return Vec::new() };
+    /// be written before anything else. `None`: an earlier try may be stored, so it is asked for again.
+    pub(super) fn refused(&mut self) -> Option<Vec<Waiter>> {
+        self.rests = true;
+        let Flight { waiters, payload, .. } = self.flight.take_if(|flight| !flight.may_be_stored)?;
         let commands = Entry::decode(&payload).map(|entry| entry.commands).unwrap_or_default();
         for command in commands.into_iter().rev().filter(Command::is_presence) {
             self.pending.push_front((command, None));
         }
-        self.rests = true;
-        waiters.into_iter().flatten().collect()
+        Some(waiters.into_iter().flatten().collect())
     }
 
     /// The entry under way was refused by another log than the one that is known, which is looked at: whoever waits for
@@ -204,7 +206,15 @@ impl Log {
             let payload = Entry::new(now.wall_ms, commands).encode().ok()?.into();
             self.written += 1;
             let (known, number) = (at.clone(), self.written);
-            self.flight = Some(Flight { waiters, offset: None, asked: true, known, payload, number });
+            self.flight = Some(Flight {
+                waiters,
+                offset: None,
+                asked: true,
+                may_be_stored: false,
+                known,
+                payload,
+                number,
+            });
         }
         let Flight { known, payload, number, .. } = self.flight.as_ref()?;
         let writer = format!("{instance}.{room}").into();

@@ -7,7 +7,7 @@ use crate::{
     ids::ShardId,
     route::lines::io::{Input, Output},
     sale::{command::Command, inlet::Inlet, queue::Stats},
-    stream::history::History,
+    stream::{history::History, store::Failure},
 };
 
 const MOMENT: Duration = Duration::from_millis(100);
@@ -84,4 +84,69 @@ fn a_queue_that_an_instance_let_go_of_takes_its_entries_again() {
         one.lines.queues.remove("e");
     }
     assert_eq!(history.entry_count(), 2, "whatever it wrote there before");
+}
+
+#[test]
+fn what_is_refused_after_an_answer_was_lost_may_be_stored() {
+    let (mut one, mut history) = (Instance::new(1), history());
+    one.operate(&mut history, Some(open(Inlet::Manual)));
+    come(&mut one, &mut history, 2);
+    one.loses = true;
+    admit(&mut one, &mut history);
+    (one.loses, one.up, one.failure) = (false, false, Failure::Refused);
+    assert_eq!(answers(&one.pass(&mut history, MOMENT, false)), (0, 0));
+    one.up = true;
+    assert_eq!(answers(&one.pass(&mut history, MOMENT, false)), (1, 0));
+    assert_eq!(stats(&one).admitted, 1);
+}
+
+/// A number in `0..below`, another each time.
+fn roll(dice: &mut u64, below: u64) -> u64 {
+    *dice = dice.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+    (*dice >> 33) % below
+}
+
+#[test]
+fn each_call_is_answered_once_and_done_as_it_was_answered_whatever_the_store_does() {
+    for seed in 0..100 {
+        let (mut one, mut other, mut history) = (Instance::new(1), Instance::new(2), history());
+        one.operate(&mut history, Some(open(Inlet::Manual)));
+        come(&mut one, &mut history, 60);
+        let (mut dice, mut calls, mut told) = (seed, 0, Vec::new());
+        for _ in 0..100 {
+            let instance = if roll(&mut dice, 2) == 0 { &mut one } else { &mut other };
+            match roll(&mut dice, 4) {
+                0 if calls < 40 => {
+                    calls += 1;
+                    told.extend(admit(instance, &mut history));
+                }
+                1 => {
+                    let weather = roll(&mut dice, 4);
+                    (instance.up, instance.loses) = (weather > 1, weather == 2);
+                    instance.failure = if weather == 0 { Failure::Refused } else { Failure::Unavailable };
+                }
+                _ => {
+                    let times = [MOMENT, MOMENT, MOMENT, Duration::from_secs(4), 6 * MINUTE];
+                    let time = times[roll(&mut dice, times.len() as u64) as usize];
+                    told.extend(one.pass(&mut history, time, false));
+                    told.extend(other.pass(&mut history, time, false));
+                    history.expire(one.now);
+                }
+            }
+        }
+        for instance in [&mut one, &mut other] {
+            (instance.up, instance.loses) = (true, false);
+        }
+        for _ in 0..3 {
+            told.extend(one.pass(&mut history, 10 * MOMENT, false));
+            told.extend(other.pass(&mut history, 10 * MOMENT, false));
+        }
+        told.extend(
+            [one.operate(&mut history, None), other.operate(&mut history, None)].into_iter().flatten(),
+        );
+        let (done, undone) = answers(&told);
+        assert_eq!(done + undone, calls + 2, "seed {seed}: two looks besides");
+        assert_eq!(stats(&one).admitted, done - 2, "seed {seed}");
+        assert_eq!(one.lines.queues, other.lines.queues, "seed {seed}");
+    }
 }
