@@ -312,6 +312,9 @@ pub const STREAM_WRITERS_MAX: usize = 256;
 pub const LINE_WAITING_MAX: usize = 1 << 16;
 /// Of them, those that are written as one entry: of the longest holders and instances, as many fit an event.
 pub const LINE_BATCH_MAX: usize = 512;
+/// How long somebody waits for a command that the store was not asked to write yet, before it is given back undone: longer
+/// than a busy store takes, shorter than callers wait (10 s, `usher queue`).
+pub const LINE_WAITING_TIME_MAX: Duration = Duration::from_secs(4);
 /// Queues that an instance follows, with those that clients ask for and that do not exist.
 pub const LINES_FOLLOWED_MAX: usize = 1_024;
 /// How long a connection that was given a place may take to come into it.

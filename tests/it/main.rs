@@ -62,6 +62,8 @@ mod presence;
 mod queue_losses;
 /// What people hear of waiting rooms, and operators are warned of.
 mod queue_news;
+/// Waiting rooms whose Redis does not answer.
+mod queue_outages;
 /// Passes of people who are connected nowhere.
 mod queue_passes;
 /// Waiting rooms.

@@ -12,7 +12,7 @@ use super::room::Waiter;
 use crate::{
     clock::Now,
     event::{Class, Event, Form, Position, Target},
-    limits::{LINE_BATCH_MAX, LINE_WAITING_MAX, QUEUE_LOGS_BYTES_MAX},
+    limits::{LINE_BATCH_MAX, LINE_WAITING_MAX, LINE_WAITING_TIME_MAX, QUEUE_LOGS_BYTES_MAX},
     sale::command::{Command, Entry},
     stream::store::{Append, Mark, Memory, Proviso},
 };
@@ -35,7 +35,7 @@ pub(super) struct Log {
     /// Who wants to know how the queue stands: those whose look has begun, and those for the next.
     looks: [Vec<Waiter>; 2],
     /// What waits to be written.
-    pending: VecDeque<(Command, Option<Waiter>)>,
+    pending: VecDeque<Pending>,
     /// Some of it may be meant for another queue.
     names_runs: bool,
     pub(super) flight: Option<Flight>,
@@ -43,6 +43,15 @@ pub(super) struct Log {
     bytes: usize,
     /// Numbers the entries that this instance writes.
     written: u64,
+}
+
+/// A command that waits to be written.
+#[derive(Debug)]
+struct Pending {
+    command: Command,
+    waiter: Option<Waiter>,
+    /// The first tick while it waited, monotonic ns; `None`: there was none yet.
+    since_ns: Option<u64>,
 }
 
 /// An entry that is being written.
@@ -79,7 +88,7 @@ impl Log {
             return Err(waiter);
         }
         self.names_runs |= matches!(waiter, Some(Waiter::Operator { run: Some(_), .. }));
-        self.pending.push_back((command, waiter));
+        self.pending.push_back(Pending { command, waiter, since_ns: None });
         Ok(())
     }
 
@@ -94,16 +103,37 @@ impl Log {
         };
         let pending = std::mem::take(&mut self.pending).into_iter();
         let (others, pending): (Vec<_>, Vec<_>) =
-            pending.partition(|(_, waiter)| waiter.as_ref().is_some_and(is_of_another));
+            pending.partition(|pending| pending.waiter.as_ref().is_some_and(is_of_another));
         self.pending = pending.into();
-        others.into_iter().filter_map(|(_, waiter)| waiter).collect()
+        others.into_iter().filter_map(|pending| pending.waiter).collect()
+    }
+
+    /// Takes out what somebody has waited for too long, and the store was not asked for: whoever waits may have given up, and
+    /// must not find it done later. A tick calls it.
+    pub(super) fn take_late(&mut self, now: Now) -> Vec<Waiter> {
+        for pending in self.pending.iter_mut().rev().take_while(|pending| pending.since_ns.is_none()) {
+            pending.since_ns = Some(now.mono_ns);
+        }
+        let time_max_ns = LINE_WAITING_TIME_MAX.as_nanos() as u64;
+        let is_late = |pending: &Pending| {
+            let since_ns = pending.since_ns.unwrap_or(now.mono_ns);
+            pending.waiter.is_some() && now.mono_ns.saturating_sub(since_ns) >= time_max_ns
+        };
+        // The first of those that are waited for is the oldest.
+        if !self.pending.iter().find(|pending| pending.waiter.is_some()).is_some_and(is_late) {
+            return Vec::new();
+        }
+        let (late, pending): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut self.pending).into_iter().partition(is_late);
+        self.pending = pending.into();
+        late.into_iter().filter_map(|pending| pending.waiter).collect()
     }
 
     /// Takes out what can do nothing where there is no queue: all before one begins.
     pub(super) fn take_before_open(&mut self) -> Vec<Waiter> {
-        let opens = |(command, _): &(Command, _)| matches!(command, Command::Open(_));
+        let opens = |pending: &Pending| matches!(pending.command, Command::Open(_));
         let count = self.pending.iter().position(opens).unwrap_or(self.pending.len());
-        self.pending.drain(..count).filter_map(|(_, waiter)| waiter).collect()
+        self.pending.drain(..count).filter_map(|pending| pending.waiter).collect()
     }
 
     /// Nothing waits and nothing is under way.
@@ -117,7 +147,7 @@ impl Log {
     /// Whoever waits for what will not be written, or not be applied.
     pub(super) fn take_waiters(&mut self) -> Vec<Waiter> {
         let flight = self.flight.take().map(|flight| flight.waiters).unwrap_or_default();
-        let pending = self.pending.drain(..).map(|(_, waiter)| waiter);
+        let pending = self.pending.drain(..).map(|pending| pending.waiter);
         flight.into_iter().chain(pending).flatten().collect()
     }
 
@@ -128,7 +158,7 @@ impl Log {
         let Flight { waiters, payload, .. } = self.flight.take_if(|flight| !flight.may_be_stored)?;
         let commands = Entry::decode(&payload).map(|entry| entry.commands).unwrap_or_default();
         for command in commands.into_iter().rev().filter(Command::is_presence) {
-            self.pending.push_front((command, None));
+            self.pending.push_front(Pending { command, waiter: None, since_ns: None });
         }
         Some(waiters.into_iter().flatten().collect())
     }
@@ -146,13 +176,13 @@ impl Log {
 
     /// Whether a queue is to begin.
     pub(super) fn opens(&self) -> bool {
-        self.pending.iter().any(|(command, _)| matches!(command, Command::Open(_)))
+        self.pending.iter().any(|pending| matches!(pending.command, Command::Open(_)))
     }
 
     /// As if nothing were known of it, with what somebody waits for.
     pub(super) fn anew(&mut self) -> Self {
         let mut pending = std::mem::take(&mut self.pending);
-        pending.retain(|(_, waiter)| waiter.is_some());
+        pending.retain(|pending| pending.waiter.is_some());
         Self { pending, names_runs: self.names_runs, written: self.written, ..Self::default() }
     }
 
@@ -201,7 +231,8 @@ impl Log {
             flight.asked = true;
         } else {
             let count = self.pending.len().min(LINE_BATCH_MAX);
-            let (commands, waiters): (Vec<_>, Vec<_>) = self.pending.drain(..count).unzip();
+            let pending = self.pending.drain(..count).map(|pending| (pending.command, pending.waiter));
+            let (commands, waiters): (Vec<_>, Vec<_>) = pending.unzip();
             // Every command was checked, and the longest of them fit so often: what is empty has no bytes.
             let payload = Entry::new(now.wall_ms, commands).encode().ok()?.into();
             self.written += 1;

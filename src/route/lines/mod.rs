@@ -278,6 +278,7 @@ impl Lines {
         let mut over = Vec::new();
         for (event_id, room) in &mut self.rooms {
             room.log.rests = false;
+            room.log.take_late(now).into_iter().for_each(|waiter| give_up(waiter, out));
             while let Some((_, holder)) = room.seated.pop_front_if(|(due_ns, _)| *due_ns <= now.mono_ns) {
                 room.changed.insert(holder);
             }

@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     clock::Now,
-    limits::{OVERLOAD_RETRY, REPLAY_PAGE_EVENTS_MAX},
+    limits::{OVERLOAD_RETRY, REPLAY_PAGE_EVENTS_MAX, STORE_RETRY},
     line::{LineDenial, LineRequest, LineUpdate},
     route::Token,
     sale::{
@@ -231,13 +231,10 @@ pub(super) fn turn_away(waiter: Waiter, out: &mut Vec<Output>) {
     deny(waiter, LineDenial::Overloaded { retry_after_ms }, Denied::Unwritable, out);
 }
 
-/// It may have been written, and nobody will know.
+/// Nothing was written for long, and it may take longer.
 pub(super) fn give_up(waiter: Waiter, out: &mut Vec<Output>) {
-    match waiter {
-        Waiter::Operator { .. } => deny(waiter, LineDenial::Over, Denied::Unknown, out),
-        // Whoever does so again finds out.
-        Waiter::Join { .. } | Waiter::Leave(_) => turn_away(waiter, out),
-    }
+    let retry_after_ms = STORE_RETRY.as_millis() as u32;
+    deny(waiter, LineDenial::Overloaded { retry_after_ms }, Denied::Unwritable, out);
 }
 
 /// What was decided about a queue is not done to another: an operator has to look again, people come again.

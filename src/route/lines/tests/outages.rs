@@ -2,9 +2,11 @@
 
 use std::time::Duration;
 
-use super::{Instance, history, open};
+use super::{Instance, denial, history, open};
 use crate::{
     ids::ShardId,
+    limits::{LINE_WAITING_TIME_MAX, STORE_RETRY},
+    line::LineDenial,
     route::lines::io::{Input, Output},
     sale::{command::Command, inlet::Inlet, queue::Stats},
     stream::{history::History, store::Failure},
@@ -87,6 +89,32 @@ fn a_queue_that_an_instance_let_go_of_takes_its_entries_again() {
 }
 
 #[test]
+fn what_was_never_sent_is_given_back_before_its_caller_gives_up() {
+    let (mut one, mut history) = (Instance::new(1), history());
+    one.operate(&mut history, Some(open(Inlet::Manual)));
+    come(&mut one, &mut history, 3);
+    one.up = false;
+    admit(&mut one, &mut history);
+    one.pass(&mut history, MOMENT, false);
+    assert_eq!(answers(&admit(&mut one, &mut history)), (0, 0), "behind the one that is under way");
+    assert_eq!(denial(&one.join(&mut history, "ann", 9)), None);
+    let (shard, event_id, holder) = (ShardId(0), "e".into(), "u:3".into());
+    one.turn(&mut history, Input::Waiting { shard, event_id, holder, connections: 0 });
+    let mut told = one.pass(&mut history, MOMENT, false);
+    told.extend(one.pass(&mut history, LINE_WAITING_TIME_MAX - MOMENT, false));
+    assert_eq!((answers(&told), denial(&told)), ((0, 0), None), "there is time");
+    let told = one.pass(&mut history, MOMENT, false);
+    let retry_after_ms = STORE_RETRY.as_millis() as u32;
+    let overloaded = Some(LineDenial::Overloaded { retry_after_ms });
+    assert_eq!((answers(&told), denial(&told)), ((0, 1), overloaded));
+    one.up = true;
+    assert_eq!(answers(&one.pass(&mut history, MOMENT, false)), (1, 0), "the one under way");
+    assert_eq!((stats(&one).admitted, stats(&one).total), (1, 3));
+    one.pass(&mut history, 2 * MINUTE, true);
+    assert_eq!(stats(&one).departed, 1, "who went is gone");
+}
+
+#[test]
 fn what_is_refused_after_an_answer_was_lost_may_be_stored() {
     let (mut one, mut history) = (Instance::new(1), history());
     one.operate(&mut history, Some(open(Inlet::Manual)));
@@ -126,7 +154,7 @@ fn each_call_is_answered_once_and_done_as_it_was_answered_whatever_the_store_doe
                     instance.failure = if weather == 0 { Failure::Refused } else { Failure::Unavailable };
                 }
                 _ => {
-                    let times = [MOMENT, MOMENT, MOMENT, Duration::from_secs(4), 6 * MINUTE];
+                    let times = [MOMENT, MOMENT, MOMENT, LINE_WAITING_TIME_MAX, 6 * MINUTE];
                     let time = times[roll(&mut dice, times.len() as u64) as usize];
                     told.extend(one.pass(&mut history, time, false));
                     told.extend(other.pass(&mut history, time, false));
