@@ -20,6 +20,8 @@ fn terms() -> Terms {
         seed: [7; 32],
         salts: [0; 32],
         made: false,
+        opens_in_ms: 0,
+        kept: Vec::new(),
         inlet: Inlet::Manual,
         claim_ms: 60_000,
         grace_ms: 120_000,

@@ -13,7 +13,6 @@ use super::{
     verify,
 };
 use crate::{
-    clock::Now,
     config::{
         duration::{self, Plain},
         resolve::Resolved,
@@ -71,26 +70,31 @@ A sale, from the beginning:
   usher queue get --event 123                                    how many wait, have a pass, are inside
   usher queue pause --event 123 --reason 'A short break'         everybody who waits is told
   usher queue resume --event 123
+  usher queue open --event 123 --per-minute 900                  faster; what is not typed stays as it is
   usher queue close --event 123 --sold-out                       nobody is let in any more
 Every command prints the queue as it is afterwards. All but `admit` without a key may be repeated.";
 
 fn open() -> Command {
     Command::new("open")
-        .about("Begin the queue of an event, or change its terms: all are as typed, or their defaults")
+        .about("Begin the queue of an event, or change its terms: what is not typed stays as it is")
         .arg(
             text("opens-in", "TIME")
                 .value_parser(time)
-                .help("Who joins by then is shuffled [default: at once]"),
+                .help(
+                    "Who joins by then is shuffled [default: at once]; typed once more it does not move the opening, another time does",
+                ),
         )
         .arg(
             text("opens-at", "SECONDS")
                 .value_parser(value_parser!(u64).range(..=u64::MAX / 1_000))
-                .conflicts_with("opens-in")
                 .help("Instead: when, as Unix time, $(date -d '10:00' +%s)"),
         )
+        .arg(flag("now", "Instead: open at once a queue that has not opened"))
+        .group(ArgGroup::new("opening").args(["opens-in", "opens-at", "now"]))
         .arg(count("per-minute", "Let in so many a minute [default: nobody by itself]"))
         .arg(count("inside", "Or: let people in while fewer than so many have a pass or are inside"))
-        .group(ArgGroup::new("inlet").args(["per-minute", "inside"]))
+        .arg(flag("manual", "Or: let nobody in by itself"))
+        .group(ArgGroup::new("inlet").args(["per-minute", "inside", "manual"]))
         .arg(text("claim", "TIME").value_parser(time).help("How long a pass can be used [default: 5m]"))
         .arg(
             text("grace", "TIME")
@@ -99,8 +103,8 @@ fn open() -> Command {
         )
         .arg(
             text("stay", "TIME")
-                .value_parser(time)
-                .help("Who is inside for so long counts as gone [default: never]"),
+                .value_parser(stay)
+                .help("Who is inside for so long counts as gone; never [default: never]"),
         )
         .arg(count("places", "Places in all [default: 1048576]"))
         .arg(
@@ -138,10 +142,9 @@ fn resume() -> Command {
 }
 
 fn close() -> Command {
-    let sold_out = Arg::new("sold-out").long("sold-out").action(ArgAction::SetTrue);
     Command::new("close")
         .about("End the sale: nobody is let in any more, whoever waits is told; but for --sold-out, nothing leads back")
-        .arg(sold_out.help("There is nothing left, but who is inside goes on"))
+        .arg(flag("sold-out", "There is nothing left, but who is inside goes on"))
 }
 
 fn reopen() -> Command {
@@ -180,18 +183,27 @@ fn count(name: &'static str, help: &'static str) -> Arg {
     text(name, "N").value_parser(value_parser!(u32)).help(help)
 }
 
+fn flag(name: &'static str, help: &'static str) -> Arg {
+    Arg::new(name).long(name).action(ArgAction::SetTrue).help(help)
+}
+
+/// `None`: never.
+fn stay(text: &str) -> Result<Option<Duration>, &'static str> {
+    if text == "never" { Ok(None) } else { time(text).map(Some).map_err(|_| "a time such as 20m, or never") }
+}
+
 fn time(text: &str) -> Result<Duration, &'static str> {
     duration::parse(text, Plain::Refused).ok_or("a time such as 30s or 5m")
 }
 
 impl Call {
     /// The message for what was typed after `queue <name>`.
-    fn from_matches(name: &str, now: Now, matches: &ArgMatches) -> Result<Self, CallError> {
+    fn from_matches(name: &str, matches: &ArgMatches) -> Result<Self, CallError> {
         let typed = Typed(matches);
         let event_id = typed.text("event");
         let run = typed.run();
         Ok(match name {
-            "open" => Self::Open(typed.open(now)),
+            "open" => Self::Open(typed.open()),
             "advance" => Self::Advance(AdvanceQueueRequest { event_id, to: typed.count("to"), run }),
             "admit" => {
                 let (count, idempotency_key) = (typed.count("count"), typed.text("key"));
@@ -221,19 +233,23 @@ impl Call {
 struct Typed<'a>(&'a ArgMatches);
 
 impl Typed<'_> {
-    fn open(&self, now: Now) -> OpenQueueRequest {
-        let opens_in = self.0.get_one::<Duration>("opens-in").map(|wait| now.after(*wait).wall_ms);
+    fn open(&self) -> OpenQueueRequest {
         let opens_at = self.0.get_one::<u64>("opens-at").map(|seconds| seconds * 1_000);
         let per_minute = self.0.get_one("per-minute").copied().map(Inlet::PerMinute);
         let inside = self.0.get_one("inside").copied().map(Inlet::Inside);
+        let manual = self.0.get_flag("manual").then_some(Inlet::Manual(true));
+        let stay = self.0.get_one::<Option<Duration>>("stay").copied();
         OpenQueueRequest {
             event_id: self.text("event"),
-            opens_at_ms: opens_in.or(opens_at).unwrap_or_default(),
+            opens_at_ms: opens_at.unwrap_or_default(),
+            opens_in_seconds: self.seconds("opens-in"),
+            now: self.0.get_flag("now"),
             secret: self.0.get_one::<[u8; 32]>("secret").map(Vec::from).unwrap_or_default(),
-            inlet: per_minute.or(inside),
+            inlet: per_minute.or(inside).or(manual),
             claim_seconds: self.seconds("claim"),
             grace_seconds: self.seconds("grace"),
-            stay_seconds: self.seconds("stay"),
+            stay_seconds: stay.flatten().map_or(0, seconds),
+            stay_forever: stay == Some(None),
             places_max: self.count("places"),
             run: self.run(),
         }
@@ -260,17 +276,21 @@ impl Typed<'_> {
         self.0.get_one::<u32>(name).copied().unwrap_or_default()
     }
 
-    /// 0 where nothing was typed; less than a second is one, since 0 would be the default.
+    /// 0 where nothing was typed.
     fn seconds(&self, name: &str) -> u32 {
-        let time = self.0.get_one::<Duration>(name);
-        time.map_or(0, |time| u32::try_from(time.as_millis().div_ceil(1_000)).unwrap_or(u32::MAX))
+        self.0.get_one::<Duration>(name).copied().map_or(0, seconds)
     }
+}
+
+/// Less than a second is one, since 0 would be nothing typed.
+fn seconds(time: Duration) -> u32 {
+    u32::try_from(time.as_millis().div_ceil(1_000)).unwrap_or(u32::MAX)
 }
 
 /// Makes the call that was typed and prints the queue.
 pub(super) fn execute(name: &str, matches: &ArgMatches, resolved: &Resolved) -> ExitCode {
     target::run(async {
-        let call = Call::from_matches(name, Now::read(), matches)?;
+        let call = Call::from_matches(name, matches)?;
         perform(call, &Target::from_matches(matches, &resolved.settings)?).await
     })
 }
@@ -305,6 +325,7 @@ fn shown(queue: QueueResponse) -> Value {
         "event_id": queue.event_id,
         "run": queue.run,
         "state": queue.state,
+        "opens_at_ms": (queue.opens_at_ms != 0).then_some(queue.opens_at_ms),
         "pauses": pauses.collect::<Vec<_>>(),
         "serving": queue.serving,
         "total": queue.total,
@@ -327,12 +348,10 @@ fn shown(queue: QueueResponse) -> Value {
 mod tests {
     use super::*;
 
-    const NOW: Now = Now { mono_ns: 0, wall_ms: 1_000 };
-
     fn call(line: &str) -> Result<Call, clap::Error> {
         let matches = command().try_get_matches_from(line.split(' '))?;
         let (name, matches) = matches.subcommand().expect("it is required");
-        Ok(Call::from_matches(name, NOW, matches).expect("a command"))
+        Ok(Call::from_matches(name, matches).expect("a command"))
     }
 
     #[test]
@@ -357,14 +376,13 @@ mod tests {
                 "open --opens-in 10m --per-minute 600 --claim 2m --grace 1m --stay 20m --places 5000",
                 Call::Open(OpenQueueRequest {
                     event_id: event_id(),
-                    opens_at_ms: 601_000,
-                    secret: Vec::new(),
+                    opens_in_seconds: 600,
                     inlet: Some(Inlet::PerMinute(600)),
                     claim_seconds: 120,
                     grace_seconds: 60,
                     stay_seconds: 1_200,
                     places_max: 5_000,
-                    run: 0,
+                    ..OpenQueueRequest::default()
                 }),
             ),
             (
@@ -410,6 +428,19 @@ mod tests {
     }
 
     #[test]
+    fn what_would_be_nothing_typed_has_words_of_its_own() {
+        let expected = OpenQueueRequest {
+            event_id: "e".into(),
+            now: true,
+            inlet: Some(Inlet::Manual(true)),
+            stay_forever: true,
+            ..OpenQueueRequest::default()
+        };
+        let line = "queue open --event e --now --manual --stay never";
+        assert_eq!(call(line).expect(line), Call::Open(expected));
+    }
+
+    #[test]
     fn a_secret_is_in_hexadecimal_and_a_time_at_least_a_second() {
         let line = format!("queue open --event e --secret {}", "0a".repeat(32));
         assert!(matches!(call(&line), Ok(Call::Open(it)) if it.secret == [10; 32]));
@@ -426,7 +457,9 @@ mod tests {
             "queue advance --event e",
             "queue admit --event e --count -1",
             "queue open --event e --per-minute 1 --inside 1",
+            "queue open --event e --per-minute 1 --manual",
             "queue open --event e --opens-in 1m --opens-at 1",
+            "queue open --event e --opens-in 1m --now",
             "queue open --event e --opens-at 18446744073709551615",
             "queue open --event e --secret 0a",
             "queue get --event e --run 1",

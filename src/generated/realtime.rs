@@ -421,25 +421,27 @@ pub struct PublishBatchResponse {
     #[prost(message, repeated, tag = "1")]
     pub results: ::prost::alloc::vec::Vec<PublishResponse>,
 }
+/// Of a queue that there is, whatever is not said stays as it is.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct OpenQueueRequest {
     /// Required: 1 to 122 of A-Z a-z 0-9 _ . : -
     #[prost(string, tag = "1")]
     pub event_id: ::prost::alloc::string::String,
-    /// Milliseconds since the epoch; who joins before has a place when it opens. 0: at once.
+    /// Milliseconds since the epoch, once they have passed at once; who joins before has a place when it opens. 0: a queue
+    /// that begins opens at once, one that has not opened keeps its time.
     #[prost(uint64, tag = "2")]
     pub opens_at_ms: u64,
     /// 32 secret bytes; of them come the seed that orders who came before the opening, and what hides people in receipts.
     /// Empty: the gateway makes some, and a queue that there is keeps its own.
     #[prost(bytes = "vec", tag = "3")]
     pub secret: ::prost::alloc::vec::Vec<u8>,
-    /// Seconds to use a pass in; 0: 300.
+    /// Seconds to use a pass in, up to a day; 0: 300.
     #[prost(uint32, tag = "6")]
     pub claim_seconds: u32,
-    /// Seconds that somebody who is away is waited for; 0: `QUEUE_GRACE`, 120.
+    /// Seconds that somebody who is away is waited for, up to a day; 0: `QUEUE_GRACE`, 120.
     #[prost(uint32, tag = "7")]
     pub grace_seconds: u32,
-    /// Seconds after which somebody who used a pass counts as gone; 0: never.
+    /// Seconds after which somebody who used a pass counts as gone, up to a day; 0: never.
     #[prost(uint32, tag = "8")]
     pub stay_seconds: u32,
     /// Places in all; 0: 1 048 576, the most.
@@ -448,13 +450,22 @@ pub struct OpenQueueRequest {
     /// Of the queue that is meant, as answered; 0: whichever the event has. Of another one the call is ABORTED.
     #[prost(uint64, tag = "10")]
     pub run: u64,
-    /// How people are let in by themselves; nothing: they are not.
-    #[prost(oneof = "open_queue_request::Inlet", tags = "4, 5")]
+    /// Instead of `opens_at_ms`: so many seconds from now. The same number once more does not move the opening.
+    #[prost(uint32, tag = "11")]
+    pub opens_in_seconds: u32,
+    /// Instead of both: opens at once a queue that has not opened.
+    #[prost(bool, tag = "12")]
+    pub now: bool,
+    /// Instead of `stay_seconds`: never.
+    #[prost(bool, tag = "14")]
+    pub stay_forever: bool,
+    /// How people are let in by themselves; nothing: in a queue that begins they are not.
+    #[prost(oneof = "open_queue_request::Inlet", tags = "4, 5, 13")]
     pub inlet: ::core::option::Option<open_queue_request::Inlet>,
 }
 /// Nested message and enum types in `OpenQueueRequest`.
 pub mod open_queue_request {
-    /// How people are let in by themselves; nothing: they are not.
+    /// How people are let in by themselves; nothing: in a queue that begins they are not.
     #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Oneof)]
     pub enum Inlet {
         /// So many a minute.
@@ -463,6 +474,9 @@ pub mod open_queue_request {
         /// As long as fewer than so many have a pass or are inside.
         #[prost(uint32, tag = "5")]
         Inside(u32),
+        /// They are not. True.
+        #[prost(bool, tag = "13")]
+        Manual(bool),
     }
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -590,6 +604,9 @@ pub struct QueueResponse {
     /// Why nobody is let in by itself, while `state` is `paused`; none ends another.
     #[prost(message, repeated, tag = "17")]
     pub pauses: ::prost::alloc::vec::Vec<QueuePause>,
+    /// When it opens, ms since 1970; 0: it has opened, or is over.
+    #[prost(uint64, tag = "18")]
+    pub opens_at_ms: u64,
     /// What an operator should know: that the queue ends with the process, where it is in its memory (`STORE=embedded`). Empty:
     /// nothing.
     #[prost(string, tag = "19")]

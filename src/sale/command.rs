@@ -28,8 +28,11 @@ const VERSION: u32 = 1;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Terms {
-    /// When places are given, wall ms.
+    /// When places are given, wall ms; `0`: at once.
     pub opens_at_ms: u64,
+    /// Instead: so long after the command, ms; the same once more does not move it. `0`: it was said as a time.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub opens_in_ms: u64,
     /// Orders the pre-queue; committed to before, revealed at the opening.
     pub seed: [u8; 32],
     /// Hides people in receipts of others ([`crate::sale::fair::Secrets`]); never revealed.
@@ -48,6 +51,27 @@ pub struct Terms {
     pub stay_ms: u64,
     /// Places in all, `1..=PLACES_MAX`.
     pub places_max: u32,
+    /// What nobody asked for, each once: a queue that there is keeps its own.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub kept: Vec<Term>,
+}
+
+/// One of the terms that may be kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Term {
+    /// `opens_at_ms` and `opens_in_ms`.
+    Opening,
+    /// `inlet`.
+    Inlet,
+    /// `claim_ms`.
+    Claim,
+    /// `grace_ms`.
+    Grace,
+    /// `stay_ms`.
+    Stay,
+    /// `places_max`.
+    Places,
 }
 
 impl Terms {
@@ -55,19 +79,58 @@ impl Terms {
     pub fn is_valid(&self) -> bool {
         let span = 1..=QUEUE_TIME_MAX.as_millis() as u64;
         self.opens_at_ms <= OFFSET_MAX
+            && self.opens_in_ms <= OPENS_IN_MS_MAX
             && self.inlet.is_valid()
             && span.contains(&self.claim_ms)
             && span.contains(&self.grace_ms)
             && (self.stay_ms == 0 || span.contains(&self.stay_ms))
             && (1..=PLACES_MAX).contains(&self.places_max)
+            && self.kept.len() <= TERMS_KEPT_MAX
     }
+
+    /// As they are for a queue that begins with them.
+    pub fn begun(&self, at_ms: u64) -> Self {
+        let opens_at_ms = if self.opens_in_ms == 0 { self.opens_at_ms } else { at_ms + self.opens_in_ms };
+        Self { opens_at_ms, kept: Vec::new(), ..self.clone() }
+    }
+
+    /// As they are once these were asked for of a queue that has others, its seed and salts too.
+    pub fn changed(&self, asked: &Self, at_ms: u64) -> Self {
+        let Self { seed, salts, made, .. } = *self;
+        let mut terms = Self { seed, salts, made, ..asked.begun(at_ms) };
+        if asked.opens_in_ms != 0 && asked.opens_in_ms == self.opens_in_ms {
+            terms.opens_at_ms = self.opens_at_ms;
+        }
+        for term in &asked.kept {
+            match term {
+                Term::Opening => {
+                    (terms.opens_at_ms, terms.opens_in_ms) = (self.opens_at_ms, self.opens_in_ms);
+                }
+                Term::Inlet => terms.inlet = self.inlet,
+                Term::Claim => terms.claim_ms = self.claim_ms,
+                Term::Grace => terms.grace_ms = self.grace_ms,
+                Term::Stay => terms.stay_ms = self.stay_ms,
+                Term::Places => terms.places_max = self.places_max,
+            }
+        }
+        terms
+    }
+}
+
+/// As many seconds as a call can name.
+const OPENS_IN_MS_MAX: u64 = u32::MAX as u64 * 1_000;
+/// Each once.
+const TERMS_KEPT_MAX: usize = 6;
+
+const fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 /// What happens to a queue.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum Command {
-    /// Begins a queue, or changes its terms: all but the seed, and the opening time as long as it is not open.
+    /// Begins a queue, or changes its terms: what is asked for but the seed, and the opening time as long as it is not open.
     Open(Box<Terms>),
     /// Time passes; so it does with every command.
     Tick,

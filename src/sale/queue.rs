@@ -227,13 +227,12 @@ impl Queue {
             return out.push(Effect::operator_refused(Refusal::Terms));
         }
         self.fill_bucket();
-        let opens_at_ms = self.terms.opens_at_ms;
-        let Terms { seed, salts, made, .. } = self.terms;
-        self.terms = Terms { seed, salts, made, ..terms.clone() };
+        let Terms { opens_at_ms, opens_in_ms, .. } = self.terms;
+        self.terms = self.terms.changed(terms, self.at_ms);
         if self.phase == Phase::Before {
             self.fall_due(out);
         } else {
-            self.terms.opens_at_ms = opens_at_ms;
+            (self.terms.opens_at_ms, self.terms.opens_in_ms) = (opens_at_ms, opens_in_ms);
         }
         out.push(Effect::Moved);
     }

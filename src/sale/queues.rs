@@ -22,7 +22,7 @@ impl Queues {
     pub fn apply(&mut self, event_id: &str, entry: &Entry, mut out: impl FnMut(usize, Effect)) {
         let mut effects = Vec::new();
         for (index, command) in entry.commands.iter().enumerate() {
-            match self.queue_for(event_id, command) {
+            match self.queue_for(event_id, entry.at_ms, command) {
                 Ok(queue) => queue.apply(entry.at_ms, command, &mut effects),
                 Err(refusal) => effects.push(Effect::Refused { holder: None, refusal }),
             }
@@ -45,7 +45,7 @@ impl Queues {
         self.queues.remove(event_id).is_some()
     }
 
-    fn queue_for(&mut self, event_id: &str, command: &Command) -> Result<&mut Queue, Refusal> {
+    fn queue_for(&mut self, event_id: &str, at_ms: u64, command: &Command) -> Result<&mut Queue, Refusal> {
         if !self.queues.contains_key(event_id) {
             let Command::Open(terms) = command else { return Err(Refusal::NoQueue) };
             if !(1..=EVENT_ID_BYTES_MAX).contains(&event_id.len()) {
@@ -58,7 +58,7 @@ impl Queues {
                 return Err(Refusal::TooManyQueues);
             }
             let event_id: Arc<str> = event_id.into();
-            self.queues.insert(Arc::clone(&event_id), Queue::new(event_id, (**terms).clone()));
+            self.queues.insert(Arc::clone(&event_id), Queue::new(event_id, terms.begun(at_ms)));
         }
         self.queues.get_mut(event_id).ok_or(Refusal::NoQueue)
     }
@@ -76,6 +76,8 @@ mod tests {
             seed: [1; 32],
             salts: [0; 32],
             made: false,
+            opens_in_ms: 0,
+            kept: Vec::new(),
             inlet,
             claim_ms: 1,
             grace_ms: 1,

@@ -66,6 +66,8 @@ mod queue_news;
 mod queue_outages;
 /// Passes of people who are connected nowhere.
 mod queue_passes;
+/// What operators say of a waiting room that there is.
+mod queue_terms;
 /// Waiting rooms.
 mod queues;
 /// What is held for those who come back, and requests to resume that are refused.

@@ -109,6 +109,9 @@ const ONE_INSIDE: OpenQueueRequest = OpenQueueRequest {
     stay_seconds: 0,
     places_max: 0,
     run: 0,
+    opens_in_seconds: 0,
+    now: false,
+    stay_forever: false,
 };
 
 fn pause(backend: &Backend, resume: bool) -> String {

@@ -5,7 +5,6 @@ use std::{sync::Arc, time::Duration};
 use aws_lc_rs::rand::{SecureRandom, SystemRandom};
 
 use crate::{
-    clock::Now,
     config::settings::Store,
     control::{
         gateway::{PublishError, QueueError},
@@ -18,7 +17,7 @@ use crate::{
     line::LineState,
     route::lines::io::View,
     sale::{
-        command::{Command, Terms},
+        command::{Command, Term, Terms},
         fair::{Hex, Secrets},
         inlet::Inlet,
         pass::USER_PREFIX,
@@ -36,8 +35,8 @@ pub struct QueueSettings {
     pub store: Store,
 }
 
-/// The terms that are asked for.
-pub(super) fn open(now: Now, grace: Duration, request: &OpenQueueRequest) -> Result<Command, PublishError> {
+/// The terms that are asked for; what is not said is as for a queue that begins, which one that there is does not heed.
+pub(super) fn open(grace: Duration, request: &OpenQueueRequest) -> Result<Command, PublishError> {
     let mut secret = [0; 32];
     let made = request.secret.is_empty();
     if made {
@@ -48,25 +47,45 @@ pub(super) fn open(now: Now, grace: Duration, request: &OpenQueueRequest) -> Res
     } else {
         return Err(PublishError::invalid("secret", "must be 32 bytes or none"));
     }
+    let OpenQueueRequest { opens_at_ms, opens_in_seconds, now, stay_seconds, stay_forever, .. } = *request;
+    if usize::from(opens_at_ms != 0) + usize::from(opens_in_seconds != 0) + usize::from(now) > 1 {
+        let problem = "must be alone: of opens_at_ms, opens_in_seconds and now, one says when";
+        return Err(PublishError::invalid(if now { "now" } else { "opens_in_seconds" }, problem));
+    }
+    if stay_forever && stay_seconds != 0 {
+        return Err(PublishError::invalid("stay_forever", "contradicts stay_seconds"));
+    }
+    let inlet = match request.inlet {
+        None | Some(open_queue_request::Inlet::Manual(false)) => None,
+        Some(open_queue_request::Inlet::Manual(true)) => Some(Inlet::Manual),
+        Some(open_queue_request::Inlet::PerMinute(count)) => Some(Inlet::PerMinute(count)),
+        Some(open_queue_request::Inlet::Inside(count)) => Some(Inlet::Inside(count)),
+    };
+    let unsaid = [
+        (Term::Opening, opens_at_ms == 0 && opens_in_seconds == 0 && !now),
+        (Term::Inlet, inlet.is_none()),
+        (Term::Claim, request.claim_seconds == 0),
+        (Term::Grace, request.grace_seconds == 0),
+        (Term::Stay, stay_seconds == 0 && !stay_forever),
+        (Term::Places, request.places_max == 0),
+    ];
     let Secrets { seed, salts } = Secrets::derive(&secret);
     let seconds = |given: u32, default: Duration| match given {
         0 => default.as_millis() as u64,
         given => u64::from(given) * 1_000,
     };
     Ok(Command::Open(Box::new(Terms {
-        opens_at_ms: if request.opens_at_ms == 0 { now.wall_ms } else { request.opens_at_ms },
+        opens_at_ms,
+        opens_in_ms: u64::from(opens_in_seconds) * 1_000,
         seed,
         salts,
         made,
-        inlet: match request.inlet {
-            None => Inlet::Manual,
-            Some(open_queue_request::Inlet::PerMinute(count)) => Inlet::PerMinute(count),
-            Some(open_queue_request::Inlet::Inside(count)) => Inlet::Inside(count),
-        },
+        inlet: inlet.unwrap_or(Inlet::Manual),
         claim_ms: seconds(request.claim_seconds, CLAIM),
         grace_ms: seconds(request.grace_seconds, grace),
-        stay_ms: u64::from(request.stay_seconds) * 1_000,
+        stay_ms: u64::from(stay_seconds) * 1_000,
         places_max: if request.places_max == 0 { PLACES_MAX } else { request.places_max },
+        kept: unsaid.into_iter().filter_map(|(term, is_unsaid)| is_unsaid.then_some(term)).collect(),
     })))
 }
 
@@ -82,7 +101,7 @@ pub(super) fn holder(request: &HolderRequest) -> Result<(Box<str>, Option<u32>),
 
 /// The queue, for an operator.
 pub(super) fn response(view: View, store: Store) -> QueueResponse {
-    let View { stats, run, pauses, line, commitment, seed } = view;
+    let View { stats, run, opens_at_ms, pauses, line, commitment, seed } = view;
     let pauses = [("operator", pauses.operator), ("target", pauses.target)];
     let state = match line.state {
         LineState::Early { .. } => "early",
@@ -113,6 +132,7 @@ pub(super) fn response(view: View, store: Store) -> QueueResponse {
             .into_iter()
             .filter_map(|(by, reason)| Some(QueuePause { by: by.into(), reason: reason?.as_ref().into() }))
             .collect(),
+        opens_at_ms: opens_at_ms.unwrap_or_default(),
         warning: if store == Store::Embedded { IN_MEMORY.into() } else { String::new() },
     }
 }

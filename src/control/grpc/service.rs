@@ -259,7 +259,7 @@ impl RealtimeService for Realtime {
         request: Request<OpenQueueRequest>,
     ) -> Result<Response<QueueResponse>, tonic::Status> {
         let open = |request: OpenQueueRequest| {
-            let open = queues::open(Now::read(), self.queues.grace, &request)?;
+            let open = queues::open(self.queues.grace, &request)?;
             Ok((request.event_id, request.run, Some(open)))
         };
         self.operate(Method::OpenQueue, request, open).await

@@ -198,6 +198,8 @@ pub struct View {
     pub stats: Stats,
     /// When it began, wall ms: names it among the queues that the event has one after the other.
     pub run: u64,
+    /// When it opens, wall ms; `None`: it has, or is over.
+    pub opens_at_ms: Option<u64>,
     /// Why nobody is let in by itself.
     pub pauses: Pauses,
     /// The line without who departed.

@@ -105,6 +105,7 @@ fn view(queue: &Queue) -> View {
     View {
         stats: queue.stats(),
         run: queue.began_ms(),
+        opens_at_ms: queue.opens_at_ms(),
         pauses: queue.pauses(),
         line,
         commitment,

@@ -46,6 +46,8 @@ fn open(inlet: Inlet) -> Command {
         seed: [7; 32],
         salts: [0; 32],
         made: false,
+        opens_in_ms: 0,
+        kept: Vec::new(),
         inlet,
         claim_ms: 60_000,
         grace_ms: 120_000,

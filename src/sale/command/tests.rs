@@ -10,6 +10,8 @@ fn terms() -> Terms {
         seed: [9; 32],
         salts: [0; 32],
         made: false,
+        opens_in_ms: 0,
+        kept: Vec::new(),
         inlet: Inlet::PerMinute(100),
         claim_ms: 60_000,
         grace_ms: 120_000,

@@ -202,6 +202,11 @@ impl Queue {
         self.opened.then_some(self.terms.seed)
     }
 
+    /// When it opens, wall ms; `None`: it has, or is over.
+    pub fn opens_at_ms(&self) -> Option<u64> {
+        (self.phase == Phase::Before).then_some(self.terms.opens_at_ms)
+    }
+
     /// Instances that people are connected to.
     pub fn instances(&self) -> impl Iterator<Item = &str> {
         self.instances.iter().flatten().map(|name| &**name)
@@ -214,7 +219,7 @@ impl Queue {
 
     /// When a [`Command::Tick`] will change something, wall ms; `None`: nothing is due.
     pub fn next_due_ms(&self) -> Option<u64> {
-        let opening = (self.phase == Phase::Before).then_some(self.terms.opens_at_ms);
+        let opening = self.opens_at_ms();
         let ending = self.due.first().map(|(due_ms, _)| *due_ms);
         let lets_in = self.phase == Phase::Open && self.pause_reason().is_none();
         let person = self.next_person().filter(|_| lets_in);

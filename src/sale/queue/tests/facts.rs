@@ -5,7 +5,7 @@ use crate::{
     limits::{PLACES_PER_HOLDER_MAX, QUEUE_INSTANCES_MAX},
     line::{LineState, Places, Ticket},
     sale::{
-        command::{Command, Terms},
+        command::{Command, Term, Terms},
         fair::order_key,
         inlet::Inlet,
         place::{Ending, State},
@@ -419,6 +419,36 @@ fn terms_may_change_but_for_the_seed_and_a_past_opening() {
     assert_eq!(sale.number("h1"), Some(1));
     assert_eq!(admitted(&sale.does(open(Terms { opens_at_ms: 0, ..terms(Inlet::Inside(1)) }))), ["h1"]);
     assert_eq!(sale.queue.terms().opens_at_ms, OPENS_MS + 5_000);
+}
+
+#[test]
+fn terms_that_nobody_asks_for_stay_and_nothing_opens_by_the_way() {
+    let first = Terms { stay_ms: 5_000, ..terms(Inlet::PerMinute(60)) };
+    let mut sale = Sale::new(first.clone());
+    let unsaid = vec![Term::Opening, Term::Inlet, Term::Grace, Term::Stay, Term::Places];
+    let shorter = Terms { opens_at_ms: 0, claim_ms: 30_000, grace_ms: 1, ..terms(Inlet::Manual) };
+    sale.does(Command::Open(Box::new(Terms { kept: unsaid, places_max: 9, ..shorter })));
+    assert_eq!(sale.queue.terms(), &Terms { claim_ms: 30_000, ..first.clone() });
+    assert_eq!(sale.queue.opens_at_ms(), Some(OPENS_MS));
+    let unsaid = vec![Term::Inlet, Term::Claim];
+    sale.does(Command::Open(Box::new(Terms { opens_at_ms: 0, kept: unsaid, ..terms(Inlet::Manual) })));
+    assert_eq!((sale.queue.opens_at_ms(), sale.queue.terms().inlet), (None, Inlet::PerMinute(60)));
+}
+
+#[test]
+fn an_opening_in_a_while_is_moved_by_another_while_or_a_time_alone() {
+    let mut sale = Sale::new(terms(Inlet::Manual));
+    for (passed_ms, opens_at_ms, opens_in_ms, expected) in [
+        (0, 0, 20_000, 10_000),
+        (3_000, 0, 20_000, 10_000),
+        (0, 0, 30_000, 23_000),
+        (0, OPENS_MS + 9_000, 0, 9_000),
+        (1_000, 0, 30_000, 24_000),
+    ] {
+        sale.at_ms += passed_ms;
+        sale.does(Command::Open(Box::new(Terms { opens_at_ms, opens_in_ms, ..terms(Inlet::Manual) })));
+        assert_eq!(sale.queue.opens_at_ms(), Some(OPENS_MS + expected), "in {opens_in_ms} ms");
+    }
 }
 
 #[test]

@@ -24,6 +24,8 @@ fn terms(inlet: Inlet) -> Terms {
     Terms {
         salts: [0; 32],
         made: false,
+        opens_in_ms: 0,
+        kept: Vec::new(),
         opens_at_ms: OPENS_MS,
         seed: [3; 32],
         inlet,

@@ -39,6 +39,8 @@ fn terms(dice: &mut Rng) -> Terms {
     Terms {
         salts: [0; 32],
         made: false,
+        opens_in_ms: 0,
+        kept: Vec::new(),
         opens_at_ms: OPENS_MS + dice.below(20_000) as u64,
         seed: [dice.below(3) as u8; 32],
         inlet: inlet(dice),

@@ -1,0 +1,50 @@
+//! What operators say of a queue that there is.
+
+use usher::generated::realtime::{OpenQueueRequest, open_queue_request::Inlet};
+
+use crate::{
+    queues::{join, look, open_with},
+    support::{grpc::Backend, server::Server},
+};
+
+#[test]
+fn a_queue_that_has_not_opened_keeps_what_nobody_asks_for_and_opens_by_now() {
+    let server = Server::start();
+    let backend = &Backend::of(&server);
+    let ask = |terms: OpenQueueRequest| open_with(backend, terms);
+    let opens_in_seconds = 3_600;
+    let first = ask(OpenQueueRequest {
+        opens_in_seconds,
+        inlet: Some(Inlet::PerMinute(600)),
+        ..OpenQueueRequest::default()
+    });
+    let mut ann = server.connect_as("ann");
+    assert_eq!(join(&mut ann)["opens_at"], first.opens_at_ms);
+    let faster = OpenQueueRequest { inlet: Some(Inlet::PerMinute(60_000)), ..OpenQueueRequest::default() };
+    for again in [faster, OpenQueueRequest { opens_in_seconds, ..OpenQueueRequest::default() }] {
+        let queue = ask(again);
+        assert_eq!((&*queue.state, queue.opens_at_ms, queue.run), ("early", first.opens_at_ms, first.run));
+    }
+    let sooner = ask(OpenQueueRequest { opens_in_seconds: 1_800, ..OpenQueueRequest::default() });
+    assert!(sooner.state == "early" && sooner.opens_at_ms < first.opens_at_ms, "{sooner:?}");
+    let opened = ask(OpenQueueRequest { now: true, ..OpenQueueRequest::default() });
+    assert_eq!((&*opened.state, opened.opens_at_ms, opened.admitted), ("open", 0, 1), "by the inlet");
+    assert_eq!(look(backend).state, "open");
+}
+
+#[test]
+fn a_call_that_says_two_things_at_once_is_refused_by_its_field() {
+    let server = Server::start();
+    let backend = Backend::of(&server);
+    let ask = |terms: OpenQueueRequest| {
+        let status = backend.open_queue(OpenQueueRequest { event_id: "e1".into(), ..terms });
+        status.expect_err("it contradicts itself").message().to_owned()
+    };
+    let (opens_at_ms, opens_in_seconds, now) = (1, 1, true);
+    let told = ask(OpenQueueRequest { opens_at_ms, opens_in_seconds, ..OpenQueueRequest::default() });
+    assert!(told.starts_with("`opens_in_seconds` must be alone"), "{told}");
+    let told = ask(OpenQueueRequest { opens_at_ms, now, ..OpenQueueRequest::default() });
+    assert!(told.starts_with("`now` must be alone"), "{told}");
+    let told = ask(OpenQueueRequest { stay_seconds: 1, stay_forever: true, ..OpenQueueRequest::default() });
+    assert!(told.starts_with("`stay_forever` contradicts"), "{told}");
+}
