@@ -119,7 +119,10 @@ fn open() -> Command {
 fn advance() -> Command {
     Command::new("advance")
         .about("Let everybody in up to a place; those who are away come in when they are back")
-        .arg(count("to", "The place; what was let in before stays").required(true))
+        .arg(
+            count("to", "The place, at most the last one there is; what was let in before stays")
+                .required(true),
+        )
 }
 
 fn admit() -> Command {

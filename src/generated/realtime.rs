@@ -484,7 +484,7 @@ pub struct AdvanceQueueRequest {
     /// Required.
     #[prost(string, tag = "1")]
     pub event_id: ::prost::alloc::string::String,
-    /// The place up to which people are let in; never falls.
+    /// The place up to which people are let in; never falls, and goes no further than the last one that was given.
     #[prost(uint32, tag = "2")]
     pub to: u32,
     /// Of the queue that is meant, as answered; 0: whichever the event has. Of another one the call is ABORTED.

@@ -175,7 +175,7 @@ pub enum Command {
     },
     /// Serves up to a number, whatever the inlet says. Never takes back.
     Advance {
-        /// `0..=PLACES_MAX`; numbers that are not given yet are served when they are.
+        /// `0..=PLACES_MAX`; no further than the last number that was given.
         to: u32,
     },
     /// Lets in so many more people who are here, whatever the inlet says.

@@ -72,8 +72,8 @@ pub struct Queue {
     instances: Vec<Option<Box<str>>>,
     /// The line: places above `serving` that wait and have not departed. Empty before the opening.
     line: Standing,
-    /// Places that count for nobody, whose holders are here, or away for less than the grace: those who came back after
-    /// departing, and those who got a number that was served already. They go first, by number.
+    /// Places that count for nobody, whose holders came back after departing, and are here, or away for less than the grace.
+    /// They go first, by number.
     late: BTreeSet<u32>,
     /// Places that left the line by departing or leaving, in the order in which they did.
     departures: Vec<u32>,
@@ -351,7 +351,7 @@ impl Queue {
         self.places.push(Place { due_ms: 0, person: id, state: State::Waiting });
         self.books.waiting += 1;
         if self.phase == Phase::Open {
-            self.line.push(number > self.serving);
+            self.line.push(true);
         }
         Ok((id, number))
     }

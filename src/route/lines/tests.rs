@@ -357,7 +357,7 @@ fn what_another_instance_publishes_is_applied_without_a_question() {
         told.iter().any(|output| matches!(output, Output::Interest { on: true, .. })),
         "it wants to hear"
     );
-    one.join(&mut history, "ann", 1);
+    (1..=3).for_each(|slot| drop(one.join(&mut history, &slot.to_string(), slot)));
     other.operate(&mut history, None);
     let asked = other.asked;
     one.operate(&mut history, Some(Command::Advance { to: 1 }));

@@ -44,6 +44,8 @@ impl Queue {
         if let Err(refusal) = self.expect_open() {
             return out.push(Effect::operator_refused(refusal));
         }
+        // Nobody takes it back, so it promises nothing to those who are not here yet: an inlet would let them wait at its end.
+        let to = to.min(self.places.len() as u32);
         if to <= self.serving {
             return;
         }

@@ -61,12 +61,7 @@ impl Queue {
         self.people[id as usize].here |= bit;
         let Some(number) = self.place_of(id) else { return };
         match self.state(number) {
-            State::Waiting => {
-                self.set_due(number, 0);
-                if self.opened && !self.line.stands(number) {
-                    self.late.insert(number);
-                }
-            }
+            State::Waiting => self.set_due(number, 0),
             State::Departed if !self.opened => self.set_state(number, State::Waiting),
             State::Departed => {
                 self.set_due(number, 0);

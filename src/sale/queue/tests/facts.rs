@@ -127,20 +127,6 @@ fn whoever_came_back_late_keeps_the_turn_for_the_grace_like_everybody() {
 }
 
 #[test]
-fn whoever_got_a_number_that_was_served_keeps_the_turn_for_the_grace_like_everybody() {
-    for (seconds, by_itself, at_return) in [(119, vec!["h3"], vec![]), (120, vec![], vec!["h3"])] {
-        let mut sale = Sale::opened(Inlet::Manual, 2);
-        sale.does(Command::Advance { to: 9 });
-        sale.does(Command::Pause { reason: "a rest".into() });
-        assert_eq!((admitted(&sale.join("h3")), sale.number("h3")), (vec![], Some(3)));
-        sale.away("h3");
-        sale.after(seconds);
-        assert_eq!(admitted(&sale.does(Command::Resume)), by_itself, "away for {seconds} s");
-        assert_eq!(admitted(&sale.here("h3")), at_return);
-    }
-}
-
-#[test]
 fn admit_next_counts_people_who_are_here_and_not_numbers() {
     let mut sale = Sale::opened(Inlet::Manual, 6);
     for name in ["h1", "h2", "h4"] {
@@ -160,8 +146,19 @@ fn advancing_twice_is_advancing_once_and_never_goes_back() {
     assert_eq!(sale.does(Command::Advance { to: 3 }), []);
     assert_eq!(sale.does(Command::Advance { to: 1 }), []);
     assert_eq!(sale.queue.serving(), 3);
-    sale.does(Command::Advance { to: 9 });
-    assert_eq!(admitted(&sale.join("h5")), ["h5"], "its number was served before it came");
+}
+
+#[test]
+fn advancing_ends_at_the_last_place_so_that_nobody_who_comes_later_seems_to_be_served() {
+    for inlet in [Inlet::Manual, Inlet::PerMinute(1), Inlet::Inside(1)] {
+        let mut sale = Sale::opened(inlet, 2);
+        sale.does(Command::Advance { to: 9 });
+        assert_eq!((sale.queue.serving(), sale.queue.stats().admitted), (2, 2), "{inlet:?}");
+        sale.does(Command::Pause { reason: "a rest".into() });
+        (3..=5).for_each(|number| drop(sale.join(&format!("h{number}"))));
+        assert_eq!((sale.queue.serving(), sale.ahead("h5")), (2, 2), "{inlet:?}");
+        assert_eq!(admitted(&sale.does(Command::Advance { to: 4 })), ["h3", "h4"]);
+    }
 }
 
 #[test]

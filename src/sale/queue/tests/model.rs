@@ -308,6 +308,7 @@ impl Model {
     }
 
     fn advance(&mut self, to: u32) {
+        let to = to.min(self.places.len() as u32);
         if !self.opened || self.over || to <= self.serving {
             return;
         }
