@@ -300,6 +300,8 @@ pub const QUEUE_REASON_BYTES_MAX: usize = 256;
 pub const QUEUE_TIME_MAX: Duration = Duration::from_secs(24 * 3600);
 /// People a minute that an inlet may let in.
 pub const INLET_PER_MINUTE_MAX: u32 = 1_000_000;
+/// Calls of `GetQueueLog` that wait for the draw of a pre-queue, on one instance; more are refused.
+pub const DRAW_WAITING_MAX: usize = 256;
 /// Bytes of all logs of queues in memory, and of one log in Redis: a join takes 80 to 250 B, so that a million fit. What is
 /// more is refused.
 pub const QUEUE_LOGS_BYTES_MAX: usize = 256 * 1024 * 1024;

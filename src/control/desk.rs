@@ -262,7 +262,7 @@ impl Desk {
             Call::Operate { event_id, run, command, reply } => {
                 self.operate(now, (event_id, run), command, reply);
             }
-            Call::Drawn { event_id, reply } => give(reply, self.drawn(&event_id)),
+            Call::Drawn { event_id, reply } => self.waiting_rooms.receipts.tell(&event_id, reply),
             Call::Stats { rooms_max, reply } => give(reply, self.stats(rooms_max)),
             Call::Inquire { inquiry, reply } => self.inquire(now, inquiry, reply),
             Call::Presence { address, reply } => self.count(now, address, reply),

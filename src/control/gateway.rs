@@ -76,7 +76,7 @@ pub enum Call {
     Drawn {
         /// Of which event.
         event_id: Arc<str>,
-        /// Gets the shuffle; `None`: it was not drawn, or not yet.
+        /// Gets the shuffle, once it was drawn; `None`: it is not being drawn, or too many wait for it.
         reply: oneshot::Sender<Option<Arc<Drawn>>>,
     },
     /// Count.

@@ -1,9 +1,10 @@
 //! What operators say of a queue that there is.
 
-use usher::generated::realtime::{OpenQueueRequest, open_queue_request::Inlet};
+use tonic::Code;
+use usher::generated::realtime::{GetQueueRequest, OpenQueueRequest, open_queue_request::Inlet};
 
 use crate::{
-    queues::{join, look, open_with},
+    queues::{join, look, open_with, pair, until},
     support::{grpc::Backend, server::Server},
 };
 
@@ -47,4 +48,36 @@ fn a_call_that_says_two_things_at_once_is_refused_by_its_field() {
     assert!(told.starts_with("`now` must be alone"), "{told}");
     let told = ask(OpenQueueRequest { stay_seconds: 1, stay_forever: true, ..OpenQueueRequest::default() });
     assert!(told.starts_with("`stay_forever` contradicts"), "{told}");
+}
+
+/// What `GetQueueLog` says where there is none.
+fn no_log(backend: &Backend) -> (Code, String) {
+    let request = GetQueueRequest { event_id: "e1".into() };
+    let status = backend.wait(backend.client().get_queue_log(request)).expect_err("there is none");
+    (status.code(), status.message().to_owned())
+}
+
+#[test]
+fn the_log_of_a_pre_queue_is_there_as_soon_as_an_instance_has_read_the_queue() {
+    let pair = pair(&[]);
+    let [one, other] = &pair.backends;
+    let hour = OpenQueueRequest { opens_in_seconds: 3_600, ..OpenQueueRequest::default() };
+    open_with(one, hour);
+    let mut clients = ["ann", "bob"].map(|name| pair.servers[0].connect_as(name));
+    clients.iter_mut().for_each(|client| drop(join(client)));
+    assert_eq!(no_log(one), (Code::FailedPrecondition, "not open yet".into()));
+    open_with(one, OpenQueueRequest { now: true, ..OpenQueueRequest::default() });
+    until(&mut clients[0], "booking:queue_position");
+    let log = other.queue_log("e1");
+    assert_eq!(log.lines().count(), 3, "{log}");
+    assert_eq!(one.queue_log("e1"), log);
+}
+
+#[test]
+fn a_queue_that_nobody_was_in_before_it_opened_has_no_log_and_says_so() {
+    let server = Server::start();
+    let backend = Backend::of(&server);
+    open_with(&backend, OpenQueueRequest::default());
+    let told = "nobody was there before the opening: nothing was drawn";
+    assert_eq!(no_log(&backend), (Code::FailedPrecondition, told.into()));
 }

@@ -11,8 +11,10 @@ use std::{
 
 use tokio::sync::oneshot;
 
+use super::give;
 use crate::{
     control::passes::{Draw, Drawn, SignError, Signer},
+    limits::DRAW_WAITING_MAX,
     line::{Seated, Ticket},
 };
 
@@ -24,7 +26,12 @@ pub(super) struct Receipts {
     waiting: VecDeque<Draw>,
     /// What it is at, in order.
     drawing: VecDeque<(Arc<str>, oneshot::Receiver<Drawn>)>,
+    /// Who waits for what is not drawn yet, at most [`DRAW_WAITING_MAX`].
+    asking: Vec<(Arc<str>, Reply)>,
 }
+
+/// Gets the shuffle; `None`: there is none, or none to wait for.
+type Reply = oneshot::Sender<Option<Arc<Drawn>>>;
 
 impl Receipts {
     /// A queue opened.
@@ -38,6 +45,25 @@ impl Receipts {
         self.drawn.remove(event_id);
         self.waiting.retain(|draw| *draw.event_id != *event_id);
         self.drawing.retain(|(of, _)| **of != *event_id);
+        self.answer(event_id, None);
+    }
+
+    /// Tells the shuffle of a queue, once it was drawn; nothing, where it is not being drawn or too many wait.
+    pub(super) fn tell(&mut self, event_id: &Arc<str>, reply: Reply) {
+        let drawn = self.of(event_id).cloned();
+        let is_coming = self.waiting.iter().any(|draw| draw.event_id == *event_id)
+            || self.drawing.iter().any(|(of, _)| of == event_id);
+        self.asking.retain(|(_, reply)| !reply.is_closed());
+        if drawn.is_none() && is_coming && self.asking.len() < DRAW_WAITING_MAX {
+            self.asking.push((Arc::clone(event_id), reply));
+        } else {
+            give(reply, drawn);
+        }
+    }
+
+    fn answer(&mut self, event_id: &str, drawn: Option<&Arc<Drawn>>) {
+        let ready = self.asking.extract_if(.., |(of, _)| **of == *event_id);
+        ready.for_each(|(_, reply)| give(reply, drawn.cloned()));
     }
 
     /// Hands to the signing thread what it takes; the rest goes with a later turn.
@@ -47,7 +73,10 @@ impl Receipts {
             match signer.draw(draw) {
                 Ok(answer) => self.drawing.push_back((event_id, answer)),
                 Err((SignError::Full, Some(draw))) => return self.waiting.push_front(*draw),
-                Err((error, _)) => tracing::error!(event_id = &*event_id, %error, "no receipts are drawn"),
+                Err((error, _)) => {
+                    tracing::error!(event_id = &*event_id, %error, "no receipts are drawn");
+                    self.answer(&event_id, None);
+                }
             }
         }
     }
@@ -56,11 +85,12 @@ impl Receipts {
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) {
         while let Some((event_id, answer)) = self.drawing.front_mut() {
             let Poll::Ready(drawn) = Pin::new(answer).poll(cx) else { return };
-            // Without one the library failed, which the thread has logged.
-            if let Ok(drawn) = drawn {
-                self.drawn.insert(Arc::clone(event_id), Arc::new(drawn));
-            }
+            let event_id = Arc::clone(event_id);
             self.drawing.pop_front();
+            // Without one the library failed, which the thread has logged.
+            let drawn = drawn.ok().map(Arc::new);
+            self.answer(&event_id, drawn.as_ref());
+            self.drawn.extend(drawn.map(|drawn| (event_id, drawn)));
         }
     }
 

@@ -21,7 +21,7 @@ use super::{
 };
 use crate::{
     clock::Now,
-    control::passes::{Draw, Drawn},
+    control::passes::Draw,
     event::{Class, Event, Form, Target},
     ids::ShardId,
     limits::{OVERLOAD_RETRY, SIGN_BATCH_MAX, STORE_RETRY},
@@ -215,11 +215,6 @@ impl Desk {
     ) {
         let token = self.token(Some(ReplyTo::Operator(reply)));
         self.lines_input(now, Input::Operate { token, event_id, run, command });
-    }
-
-    /// The shuffle of a queue that has opened; `None`: it was not drawn, or not yet.
-    pub(super) fn drawn(&self, event_id: &str) -> Option<Arc<Drawn>> {
-        self.waiting_rooms.receipts.of(event_id).cloned()
     }
 
     pub(super) fn lines_input(&mut self, now: Now, input: Input) {

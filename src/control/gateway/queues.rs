@@ -8,7 +8,7 @@ use super::{Call, Gateway, PublishError, check_length};
 use crate::{
     control::passes::Drawn,
     event::Refusal,
-    limits::{EVENT_ID_BYTES_MAX, STORE_RETRY},
+    limits::{EVENT_ID_BYTES_MAX, OVERLOAD_RETRY, STORE_RETRY},
     route::lines::io::{Denied, View},
     sale::{command::Command, queue},
     wire::room,
@@ -32,18 +32,23 @@ pub enum QueueError {
 }
 
 impl Gateway {
-    /// The shuffle of the pre-queue, as this instance drew it.
+    /// The shuffle of the pre-queue, as this instance draws it: right after it read the log, or the opening, that takes a
+    /// moment, which is waited for.
     ///
     /// # Errors
-    /// As [`Gateway::operate`]; [`queue::Refusal::NotOpen`] also where nobody was in the pre-queue.
+    /// As [`Gateway::operate`]; [`queue::Refusal::NotDrawn`] where nobody was in the pre-queue.
     pub async fn drawn(&self, event_id: &str) -> Result<Arc<Drawn>, QueueError> {
         // From then on it is followed.
-        self.operate(event_id, None, None).await?;
+        self.operate(event_id, None, None).await?.draw?;
         let (reply, answer) = oneshot::channel();
         self.hand_over(Call::Drawn { event_id: event_id.into(), reply }).map_err(PublishError::from)?;
         match answer.await {
             Ok(Some(drawn)) => Ok(drawn),
-            Ok(None) => Err(queue::Refusal::NotOpen.into()),
+            // Too many wait for it, or it could not be signed, which is in the log.
+            Ok(None) => {
+                let retry_after_ms = OVERLOAD_RETRY.as_millis() as u32;
+                Err(PublishError::from(Refusal::Overloaded { retry_after_ms }).into())
+            }
             Err(_) => Err(PublishError::from(Refusal::Draining).into()),
         }
     }

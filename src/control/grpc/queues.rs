@@ -101,7 +101,7 @@ pub(super) fn holder(request: &HolderRequest) -> Result<(Box<str>, Option<u32>),
 
 /// The queue, for an operator.
 pub(super) fn response(view: View, store: Store) -> QueueResponse {
-    let View { stats, run, opens_at_ms, pauses, line, commitment, seed } = view;
+    let View { stats, run, opens_at_ms, pauses, line, draw: _, commitment, seed } = view;
     let pauses = [("operator", pauses.operator), ("target", pauses.target)];
     let state = match line.state {
         LineState::Early { .. } => "early",

@@ -204,6 +204,8 @@ pub struct View {
     pub pauses: Pauses,
     /// The line without who departed.
     pub line: LineUpdate,
+    /// As [`crate::sale::queue::Queue::draw`].
+    pub draw: Result<(), Refusal>,
     /// SHA-256 of the seed; may be known before the opening.
     pub commitment: [u8; 32],
     /// The seed, once it opened.

@@ -108,6 +108,7 @@ fn view(queue: &Queue) -> View {
         opens_at_ms: queue.opens_at_ms(),
         pauses: queue.pauses(),
         line,
+        draw: queue.draw(),
         commitment,
         seed: queue.revealed(),
     }

@@ -106,6 +106,9 @@ pub enum Refusal {
     /// There is no order yet.
     #[error("not open yet")]
     NotOpen,
+    /// It opened without a pre-queue.
+    #[error("nobody was there before the opening: nothing was drawn")]
+    NotDrawn,
     /// There is nothing left.
     #[error("sold out")]
     SoldOut,

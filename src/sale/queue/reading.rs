@@ -10,7 +10,7 @@ use crate::{
         inlet::Inlet,
         pace::pace_of_rate,
         place::State,
-        queue::{Phase, Queue},
+        queue::{Phase, Queue, Refusal},
     },
 };
 
@@ -189,6 +189,15 @@ impl Queue {
     pub fn ticket(&self, holder: &str) -> Option<Ticket> {
         let number = self.number_of(holder).filter(|number| self.state(*number).is_live())?;
         Some(if self.opened { Ticket::Place(number) } else { Ticket::Entry(number) })
+    }
+
+    /// Whether there were people to draw places for at the opening, or why there is no draw, nor will be before it opens.
+    pub fn draw(&self) -> Result<(), Refusal> {
+        match self.phase {
+            _ if self.draw.iter().any(|place| *place != 0) => Ok(()),
+            Phase::Before => Err(Refusal::NotOpen),
+            Phase::Open | Phase::SoldOut | Phase::Closed => Err(Refusal::NotDrawn),
+        }
     }
 
     /// Who was in the pre-queue when it opened, by place from 1.

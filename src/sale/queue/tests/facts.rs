@@ -449,6 +449,24 @@ fn an_opening_in_a_while_is_moved_by_another_while_or_a_time_alone() {
 }
 
 #[test]
+fn a_queue_says_whether_there_is_a_draw_or_why_not() {
+    let mut sale = Sale::new(terms(Inlet::Manual));
+    assert_eq!(sale.queue.draw(), Err(Refusal::NotOpen));
+    sale.join("h1");
+    assert_eq!(sale.queue.draw(), Err(Refusal::NotOpen));
+    sale.at(OPENS_MS);
+    assert_eq!(sale.queue.draw(), Ok(()));
+    sale.does(Command::Close);
+    assert_eq!(sale.queue.draw(), Ok(()), "its receipts can still be checked");
+    assert_eq!(Sale::opened(Inlet::Manual, 1).queue.draw(), Err(Refusal::NotDrawn));
+    let mut sale = Sale::new(terms(Inlet::Manual));
+    sale.join("h1");
+    sale.leave("h1");
+    sale.at(OPENS_MS);
+    assert_eq!(sale.queue.draw(), Err(Refusal::NotDrawn), "nobody stayed");
+}
+
+#[test]
 fn bounds_are_refused_by_name() {
     let mut sale = Sale::new(Terms { places_max: 2, ..terms(Inlet::Manual) });
     sale.at(OPENS_MS);
