@@ -106,7 +106,11 @@ fn open() -> Command {
                 .value_parser(stay)
                 .help("Who is inside for so long counts as gone; never [default: never]"),
         )
-        .arg(count("places", "Places in all [default: 1048576]"))
+        .arg(
+            text("places", "N")
+                .value_parser(value_parser!(u32).range(1..))
+                .help("Places in all [default: 1048576]"),
+        )
         .arg(
             text("secret", "HEX")
                 .value_parser(|text: &str| unhex::<32>(text).ok_or("64 hexadecimal digits"))
@@ -192,11 +196,17 @@ fn flag(name: &'static str, help: &'static str) -> Arg {
 
 /// `None`: never.
 fn stay(text: &str) -> Result<Option<Duration>, &'static str> {
-    if text == "never" { Ok(None) } else { time(text).map(Some).map_err(|_| "a time such as 20m, or never") }
+    if text == "never" {
+        Ok(None)
+    } else {
+        time(text).map(Some).map_err(|_| "a time such as 20m, more than 0s, or never")
+    }
 }
 
 fn time(text: &str) -> Result<Duration, &'static str> {
-    duration::parse(text, Plain::Refused).ok_or("a time such as 30s or 5m")
+    let time = duration::parse(text, Plain::Refused).ok_or("a time such as 30s or 5m")?;
+    // 0 would be nothing typed.
+    if time.is_zero() { Err("more than 0s") } else { Ok(time) }
 }
 
 impl Call {
@@ -465,6 +475,10 @@ mod tests {
             "queue open --event e --opens-in 1m --now",
             "queue open --event e --opens-at 18446744073709551615",
             "queue open --event e --secret 0a",
+            "queue open --event e --claim 0s",
+            "queue open --event e --stay 0s",
+            "queue open --event e --opens-in 0s",
+            "queue open --event e --places 0",
             "queue get --event e --run 1",
             "queue close --event e --run 0",
             "queue claim --event e",

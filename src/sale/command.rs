@@ -16,8 +16,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     limits::{
-        ENTRY_COMMANDS_MAX, EVENT_BYTES_MAX, HOLDER_BYTES_MAX, IDEMPOTENCY_KEY_BYTES_MAX, INSTANCE_BYTES_MAX,
-        OFFSET_MAX, PLACES_MAX, QUEUE_REASON_BYTES_MAX, QUEUE_TIME_MAX,
+        ENTRY_COMMANDS_MAX, EVENT_BYTES_MAX, HOLDER_BYTES_MAX, IDEMPOTENCY_KEY_BYTES_MAX,
+        INLET_PER_MINUTE_MAX, INSTANCE_BYTES_MAX, OFFSET_MAX, PLACES_MAX, QUEUE_REASON_BYTES_MAX,
+        QUEUE_TIME_MAX,
     },
     sale::inlet::Inlet,
 };
@@ -77,15 +78,28 @@ pub enum Term {
 impl Terms {
     /// Whether every number is in its range.
     pub fn is_valid(&self) -> bool {
-        let span = 1..=QUEUE_TIME_MAX.as_millis() as u64;
-        self.opens_at_ms <= OFFSET_MAX
-            && self.opens_in_ms <= OPENS_IN_MS_MAX
-            && self.inlet.is_valid()
-            && span.contains(&self.claim_ms)
-            && span.contains(&self.grace_ms)
-            && (self.stay_ms == 0 || span.contains(&self.stay_ms))
-            && (1..=PLACES_MAX).contains(&self.places_max)
-            && self.kept.len() <= TERMS_KEPT_MAX
+        self.out_of_range().is_none()
+    }
+
+    /// A number that is out of its range: how calls name it, and the least and the most that they may say.
+    pub fn out_of_range(&self) -> Option<(&'static str, u64, u64)> {
+        let time_max = QUEUE_TIME_MAX.as_secs();
+        let is_time = |ms| (1..=time_max * 1_000).contains(&ms);
+        let (inlet, inlet_max) = match self.inlet {
+            Inlet::Manual | Inlet::PerMinute(_) => ("per_minute", INLET_PER_MINUTE_MAX),
+            Inlet::Inside(_) => ("inside", PLACES_MAX),
+        };
+        let rows = [
+            (self.opens_at_ms <= OFFSET_MAX, "opens_at_ms", 0, OFFSET_MAX),
+            (self.opens_in_ms <= OPENS_IN_MS_MAX, "opens_in_seconds", 0, OPENS_IN_MS_MAX / 1_000),
+            (self.inlet.is_valid(), inlet, 1, inlet_max.into()),
+            (is_time(self.claim_ms), "claim_seconds", 1, time_max),
+            (is_time(self.grace_ms), "grace_seconds", 1, time_max),
+            (self.stay_ms == 0 || is_time(self.stay_ms), "stay_seconds", 1, time_max),
+            ((1..=PLACES_MAX).contains(&self.places_max), "places_max", 1, PLACES_MAX.into()),
+            (self.kept.len() <= TERMS_KEPT_MAX, "kept", 0, TERMS_KEPT_MAX as u64),
+        ];
+        rows.into_iter().find(|(is_right, ..)| !is_right).map(|(_, field, min, max)| (field, min, max))
     }
 
     /// As they are for a queue that begins with them.

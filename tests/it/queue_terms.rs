@@ -1,7 +1,9 @@
 //! What operators say of a queue that there is.
 
 use tonic::Code;
-use usher::generated::realtime::{GetQueueRequest, OpenQueueRequest, open_queue_request::Inlet};
+use usher::generated::realtime::{
+    AdvanceQueueRequest, GetQueueRequest, OpenQueueRequest, PauseQueueRequest, open_queue_request::Inlet,
+};
 
 use crate::{
     queues::{join, look, open_with, pair, until},
@@ -80,4 +82,32 @@ fn a_queue_that_nobody_was_in_before_it_opened_has_no_log_and_says_so() {
     open_with(&backend, OpenQueueRequest::default());
     let told = "nobody was there before the opening: nothing was drawn";
     assert_eq!(no_log(&backend), (Code::FailedPrecondition, told.into()));
+}
+
+#[test]
+fn what_is_out_of_range_is_refused_by_its_field() {
+    let server = Server::start();
+    let backend = Backend::of(&server);
+    let event_id = || "e1".to_owned();
+    let open =
+        |terms: OpenQueueRequest| backend.open_queue(OpenQueueRequest { event_id: event_id(), ..terms });
+    let advance = AdvanceQueueRequest { event_id: event_id(), to: u32::MAX, run: 0 };
+    let pause =
+        PauseQueueRequest { event_id: event_id(), reason: "r".repeat(257), ..PauseQueueRequest::default() };
+    let rows = [
+        (
+            open(OpenQueueRequest { claim_seconds: 86_401, ..OpenQueueRequest::default() }),
+            "`claim_seconds` must be 1 to 86400",
+        ),
+        (
+            open(OpenQueueRequest { inlet: Some(Inlet::Inside(0)), ..OpenQueueRequest::default() }),
+            "`inside` must be 1 to 1048576",
+        ),
+        (backend.advance_queue(advance), "`to` must be at most 1048576"),
+        (backend.pause_queue(pause), "`reason` must be at most 256 bytes"),
+    ];
+    for (answer, told) in rows {
+        let status = answer.expect_err(told);
+        assert_eq!((status.code(), status.message()), (Code::InvalidArgument, told));
+    }
 }

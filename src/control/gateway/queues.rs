@@ -8,7 +8,10 @@ use super::{Call, Gateway, PublishError, check_length};
 use crate::{
     control::passes::Drawn,
     event::Refusal,
-    limits::{EVENT_ID_BYTES_MAX, OVERLOAD_RETRY, STORE_RETRY},
+    limits::{
+        EVENT_ID_BYTES_MAX, IDEMPOTENCY_KEY_BYTES_MAX, OVERLOAD_RETRY, PLACES_MAX, QUEUE_REASON_BYTES_MAX,
+        STORE_RETRY, USER_ID_BYTES_MAX,
+    },
     route::lines::io::{Denied, View},
     sale::{command::Command, queue},
     wire::room,
@@ -68,8 +71,8 @@ impl Gateway {
         if room::classify(event_id).is_none() {
             return Err(PublishError::invalid("event_id", "must be of A-Z a-z 0-9 _ . : -").into());
         }
-        if command.as_ref().is_some_and(|command| !command.is_bounded()) {
-            return Err(PublishError::invalid("request", "has a value that is out of range").into());
+        if let Some(command) = command.as_ref().filter(|command| !command.is_bounded()) {
+            return Err(out_of_range(command).into());
         }
         let (reply, answer) = oneshot::channel();
         self.hand_over(Call::Operate { event_id: event_id.into(), run, command, reply })
@@ -87,4 +90,19 @@ impl Gateway {
             Err(_) => Err(PublishError::from(Refusal::Draining).into()),
         }
     }
+}
+
+/// Which field of a call it is: but for the terms of a queue each has one.
+fn out_of_range(command: &Command) -> PublishError {
+    let (field, most) = match command {
+        Command::Open(terms) => {
+            let (field, min, max) = terms.out_of_range().unwrap_or_default();
+            return PublishError::invalid(field, format!("must be {min} to {max}"));
+        }
+        Command::Advance { .. } => ("to", format!("{PLACES_MAX}")),
+        Command::AdmitNext { .. } => ("idempotency_key", format!("{IDEMPOTENCY_KEY_BYTES_MAX} bytes")),
+        Command::Pause { .. } => ("reason", format!("{QUEUE_REASON_BYTES_MAX} bytes")),
+        _ => ("holder", format!("{USER_ID_BYTES_MAX} bytes")),
+    };
+    PublishError::invalid(field, format!("must be at most {most}"))
 }
