@@ -47,8 +47,14 @@ impl Shard {
             let conn = id(slot);
             let dialect = Dialect::Ticketing;
             shard.handle(Input::Open { conn, dialect, identity: None, resume_waits: false });
-            let asked =
-                LineRequest { conn, request: None, event_id: EVENT.into(), user: None, place_token: None };
+            let asked = LineRequest {
+                conn,
+                request: None,
+                event_id: EVENT.into(),
+                user: None,
+                place_token: None,
+                standing: None,
+            };
             shard.handle(Input::Seated(Box::new(Seated {
                 asked,
                 holder: format!("a:{slot}").into(),

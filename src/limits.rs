@@ -288,6 +288,8 @@ pub const EVENT_ID_BYTES_MAX: usize = ROOM_NAME_BYTES_MAX - "event:".len();
 pub const HOLDER_BYTES_MAX: usize = "u:".len() + USER_ID_BYTES_MAX;
 /// Places that one holder may have had in one queue: leaving and joining again uses up numbers.
 pub const PLACES_PER_HOLDER_MAX: u8 = 16;
+/// Times that one holder may come back after leaving a pre-queue: it uses up no number, but 150 B of the log.
+pub const RETURNS_PER_HOLDER_MAX: u8 = 100;
 /// Instances that holders of one queue are connected to at a time, one bit each in every holder.
 pub const QUEUE_INSTANCES_MAX: usize = 64;
 /// Length of an instance's name, bytes.
@@ -302,9 +304,16 @@ pub const QUEUE_TIME_MAX: Duration = Duration::from_secs(24 * 3600);
 pub const INLET_PER_MINUTE_MAX: u32 = 1_000_000;
 /// Calls of `GetQueueLog` that wait for the draw of a pre-queue, on one instance; more are refused.
 pub const DRAW_WAITING_MAX: usize = 256;
-/// Bytes of all logs of queues in memory, and of one log in Redis: a join takes 80 to 250 B, so that a million fit. What is
-/// more is refused.
-pub const QUEUE_LOGS_BYTES_MAX: usize = 256 * 1024 * 1024;
+/// Bytes of the log of one queue, in memory or in Redis: a join that is an entry of its own takes 340 to 510 B, so that a million
+/// fit. What is more is refused.
+pub const QUEUE_LOG_BYTES_MAX: usize = 512 * 1024 * 1024;
+/// Of them, those that only time, operators and services may fill, so that whatever people do a sale goes on and can be
+/// closed: two hundred thousand ticks, beside what waited to be written when people filled the rest.
+pub const QUEUE_LOG_RESERVE: usize = 64 * 1024 * 1024;
+/// Bytes of all logs that an instance follows beyond which people are refused; the others never are for that.
+pub const QUEUE_LOGS_BYTES_MAX: usize = 1024 * 1024 * 1024;
+/// What keeping an entry of a log takes beside its payload.
+pub const QUEUE_ENTRY_BYTES: usize = 256;
 /// How long a log outlives its last use: an entry, or a look of an instance that follows the queue.
 pub const QUEUE_LOG_AGE_MAX: Duration = Duration::from_secs(7 * 24 * 3600);
 /// Writers of one stream whose last entries are known, so that a repeat stores nothing; each start of an instance is one of
@@ -312,6 +321,8 @@ pub const QUEUE_LOG_AGE_MAX: Duration = Duration::from_secs(7 * 24 * 3600);
 pub const STREAM_WRITERS_MAX: usize = 256;
 /// Commands of a queue that wait for their turn in the log, on one instance; more are refused. 250 B each.
 pub const LINE_WAITING_MAX: usize = 1 << 16;
+/// Of them, those that are never people's.
+pub const LINE_WAITING_RESERVE: usize = 1 << 10;
 /// Of them, those that are written as one entry: of the longest holders and instances, as many fit an event.
 pub const LINE_BATCH_MAX: usize = 512;
 /// How long somebody waits for a command that the store was not asked to write yet, before it is given back undone: longer
@@ -319,6 +330,8 @@ pub const LINE_BATCH_MAX: usize = 512;
 pub const LINE_WAITING_TIME_MAX: Duration = Duration::from_secs(4);
 /// Queues that an instance follows, with those that clients ask for and that do not exist.
 pub const LINES_FOLLOWED_MAX: usize = 1_024;
+/// The least that somebody is told to wait from whose address too many came.
+pub const NEWCOMER_RETRY_MIN: Duration = Duration::from_secs(3);
 /// How long a connection that was given a place may take to come into it.
 pub const SEAT_TIME_MAX: Duration = Duration::from_secs(10);
 /// Commands of one entry of a queue's log.
@@ -467,6 +480,11 @@ const _: () = assert!(
     "32 bits count the bytes of a queue's holders"
 );
 const _: () = assert!(QUEUE_INSTANCES_MAX <= u64::BITS as usize, "one bit each");
+const _: () = assert!(
+    QUEUE_LOG_RESERVE < QUEUE_LOG_BYTES_MAX && LINE_WAITING_MAX * 2 * HOLDER_BYTES_MAX < QUEUE_LOG_RESERVE,
+    "what people wrote and was not applied yet leaves most of the reserve"
+);
+const _: () = assert!(LINE_WAITING_RESERVE < LINE_WAITING_MAX, "people are served at all");
 const _: () = assert!(EVENT_BYTES_MAX < PUSH_BYTES_MAX && EVENT_BYTES_MAX < HEARD_BYTES_MAX);
 const _: () = assert!(COUNTS_REPEATED_MAX < COUNTS_TOLD_MAX && COUNTS_TOLD_MAX < SHARES_MAX);
 const _: () = assert!(

@@ -191,6 +191,13 @@ pub struct LineRequest {
     pub stands_as: Option<Arc<str>>,
 }
 
+impl LineRequest {
+    /// Whether whoever joins gets a place of its own each time: nobody knows who it is.
+    pub fn is_newcomer(&self) -> bool {
+        self.user.is_none() && self.place_token.is_none() && self.stands_as.is_none()
+    }
+}
+
 /// A connection has a place, or had it already.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Seated {
@@ -227,6 +234,11 @@ pub enum LineDenial {
     BadToken,
     /// To leave: there is no place to give up.
     NotIn,
+    /// Too many people without a token came from its address.
+    RateLimited {
+        /// Milliseconds until the next may.
+        retry_after_ms: u32,
+    },
     /// Control could not be asked, or could not write it down.
     Overloaded {
         /// Milliseconds until it is worth trying again.

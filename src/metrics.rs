@@ -182,6 +182,8 @@ pub struct ShardCells {
     pub rate_limited: Cell,
     /// Joins that control was asked for and did not answer in time.
     pub joins_unanswered: Cell,
+    /// Joins of queues that were refused, since too many newcomers came from the client's address.
+    pub newcomers_limited: Cell,
     /// Connections in queues of waiting rooms, each as often as it waits (gauge).
     pub waiting: Cell,
     /// Streams that clients wanted to resume, by [`RESUMES`].

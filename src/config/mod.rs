@@ -12,6 +12,7 @@ pub mod error;
 pub mod file;
 pub mod kind;
 pub mod knobs;
+mod limits;
 pub mod raw;
 pub mod redis;
 pub mod reference;

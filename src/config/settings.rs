@@ -102,8 +102,7 @@ pub struct Auth {
     pub keys: Vec<KeySource>,
     /// `JWT_REFRESH_SECRET`: verifies tokens of `auth:token_refresh` instead of `keys`; none.
     pub refresh_secret: Option<Secret>,
-    /// `JWT_ALGORITHMS`: the only algorithms accepted, by JWS name; empty: those that fit the kind of each key
-    /// (HS256, HS384, HS512 for a secret; by key type for PEM and JWKS).
+    /// `JWT_ALGORITHMS`: the only algorithms accepted, by JWS name; empty: those that fit the kind of each key.
     pub algorithms: Vec<String>,
     /// `JWT_AUDIENCE`: required in `aud`; none.
     pub audience: Option<String>,
@@ -134,8 +133,7 @@ pub enum KeySource {
     Pem(PathBuf),
     /// `JWT_JWKS_FILE`: a JWKS document, read again when it changes.
     JwksFile(PathBuf),
-    /// `JWT_JWKS_URL`: a JWKS document fetched at start, every `JWT_JWKS_REFRESH`, and for an unknown `kid` at
-    /// most once a minute.
+    /// `JWT_JWKS_URL`: fetched at start, every `JWT_JWKS_REFRESH`, and for an unknown `kid` at most once a minute.
     JwksUrl {
         /// http or https.
         url: String,
@@ -214,11 +212,14 @@ pub struct Limits {
     pub messages_max: u32,
     /// The window that refills the bucket of `messages_max`; 60 s.
     pub messages_window: Duration,
-    /// `RATE_LIMIT_MAX_AUTH_FAILURES` of one client address per `RATE_LIMIT_AUTH_WINDOW`, on each shard; 5 000 per 10 s;
-    /// 0 = no limit.
+    /// `RATE_LIMIT_MAX_AUTH_FAILURES` of one address per `RATE_LIMIT_AUTH_WINDOW`, on each shard; 5 000 per 10 s; 0 = none.
     pub auth_failures_max: u32,
     /// The window that refills the bucket of `auth_failures_max`; 10 s.
     pub auth_failures_window: Duration,
+    /// `RATE_LIMIT_MAX_PLACES` of one address per `RATE_LIMIT_PLACES_WINDOW`, on each shard; 5 000 per 5 min; 0 = none.
+    pub places_max: u32,
+    /// The window that refills the bucket of `places_max`; 5 min.
+    pub places_window: Duration,
     /// `OUTBOX_MAX_MESSAGES` per connection; 256.
     pub outbox_messages_max: usize,
     /// `OUTBOX_MAX_BYTES` per connection; 262 144.
@@ -434,20 +435,7 @@ impl Default for Settings {
                 read_timeout: Duration::from_secs(15),
                 write_timeout: Duration::from_secs(15),
             },
-            limits: Limits {
-                connections_max: 0,
-                handshakes_waiting_max: 16_384,
-                connections_per_user_max: 20,
-                room_members_max: 0,
-                message_bytes_max: 65_536,
-                fragments_max: crate::limits::FRAGMENTS_MAX,
-                messages_max: 100,
-                messages_window: Duration::from_secs(60),
-                auth_failures_max: 5_000,
-                auth_failures_window: Duration::from_secs(10),
-                outbox_messages_max: 256,
-                outbox_bytes_max: 262_144,
-            },
+            limits: Limits::default(),
             redis: None,
             streams: Streams {
                 store: Store::Embedded,

@@ -52,6 +52,8 @@ impl Problem {
         Self::new("too_many_connections", "the user has as many connections as allowed");
     pub(super) const TOO_MANY_FAILURES: Self =
         Self::new("rate_limited", "too many refused tokens from this address");
+    pub(super) const TOO_MANY_NEWCOMERS: Self =
+        Self::new("rate_limited", "too many people without a place token from this address");
     pub(super) const TOO_MANY_PLACES: Self =
         Self::new("too_many_places", "nobody may have more than 16 places in a queue, one after the other");
     pub(super) const TOO_MANY_QUEUES: Self =

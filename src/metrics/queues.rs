@@ -21,11 +21,13 @@ pub struct QueueSample {
     pub admitted: u32,
     /// Places by [`QUEUE_STATES`].
     pub places: [u32; QUEUE_STATES.len()],
+    /// Bytes of its log, with what keeping the entries takes.
+    pub log_bytes: u64,
 }
 
 /// Why what clients and operators want of queues is refused, as [`QueueCells::refused`] counts it: by
 /// [`crate::line::LineDenial`], and by the rules of the queue where an operator asked.
-pub const QUEUE_REFUSALS: [&str; 10] = [
+pub const QUEUE_REFUSALS: [&str; 11] = [
     "no_queue",
     "over",
     "full",
@@ -34,6 +36,7 @@ pub const QUEUE_REFUSALS: [&str; 10] = [
     "another",
     "bad_token",
     "not_in",
+    "rate_limited",
     "overloaded",
     "rules",
 ];

@@ -28,7 +28,12 @@ pub(super) fn render(text: &mut Text, status: &Status) {
     let passes: Vec<_> = QUEUE_PASSES.iter().copied().zip(cells.passes.iter().map(Cell::get)).collect();
     let help = "Passes of users by what became of them, and tries that failed.";
     text.by("usher_queue_passes_total", help, "result", &passes);
-    let refused: Vec<_> = QUEUE_REFUSALS.iter().copied().zip(cells.refused.iter().map(Cell::get)).collect();
+    let mut refused: Vec<_> =
+        QUEUE_REFUSALS.iter().copied().zip(cells.refused.iter().map(Cell::get)).collect();
+    for (reason, count) in &mut refused {
+        // Shards see to that themselves.
+        *count += if *reason == "rate_limited" { status.sum(|shard| &shard.newcomers_limited) } else { 0 };
+    }
     let help = "What clients and operators wanted of queues and did not get.";
     text.by("usher_queue_refused_total", help, "reason", &refused);
     let help = "1 while this instance has inlets pause, since what sells is not ready.";
@@ -55,6 +60,16 @@ pub(super) fn render_books(text: &mut Text, queues: &mut [QueueSample]) {
         let rest: u64 = others.iter().map(|queue| u64::from(queue.places[index])).sum();
         text.sample(name, &[("event", "other"), ("state", state)], rest);
     }
+    let name = "usher_queue_log_bytes";
+    text.family(
+        name,
+        Gauge,
+        "Bytes of the logs of the largest queues and of all others, with what keeping them takes.",
+    );
+    for queue in labelled {
+        text.sample(name, &[("event", &*queue.event_id)], queue.log_bytes);
+    }
+    text.sample(name, &[("event", "other")], others.iter().map(|queue| queue.log_bytes).sum::<u64>());
     let name = "usher_queue_admitted";
     text.family(name, Gauge, "People who ever got a pass, of the largest queues.");
     for queue in labelled {

@@ -121,6 +121,7 @@ fn the_largest_queues_have_labels_and_the_rest_is_added_up() {
         total: index,
         admitted: 1,
         places: [index, 0, 0, 0, 0, 0, 0, 0],
+        log_bytes: 100 * u64::from(index),
     };
     let count = LABELLED_QUEUES_MAX as u32 + 2;
     let text = render_queues(&mut (1..=count).map(sample).collect::<Vec<_>>());
@@ -129,6 +130,8 @@ fn the_largest_queues_have_labels_and_the_rest_is_added_up() {
         r#"usher_queue_places{event="other",state="waiting"} 3"#.into(),
         r#"usher_queue_places{event="e3",state="departed"} 0"#.into(),
         r#"usher_queue_admitted{event="e3"} 1"#.into(),
+        r#"usher_queue_log_bytes{event="e3"} 300"#.into(),
+        r#"usher_queue_log_bytes{event="other"} 300"#.into(),
         format!(r#"usher_queue_serving{{event="e{count}"}} {count}"#),
     ] {
         assert!(has(&text, &line), "{line} is not in\n{text}");

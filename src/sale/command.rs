@@ -255,6 +255,11 @@ impl Command {
         matches!(self, Self::Here { .. } | Self::Away { .. } | Self::InstanceGone { .. })
     }
 
+    /// Whether a client brings it about, who may do so again and again.
+    pub fn is_of_people(&self) -> bool {
+        matches!(self, Self::Join { .. } | Self::Leave { .. } | Self::Here { .. } | Self::Away { .. })
+    }
+
     /// Whether every number and text is in its range.
     pub fn is_bounded(&self) -> bool {
         let is_holder = |holder: &str| (1..=HOLDER_BYTES_MAX).contains(&holder.len());

@@ -132,6 +132,12 @@ pub fn anonymous_holder(id: &AnonymousId) -> String {
     format!("{ANONYMOUS_PREFIX}{}", URL_SAFE_NO_PAD.encode(id))
 }
 
+/// The number of an anonymous holder; `None`: it is a user.
+pub fn anonymous_id(holder: &str) -> Option<AnonymousId> {
+    let id = URL_SAFE_NO_PAD.decode(holder.strip_prefix(ANONYMOUS_PREFIX)?).ok()?;
+    id.try_into().ok()
+}
+
 /// Makes and checks place tokens: 64 characters, the number of the holder and an HMAC-SHA-256 over event and number. Far
 /// cheaper than a signature, so that the control thread may.
 #[derive(Clone, Debug)]
@@ -235,6 +241,14 @@ mod tests {
         assert_eq!(check("e1", 1_700_000_305), Some(PassError::Expired { seconds: 5 }));
         assert_eq!(check("e1", 1_699_999_994), Some(PassError::Future));
         assert_eq!(Claims::check(b"{}", "e1", at(0)), Err(PassError::Claims));
+    }
+
+    #[test]
+    fn an_anonymous_holder_is_its_number() {
+        assert_eq!(anonymous_id(&anonymous_holder(&[7; 16])), Some([7; 16]));
+        for nobody in ["u:ann", "a:", "a:ann", "a:!", ""] {
+            assert_eq!(anonymous_id(nobody), None, "{nobody}");
+        }
     }
 
     #[test]

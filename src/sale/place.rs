@@ -56,6 +56,8 @@ pub(super) struct Person {
     pub(super) number: u32,
     /// Places that it had, `1..=PLACES_PER_HOLDER_MAX`.
     pub(super) places: u8,
+    /// How often it came back after leaving the pre-queue, `0..=RETURNS_PER_HOLDER_MAX`.
+    pub(super) returns: u8,
 }
 
 const _: () = assert!(size_of::<Place>() == 16 && size_of::<Person>() == 16);

@@ -14,6 +14,7 @@ mod effect;
 mod opening;
 mod presence;
 mod reading;
+mod repeated;
 #[cfg(test)]
 mod tests;
 
@@ -26,7 +27,7 @@ pub use effect::{Effect, Refusal};
 pub use reading::{Mark, Pauses, Seat, Stats};
 
 use crate::{
-    limits::PLACES_PER_HOLDER_MAX,
+    limits::{PLACES_PER_HOLDER_MAX, RETURNS_PER_HOLDER_MAX},
     sale::{
         command::{Command, Terms},
         holders::Holders,
@@ -317,7 +318,12 @@ impl Queue {
         let (id, number) = match known {
             // Leaving the pre-queue and coming back is nothing: the order does not depend on when one came.
             Some(id) if self.phase == Phase::Before => {
-                let number = self.people[id as usize].number;
+                let person = &mut self.people[id as usize];
+                if person.returns >= RETURNS_PER_HOLDER_MAX {
+                    return Err(Refusal::TooManyPlaces);
+                }
+                person.returns += 1;
+                let number = person.number;
                 self.set_state(number, State::Waiting);
                 (id, number)
             }
@@ -344,7 +350,7 @@ impl Queue {
                 id
             }
             None => {
-                self.people.push(Person { here: 0, number, places: 1 });
+                self.people.push(Person { here: 0, number, places: 1, returns: 0 });
                 self.holders.add(holder)
             }
         };

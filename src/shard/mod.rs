@@ -11,6 +11,7 @@ mod connections;
 mod drain;
 mod handshake;
 mod lanes;
+mod newcomers;
 mod pace;
 mod state;
 mod traffic;

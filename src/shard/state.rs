@@ -47,6 +47,8 @@ pub(super) struct Shard {
     pub(super) jwks: Arc<str>,
     /// `None`: failed authentications are not limited.
     pub(super) failures: Option<Failures>,
+    /// Who joined queues and cannot be told from others, by address, as a failure would be; `None`: that is not limited.
+    pub(super) newcomers: Option<Failures>,
     pub(super) tls: Option<Arc<rustls::ServerConfig>>,
     pub(super) frame_limits: FrameLimits,
     pub(super) hub: Hub,
@@ -98,6 +100,7 @@ impl Shard {
         let limits = &parts.settings.limits;
         let KeepAlive { read_timeout, write_timeout, .. } = parts.settings.keep_alive;
         let failures = Failures::new(limits.auth_failures_max, limits.auth_failures_window, parts.seed);
+        let newcomers = Failures::new(limits.places_max, limits.places_window, parts.seed);
         let shard = Self {
             frame_limits: FrameLimits {
                 message_bytes_max: limits.message_bytes_max,
@@ -112,6 +115,7 @@ impl Shard {
             verifier: parts.verifier,
             jwks: parts.jwks,
             failures,
+            newcomers,
             tls: parts.tls,
             connections: Connections::new(parts.id),
             listeners,
@@ -280,7 +284,7 @@ impl Shard {
                 self.run_handler(now, conn, user.as_deref(), request, &message);
             }
             Output::Publish { conn, request, event } => self.publish(now, conn, request, event),
-            Output::JoinLine(request) => self.ask_line(now, ToControl::JoinLine(request)),
+            Output::JoinLine(request) => self.join_line(now, request),
             Output::LeaveLine(request) => self.ask_line(now, ToControl::LeaveLine(request)),
             Output::SentAway { conn } => self.parting_expiries.start(now.mono_ns, conn),
             Output::Acknowledge { stream, epoch, offset } => {
@@ -305,7 +309,7 @@ impl Shard {
         }
     }
 
-    fn ask_line(&mut self, now: Now, message: ToControl) {
+    pub(super) fn ask_line(&mut self, now: Now, message: ToControl) {
         let Err(message) = self.control.try_send(message) else { return };
         let leave = matches!(message, ToControl::LeaveLine(_));
         if let ToControl::JoinLine(request) | ToControl::LeaveLine(request) = message {

@@ -1,7 +1,8 @@
 //! Logs of queues in memory.
 //!
 //! Owns every entry of every log. Never lets go of a part of a log, whatever else is stored: the log is the queue. It goes as a
-//! whole, when it is told to or was not used for [`QUEUE_LOG_AGE_MAX`]; what is more than the bounds is refused.
+//! whole, when it is told to or was not used for [`QUEUE_LOG_AGE_MAX`]; what is more than its bound is refused, and no log takes
+//! room from another.
 //! Invariants: entries of a log have consecutive offsets from 1; a log that begins anew has another epoch.
 
 use std::sync::Arc;
@@ -9,7 +10,7 @@ use std::sync::Arc;
 use crate::{
     clock::Now,
     event::{Event, Position},
-    limits::{LINES_FOLLOWED_MAX, QUEUE_LOG_AGE_MAX, QUEUE_LOGS_BYTES_MAX},
+    limits::{LINES_FOLLOWED_MAX, QUEUE_ENTRY_BYTES, QUEUE_LOG_AGE_MAX, QUEUE_LOG_BYTES_MAX},
     stream::{
         expiring::Expiring,
         idempotency::{Earlier, Idempotency},
@@ -110,8 +111,9 @@ impl Logs {
         if let Some(answer) = memory.as_ref().and_then(|memory| self.repeated(now, &stream, memory)) {
             return answer;
         }
-        let bytes = event.payload.len() + event.kind.len() + size_of::<Event>();
-        if self.bytes + bytes > QUEUE_LOGS_BYTES_MAX || !self.begin(now, &stream) {
+        let bytes = event.payload.len() + QUEUE_ENTRY_BYTES;
+        let is_full = self.logs.peek(&*stream).is_some_and(|log| log.bytes >= QUEUE_LOG_BYTES_MAX);
+        if is_full || !self.begin(now, &stream) {
             return Answer::Failed(Failure::Refused);
         }
         let Some(log) = self.logs.touch(now, &*stream) else { return Answer::Failed(Failure::Refused) };
@@ -190,6 +192,8 @@ impl Logs {
         self.bytes -= log.bytes;
     }
 }
+
+const _: () = assert!(size_of::<Event>() + 2 * size_of::<usize>() <= QUEUE_ENTRY_BYTES);
 
 #[cfg(test)]
 mod tests {
@@ -292,23 +296,27 @@ mod tests {
     }
 
     #[test]
-    fn more_than_the_bound_is_refused_until_a_log_is_forgotten() {
+    fn more_than_the_bound_of_a_log_is_refused_until_it_is_forgotten_and_others_have_room_of_their_own() {
         let mut history = history();
-        let big = Bytes::from(vec![b'1'; QUEUE_LOGS_BYTES_MAX / 2]);
-        assert_eq!(offset(&history.answer(START, append("queue:a", big.clone(), None))), Some(1));
+        let big = Bytes::from(vec![b'1'; QUEUE_LOG_BYTES_MAX / 4]);
+        for expected in 1..=4 {
+            assert_eq!(offset(&history.answer(START, append("queue:a", big.clone(), None))), Some(expected));
+        }
         let refused = Answer::Failed(Failure::Refused);
-        assert_eq!(history.answer(START, append("queue:b", big.clone(), None)), refused);
-        assert_eq!(read(&mut history, START, "queue:a"), Some(1), "nothing goes for it");
-        history.answer(START, append("user:1", "1".into(), None));
-        assert_eq!(read(&mut history, START, "user:1"), Some(1), "others have room of their own");
+        assert_eq!(history.answer(START, append("queue:a", "1".into(), None)), refused);
+        assert_eq!(read(&mut history, START, "queue:a"), Some(4), "nothing goes for it");
+        for other in ["queue:b", "user:1"] {
+            history.answer(START, append(other, "1".into(), None));
+            assert_eq!(read(&mut history, START, other), Some(1));
+        }
         let Answer::Head(head) = history.answer(START, Ask::Look { stream: "queue:a".into() }) else {
             panic!("no head")
         };
-        for (epoch, left) in [("another".into(), 2), (head.epoch, 1)] {
+        for (epoch, left) in [("another".into(), 6), (head.epoch, 2)] {
             history.answer(START, Ask::Forget { stream: "queue:a".into(), epoch });
             assert_eq!(history.entry_count(), left);
         }
-        assert_eq!(offset(&history.answer(START, append("queue:b", big, None))), Some(1));
+        assert_eq!(offset(&history.answer(START, append("queue:a", big, None))), Some(1));
     }
 
     #[test]

@@ -4,14 +4,18 @@ use std::time::Duration;
 
 use rustix::net::sockopt;
 use serde_json::{Value, json};
-use usher::clock::Now;
+use usher::{clock::Now, generated::realtime::OpenQueueRequest};
 
-use crate::support::{
-    holds_soon,
-    http::{Stream, read_answer},
-    keys::hand_made,
-    server::Server,
-    ws::{Ask, Client},
+use crate::{
+    queues::{look, open_with},
+    support::{
+        grpc::Backend,
+        holds_soon,
+        http::{Stream, read_answer},
+        keys::hand_made,
+        server::Server,
+        ws::{Ask, Client},
+    },
 };
 
 /// A token of the right form that nobody signed.
@@ -173,4 +177,65 @@ fn descriptors(pid: u32) -> usize {
     let count =
         |task: std::fs::DirEntry| std::fs::read_dir(task.path().join("fd")).map_or(0, Iterator::count);
     tasks.flatten().map(count).sum()
+}
+
+/// Asks for a place without saying who it is.
+fn join_as_nobody(client: &mut Client) -> (String, Value) {
+    client.request("queue:join", &json!({"event_id": "e1"}))
+}
+
+#[test]
+fn who_joins_again_and_again_has_one_place_and_writes_nothing() {
+    let server = Server::start();
+    let backend = Backend::of(&server);
+    open_with(&backend, OpenQueueRequest::default());
+    let (mut nobody, mut ann) = (server.connect(), server.connect_as("ann"));
+    let first = join_as_nobody(&mut nobody).1;
+    assert_eq!((&first["place"], place(&mut ann)), (&json!(1), json!(2)));
+    let before = look(&backend);
+    for _ in 0..40 {
+        let again = join_as_nobody(&mut nobody).1;
+        assert_eq!((&again["place"], &again["place_token"]), (&first["place"], &first["place_token"]));
+        assert_eq!(place(&mut ann), json!(2));
+    }
+    let after = look(&backend);
+    assert_eq!((after.waiting, after.total), (before.waiting, 2));
+    let entries = || server.metric("usher_queue_entries_total{result=\"written\"}");
+    assert!(holds_soon(|| entries() >= 3.0) && entries() == 3.0, "it opened, and two came: {}", entries());
+    assert!(holds_soon(|| server.metric("usher_queue_log_bytes{event=\"e1\"}") > 3.0 * 256.0));
+}
+
+fn place(client: &mut Client) -> Value {
+    join_as_nobody(client).1["place"].clone()
+}
+
+#[test]
+fn an_address_takes_so_many_places_without_a_user_and_others_as_many() {
+    let server =
+        Server::with(&[("SHARDS", "1"), ("RATE_LIMIT_MAX_PLACES", "3"), ("RATE_LIMIT_PLACES_WINDOW", "1h")]);
+    let backend = Backend::of(&server);
+    open_with(&backend, OpenQueueRequest::default());
+    assert_eq!(
+        place(&mut server.connect_as("bob")),
+        json!(1),
+        "who has a user; and the shard knows the queue"
+    );
+    let mut first = server.connect();
+    let token = join_as_nobody(&mut first).1["place_token"].clone();
+    for expected in 3..=4 {
+        assert_eq!(place(&mut server.connect()), json!(expected));
+    }
+    let (kind, error) = join_as_nobody(&mut server.connect());
+    assert_eq!((kind.as_str(), &error["code"]), ("system:error", &json!("rate_limited")), "{error}");
+    assert!(error["retry_after_ms"].as_u64().is_some_and(|ms| ms > 1_000_000), "{error}");
+    assert_eq!(place(&mut first), json!(2), "who stands there");
+    let (kind, joined) =
+        server.connect().request("queue:join", &json!({"event_id": "e1", "place_token": token}));
+    assert_eq!((kind.as_str(), &joined["place"]), ("queue:joined", &json!(2)), "who has a token");
+    assert_eq!(place(&mut server.connect_as("ann")), json!(5), "who has a user");
+    let other = Stream::plain_from([127, 0, 0, 2].into(), server.ws);
+    let mut other = Client::open(other, &Ask::to("/ws")).expect("it is let in");
+    assert_eq!(place(&mut other), json!(6), "another address");
+    let refused = || server.metric("usher_queue_refused_total{reason=\"rate_limited\"}");
+    assert!(holds_soon(|| refused() == 1.0), "{}", refused());
 }

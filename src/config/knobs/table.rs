@@ -293,6 +293,18 @@ const LIMITS: &[Knob] = &[
         "The time in which RATE_LIMIT_MAX_AUTH_FAILURES refills",
     ),
     knob(
+        "RATE_LIMIT_MAX_PLACES",
+        Integer(0, 1_000_000, |d, v| d.settings.limits.places_max = v as u32),
+        "5000",
+        "Anonymous places of one client address (IPv6: /64) per RATE_LIMIT_PLACES_WINDOW, on each shard; 0 is no limit",
+    ),
+    knob(
+        "RATE_LIMIT_PLACES_WINDOW",
+        time(INSTANT, HOUR, |d, v| d.settings.limits.places_window = v),
+        "5m",
+        "The time in which RATE_LIMIT_MAX_PLACES refills",
+    ),
+    knob(
         "OUTBOX_MAX_MESSAGES",
         Integer(8, 1 << 20, |d, v| d.settings.limits.outbox_messages_max = v as usize),
         "256",

@@ -24,7 +24,7 @@ use crate::{
     control::passes::Draw,
     event::{Class, Event, Form, Target},
     ids::ShardId,
-    limits::{OVERLOAD_RETRY, SIGN_BATCH_MAX, STORE_RETRY},
+    limits::{LINE_WAITING_MAX, OVERLOAD_RETRY, SIGN_BATCH_MAX, STORE_RETRY},
     line::{LineDenial, LineRequest, PlaceNews, Seated},
     mesh::ToShard,
     metrics::{QUEUE_REFUSALS, QueueSample},
@@ -124,11 +124,14 @@ impl Desk {
             },
             (None, None, None) if leave => Err(LineDenial::NotIn),
             (None, None, None) => {
-                let mut id = pass::AnonymousId::default();
-                let token =
-                    self.waiting_rooms.random.fill(&mut id).ok().and_then(|()| places.token(event_id, &id));
+                let known = asked.stands_as.as_deref().and_then(pass::anonymous_id);
+                let id = known.or_else(|| {
+                    let mut id = pass::AnonymousId::default();
+                    self.waiting_rooms.random.fill(&mut id).ok().map(|()| id)
+                });
+                let token = id.and_then(|id| Some((id, places.token(event_id, &id)?)));
                 let overloaded = LineDenial::Overloaded { retry_after_ms: OVERLOAD_RETRY.as_millis() as u32 };
-                token.map(|token| (anonymous_holder(&id), Some(token.into()))).ok_or(overloaded)
+                token.map(|(id, token)| (anonymous_holder(&id), Some(token.into()))).ok_or(overloaded)
             }
         };
         match held {
@@ -161,6 +164,7 @@ impl Desk {
                 total,
                 admitted,
                 places: [waiting, departed, left, holding, inside, expired, completed, abandoned],
+                log_bytes: self.waiting_rooms.lines.log_bytes(queue.event_id()) as u64,
             }
         };
         self.waiting_rooms.lines.queues().iter().map(sample).collect()
@@ -199,6 +203,7 @@ impl Desk {
             LineDenial::Lost => "lost",
             LineDenial::BadToken => "bad_token",
             LineDenial::NotIn => "not_in",
+            LineDenial::RateLimited { .. } => "rate_limited",
             LineDenial::Overloaded { .. } => "overloaded",
         });
         let LineRequest { conn, request, .. } = asked;
@@ -272,6 +277,10 @@ impl Desk {
                     seated.receipt = self.waiting_rooms.receipts.receipt(&seated);
                     match admission {
                         None => self.answer_shard(seated.asked.conn.shard(), ToShard::Seated(seated)),
+                        Some(_) if self.waiting_rooms.grants.len() >= LINE_WAITING_MAX => {
+                            let retry_after_ms = OVERLOAD_RETRY.as_millis() as u32;
+                            self.deny_line(seated.asked, false, LineDenial::Overloaded { retry_after_ms });
+                        }
                         Some(admission) => {
                             self.waiting_rooms.grants.push_back(Grant::Seated { admission, seated });
                         }
@@ -287,7 +296,7 @@ impl Desk {
                 }
                 Output::Operated { token, result } => {
                     match &result {
-                        Ok(_) | Err(Denied::Unknown) => {}
+                        Ok(_) => {}
                         Err(Denied::Refused(Refusal::NoQueue)) => self.count_refusal("no_queue"),
                         Err(Denied::Refused(_)) => self.count_refusal("rules"),
                         Err(Denied::Unwritable) => self.count_refusal("overloaded"),

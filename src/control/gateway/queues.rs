@@ -82,7 +82,6 @@ impl Gateway {
             Ok(Err(Denied::Refused(refusal))) => Err(refusal.into()),
             Ok(Err(Denied::Lost)) => Err(QueueError::Lost),
             Ok(Err(Denied::Another)) => Err(QueueError::Another),
-            Ok(Err(Denied::Unknown)) => Err(PublishError::from(Refusal::OutcomeUnknown).into()),
             Ok(Err(Denied::Unwritable)) => {
                 let retry_after_ms = STORE_RETRY.as_millis() as u32;
                 Err(PublishError::from(Refusal::NotStored { retry_after_ms }).into())

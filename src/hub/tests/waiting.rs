@@ -125,6 +125,23 @@ fn position(frames: &[String]) -> (u64, u64) {
 }
 
 #[test]
+fn who_asks_without_a_word_is_told_from_others_by_the_place_it_stands_in() {
+    let mut scene = Scene::in_line();
+    scene.tell(&whole(1, 0, &[]));
+    let conn = scene.anonymous(1);
+    let event = r#"{"event_id":"event-1"}"#;
+    assert!(scene.ask_place(conn, event).is_newcomer());
+    scene.seat(conn, "a:5", Ticket::Place(5));
+    scene.read(conn);
+    let asked = scene.ask_place(conn, event);
+    assert_eq!((asked.stands_as.as_deref(), asked.is_newcomer()), (Some("a:5"), false));
+    assert!(scene.ask_place(conn, r#"{"event_id":"event-2"}"#).is_newcomer(), "of another queue it has none");
+    let token = r#"{"event_id":"event-2","place_token":"t"}"#;
+    let ann = scene.user(2, "ann");
+    assert!(!scene.ask_place(conn, token).is_newcomer() && !scene.ask_place(ann, event).is_newcomer());
+}
+
+#[test]
 fn a_join_goes_to_control_and_its_answer_to_the_client() {
     let mut scene = Scene::in_line();
     let conn = scene.user(1, "ann");

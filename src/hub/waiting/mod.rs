@@ -277,6 +277,11 @@ impl Lines {
 }
 
 impl Hub {
+    /// Whether there is such a queue, as far as this shard was told.
+    pub fn knows_line(&self, event_id: &str) -> bool {
+        self.lines.find(event_id).is_some()
+    }
+
     /// Control: news of a queue.
     pub(super) fn line_update(&mut self, turn: &Turn<'_>, update: &LineUpdate) {
         self.lines.update(update, turn.tick);

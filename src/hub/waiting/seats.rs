@@ -92,6 +92,9 @@ impl Hub {
             LineDenial::Lost => Problem::QUEUE_LOST,
             LineDenial::BadToken => Problem::BAD_PLACE_TOKEN,
             LineDenial::NotIn => Problem::NOT_IN_QUEUE,
+            LineDenial::RateLimited { retry_after_ms } => {
+                Problem::TOO_MANY_NEWCOMERS.after(u64::from(retry_after_ms))
+            }
             LineDenial::Overloaded { retry_after_ms } => Problem::OVERLOADED.after(u64::from(retry_after_ms)),
         };
         self.send_problem(turn, conn, (request, Some(if leave { LEAVE } else { JOIN })), problem);

@@ -221,9 +221,6 @@ pub enum Denied {
     /// Too much waits, or the store refused: nothing was done.
     #[error("the queue cannot be written")]
     Unwritable,
-    /// The store did not say for too long whether it was written.
-    #[error("nobody knows whether it was done")]
-    Unknown,
     /// Its log was lost: the queue has ended.
     #[error("the log of the queue was lost")]
     Lost,

@@ -12,7 +12,10 @@ use super::room::Waiter;
 use crate::{
     clock::Now,
     event::{Class, Event, Form, Position, Target},
-    limits::{LINE_BATCH_MAX, LINE_WAITING_MAX, LINE_WAITING_TIME_MAX, QUEUE_LOGS_BYTES_MAX},
+    limits::{
+        LINE_BATCH_MAX, LINE_WAITING_MAX, LINE_WAITING_RESERVE, LINE_WAITING_TIME_MAX, QUEUE_ENTRY_BYTES,
+        QUEUE_LOG_BYTES_MAX, QUEUE_LOG_RESERVE,
+    },
     sale::command::{Command, Entry},
     stream::store::{Append, Mark, Memory, Proviso},
 };
@@ -39,8 +42,10 @@ pub(super) struct Log {
     /// Some of it may be meant for another queue.
     names_runs: bool,
     pub(super) flight: Option<Flight>,
-    /// Of all entries that were applied.
+    /// Of all entries that were applied, with what keeping them takes.
     bytes: usize,
+    /// All logs together are as long as people may make them.
+    pub(super) is_crowded: bool,
     /// Numbers the entries that this instance writes.
     written: u64,
 }
@@ -84,12 +89,28 @@ impl Log {
 
     /// Takes a command; gives it back where too many wait, or the log is as long as it may be.
     pub(super) fn push(&mut self, command: Command, waiter: Option<Waiter>) -> Result<(), Option<Waiter>> {
-        if self.pending.len() >= LINE_WAITING_MAX || self.bytes >= QUEUE_LOGS_BYTES_MAX {
+        if !self.has_room_for(&command) {
             return Err(waiter);
         }
         self.names_runs |= matches!(waiter, Some(Waiter::Operator { run: Some(_), .. }));
         self.pending.push_back(Pending { command, waiter, since_ns: None });
         Ok(())
+    }
+
+    fn has_room_for(&self, command: &Command) -> bool {
+        let of_others = if command.is_of_people() { LINE_WAITING_RESERVE } else { 0 };
+        let is_full = if command.is_of_people() { self.is_full() } else { self.bytes >= QUEUE_LOG_BYTES_MAX };
+        self.pending.len() < LINE_WAITING_MAX - of_others && !is_full
+    }
+
+    /// Whether people may write no more; time, operators and services have a part of it to themselves.
+    pub(super) fn is_full(&self) -> bool {
+        self.is_crowded || self.bytes >= QUEUE_LOG_BYTES_MAX - QUEUE_LOG_RESERVE
+    }
+
+    /// Of all entries that were applied, with what keeping them takes.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
     }
 
     /// Takes out what is meant for another queue than the one that there is, once that is known.
@@ -290,7 +311,7 @@ impl Log {
 
     /// The next entry was applied: whose it was, if it is the one under way.
     pub(super) fn applied(&mut self, offset: u64, bytes: usize) -> Vec<Option<Waiter>> {
-        self.bytes += bytes;
+        self.bytes += bytes + QUEUE_ENTRY_BYTES;
         if let Some(at) = &mut self.at {
             at.offset = offset;
         }
@@ -344,21 +365,34 @@ mod tests {
         assert!(log.next_append(NOW, ("i", 1), &"queue:1".into()).is_some());
     }
 
-    #[test]
-    fn what_waits_is_bounded() {
-        let mut log = Log::default();
-        for _ in 0..LINE_WAITING_MAX {
-            assert!(log.push(Command::Tick, None).is_ok());
-        }
-        assert!(log.push(Command::Tick, None).is_err());
+    const TIME: Command = Command::Tick;
+
+    fn leave() -> Command {
+        Command::Leave { holder: "u:ann".into() }
     }
 
     #[test]
-    fn a_log_is_bounded_in_bytes() {
+    fn what_waits_is_bounded_and_people_leave_room_for_operators_and_time() {
+        let mut log = Log::default();
+        for _ in 0..LINE_WAITING_MAX - LINE_WAITING_RESERVE {
+            assert!(log.push(leave(), None).is_ok());
+        }
+        assert!(log.push(leave(), None).is_err());
+        for _ in 0..LINE_WAITING_RESERVE {
+            assert!(log.push(TIME, None).is_ok());
+        }
+        assert!(log.push(TIME, None).is_err());
+    }
+
+    #[test]
+    fn a_log_is_bounded_in_bytes_and_people_leave_room_for_operators_and_time() {
         let mut log = log(4);
-        drop(log.applied(5, QUEUE_LOGS_BYTES_MAX - 1));
-        assert!(log.push(Command::Tick, None).is_ok());
+        let free = |log: &mut Log| (log.push(leave(), None).is_ok(), log.push(TIME, None).is_ok());
+        drop(log.applied(5, QUEUE_LOG_BYTES_MAX - QUEUE_LOG_RESERVE - QUEUE_ENTRY_BYTES - 1));
+        assert_eq!(free(&mut log), (true, true));
         drop(log.applied(6, 1));
-        assert!(log.push(Command::Tick, None).is_err());
+        assert_eq!(free(&mut log), (false, true), "an entry takes more than its payload");
+        drop(log.applied(7, QUEUE_LOG_RESERVE));
+        assert_eq!(free(&mut log), (false, false));
     }
 }

@@ -5,7 +5,7 @@
 //! was applied before, and what was applied is stored; who is connected here is written again until the log says the same.
 //! Talks to its driver through [`Input`] and [`Output`].
 //!
-//! Reading order: `io`, `log`, `room`, this file, `answers`, `telling`.
+//! Reading order: `io`, `log`, `room`, this file, `answers`, `telling`, `unwritten`.
 
 mod answers;
 pub mod io;
@@ -14,6 +14,7 @@ mod room;
 mod telling;
 #[cfg(test)]
 mod tests;
+mod unwritten;
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -28,7 +29,7 @@ use self::{
 use crate::{
     clock::Now,
     ids::ShardId,
-    limits::{LINE_COUNT_INTERVAL, LINES_FOLLOWED_MAX},
+    limits::{LINE_COUNT_INTERVAL, LINES_FOLLOWED_MAX, QUEUE_LOGS_BYTES_MAX},
     line::{LineDenial, LineUpdate},
     route::{Ticket, Token},
     sale::{
@@ -111,12 +112,14 @@ impl Lines {
             Input::Join { holder, place_token, asked } => {
                 let (event_id, instance) = (Arc::clone(&asked.event_id), self.instance.clone());
                 let command = Command::Join { holder: (*holder).into(), instance };
-                self.command(&event_id, command, Waiter::Join { place_token, asked }, out);
+                let waiter = Waiter::Join { place_token, asked, under_way: Arc::default() };
+                self.ask_of_people(now, &event_id, (command, waiter), out);
             }
             Input::Leave { holder, asked } => {
                 let event_id = Arc::clone(&asked.event_id);
                 let command = Command::Leave { holder: (*holder).into() };
-                self.command(&event_id, command, Waiter::Leave(asked), out);
+                let waiter = Waiter::Leave { asked, under_way: Arc::default() };
+                self.ask_of_people(now, &event_id, (command, waiter), out);
             }
             Input::Waiting { shard, event_id, holder, connections } => {
                 self.waiting(shard, &event_id, holder, connections);
@@ -162,7 +165,7 @@ impl Lines {
             let run = self.queues.get(&event_id).map(Queue::began_ms);
             room.log.take_of_others(run).into_iter().for_each(|waiter| part(waiter, out));
             if run.is_some() {
-                room.write_presence(&self.instance);
+                room.write_presence(now, &self.instance);
                 if !std::mem::replace(&mut room.followed, true) {
                     out.push(Output::Interest { event_id: Arc::clone(&event_id), on: true });
                 }
@@ -186,6 +189,11 @@ impl Lines {
     /// Rooms whose logs were lost.
     pub fn lost_count(&self) -> usize {
         self.rooms.values().filter(|room| room.is_lost()).count()
+    }
+
+    /// Bytes of the log of a queue, with what keeping its entries takes.
+    pub fn log_bytes(&self, event_id: &str) -> usize {
+        self.rooms.get(event_id).map_or(0, |room| room.log.bytes())
     }
 
     /// What happened so far.
@@ -275,12 +283,22 @@ impl Lines {
         let counts = is_time(&mut self.counted_ns, now, LINE_COUNT_INTERVAL);
         let late_ms = if leads { 0 } else { TICK_LATE.as_millis() as u64 };
         self.find_silent(now, others);
+        let is_crowded =
+            self.rooms.values().map(|room| room.log.bytes()).sum::<usize>() >= QUEUE_LOGS_BYTES_MAX;
         let mut over = Vec::new();
         for (event_id, room) in &mut self.rooms {
             room.log.rests = false;
             room.log.take_late(now).into_iter().for_each(|waiter| give_up(waiter, out));
-            while let Some((_, holder)) = room.seated.pop_front_if(|(due_ns, _)| *due_ns <= now.mono_ns) {
-                room.changed.insert(holder);
+            room.end_seats(now);
+            room.end_under_way();
+            room.log.is_crowded = is_crowded;
+            if room.log.is_full() && !std::mem::replace(&mut room.told_full, true) {
+                let bytes = room.log.bytes();
+                tracing::error!(
+                    event_id = &**event_id,
+                    bytes,
+                    "the log of a queue is full: it takes nobody more"
+                );
             }
             room.log.look |= looks;
             self.active.insert(Arc::clone(event_id));

@@ -4,7 +4,7 @@
 
 use std::{
     collections::{BTreeSet, HashMap, VecDeque},
-    sync::Arc,
+    sync::{Arc, Weak},
 };
 
 use super::{
@@ -50,10 +50,14 @@ pub(super) struct Room {
     pub(super) changed: BTreeSet<Arc<str>>,
     /// Whoever got a place and may never come into it: until when, monotonic ns.
     pub(super) seated: VecDeque<(u64, Arc<str>)>,
+    /// Holders of whom a join or a leave waits to be written, or is under way; others may still be here.
+    pub(super) under_way: HashMap<Box<str>, Weak<()>>,
     /// A tick waits to be written, or is under way.
     pub(super) ticking: bool,
     /// What is known of the target waits to be written, or is under way.
     pub(super) warning: bool,
+    /// It was said that people can write no more.
+    pub(super) told_full: bool,
     /// What others append is heard of.
     pub(super) followed: bool,
     /// Instances whose end waits to be written, or is under way.
@@ -66,6 +70,10 @@ pub(super) struct Present {
     pub(super) by_shard: Vec<u32>,
     /// What the log says of this instance.
     pub(super) written: bool,
+    /// Until when a connection that was given the place may come into it, monotonic ns; `0`: none was, of late.
+    pub(super) seated_until_ns: u64,
+    /// How often it was written since then that nobody is here any more.
+    trips: u8,
 }
 
 impl Present {
@@ -80,8 +88,14 @@ pub(super) enum Waiter {
     Join {
         place_token: Option<Box<str>>,
         asked: Box<LineRequest>,
+        /// There while this is.
+        under_way: Arc<()>,
     },
-    Leave(Box<LineRequest>),
+    Leave {
+        asked: Box<LineRequest>,
+        /// As of a join.
+        under_way: Arc<()>,
+    },
     Operator {
         token: Token,
         /// The queue that is meant, by when it began; `None`: whichever it is.
@@ -104,8 +118,10 @@ impl Room {
             present: HashMap::new(),
             changed: BTreeSet::new(),
             seated: VecDeque::new(),
+            under_way: HashMap::new(),
             ticking: false,
             warning: false,
+            told_full: false,
             followed: false,
             gone: BTreeSet::new(),
         }
@@ -137,11 +153,14 @@ impl Room {
     }
 
     /// Writes who came and who went, as far as the log does not say it.
-    pub(super) fn write_presence(&mut self, instance: &str) {
+    pub(super) fn write_presence(&mut self, now: Now, instance: &str) {
         while let Some(holder) = self.changed.pop_first() {
             let Some(present) = self.present.get_mut(&holder) else { continue };
             let (is_here, instance) = (present.count() > 0, instance.into());
-            if is_here == present.written {
+            let is_seated = present.seated_until_ns > now.mono_ns;
+            // Who comes and goes again and again stays until it is looked at once more.
+            if is_here == present.written || (!is_here && is_seated && present.trips >= TRIPS_MAX) {
+                self.let_go(&holder);
                 continue;
             }
             let name = (*holder).into();
@@ -154,9 +173,17 @@ impl Room {
                 return;
             }
             present.written = is_here;
-            if !is_here {
-                self.present.remove(&holder);
-            }
+            present.trips = present.trips.saturating_add(u8::from(!is_here));
+            self.let_go(&holder);
+        }
+    }
+
+    /// Forgets who is not here, by the log neither, and has not been given a place of late.
+    fn let_go(&mut self, holder: &str) {
+        let is_gone =
+            |present: &Present| present.count() == 0 && !present.written && present.seated_until_ns == 0;
+        if self.present.get(holder).is_some_and(is_gone) {
+            self.present.remove(holder);
         }
     }
 
@@ -167,6 +194,19 @@ impl Room {
         let update = Arc::new(LineUpdate { epoch: self.epoch, ..queue.line(Some(*told)) });
         *told = queue.mark();
         Some(update)
+    }
+
+    /// Who was given a place has come into it by now, or is away; those who were given one again have longer.
+    pub(super) fn end_seats(&mut self, now: Now) {
+        while let Some((_, holder)) = self.seated.pop_front_if(|(due_ns, _)| *due_ns <= now.mono_ns) {
+            let Some(present) = self.present.get_mut(&holder) else { continue };
+            if present.seated_until_ns > now.mono_ns {
+                self.seated.push_back((present.seated_until_ns, holder));
+            } else {
+                (present.seated_until_ns, present.trips) = (0, 0);
+                self.changed.insert(holder);
+            }
+        }
     }
 
     /// Writes whether the services behind the sale take people, as far as the log does not say it.
@@ -213,6 +253,11 @@ impl Room {
     }
 }
 
+/// So often it is written at once that somebody went who is given the place again within [`SEAT_TIME_MAX`] each time.
+///
+/// [`SEAT_TIME_MAX`]: crate::limits::SEAT_TIME_MAX
+const TRIPS_MAX: u8 = 5;
+
 /// What people are told while inlets wait; which service it is, is for the log.
 const TARGET_DOWN: &str = "The shop cannot take more people at the moment.";
 
@@ -241,7 +286,7 @@ pub(super) fn give_up(waiter: Waiter, out: &mut Vec<Output>) {
 pub(super) fn part(waiter: Waiter, out: &mut Vec<Output>) {
     match waiter {
         Waiter::Operator { .. } => deny(waiter, LineDenial::Over, Denied::Another, out),
-        Waiter::Join { .. } | Waiter::Leave(_) => turn_away(waiter, out),
+        Waiter::Join { .. } | Waiter::Leave { .. } => turn_away(waiter, out),
     }
 }
 
@@ -249,7 +294,7 @@ pub(super) fn part(waiter: Waiter, out: &mut Vec<Output>) {
 pub(super) fn deny(waiter: Waiter, denial: LineDenial, denied: Denied, out: &mut Vec<Output>) {
     out.push(match waiter {
         Waiter::Join { asked, .. } => Output::Denied { asked, leave: false, denial },
-        Waiter::Leave(asked) => Output::Denied { asked, leave: true, denial },
+        Waiter::Leave { asked, .. } => Output::Denied { asked, leave: true, denial },
         Waiter::Operator { token, .. } => Output::Operated { token, result: Err(denied) },
     });
 }

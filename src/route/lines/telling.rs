@@ -122,13 +122,13 @@ fn is_of_target(command: &Command) -> bool {
     matches!(command, Command::TargetDown { .. } | Command::TargetUp)
 }
 
-struct Telling<'a> {
-    now: Now,
-    room: &'a mut Room,
-    queue: &'a Queue,
+pub(super) struct Telling<'a> {
+    pub(super) now: Now,
+    pub(super) room: &'a mut Room,
+    pub(super) queue: &'a Queue,
     /// This instance wrote the entry.
-    is_writer: bool,
-    out: &'a mut Vec<Output>,
+    pub(super) is_writer: bool,
+    pub(super) out: &'a mut Vec<Output>,
 }
 
 impl Telling<'_> {
@@ -162,20 +162,20 @@ impl Telling<'_> {
         }
     }
 
-    fn answer(
+    pub(super) fn answer(
         &mut self,
         waiter: Waiter,
         refused: Option<Refusal>,
         (command, admitted): (&Command, &BTreeSet<&str>),
     ) {
         match (waiter, refused) {
-            (Waiter::Join { place_token, asked }, None) => {
+            (Waiter::Join { place_token, asked, .. }, None) => {
                 let Command::Join { holder, .. } = command else { return };
                 // A user's pass comes by the user's stream.
                 let is_told = holder.starts_with(USER_PREFIX) && admitted.contains(&**holder);
                 self.seat(&Arc::from(&**holder), (place_token, *asked), is_told);
             }
-            (Waiter::Leave(asked), None) => {
+            (Waiter::Leave { asked, .. }, None) => {
                 let Command::Leave { holder } = command else { return };
                 let shard = asked.conn.shard();
                 let news = PlaceNews { asked: Some((asked.conn, asked.request)), ..self.left(holder) };
@@ -196,14 +196,17 @@ impl Telling<'_> {
     ) {
         // The last command of the entry may have ended it again.
         let (Some(ticket), Some(seat)) = (self.queue.ticket(holder), self.queue.seat(holder)) else {
-            return refuse(Waiter::Join { place_token, asked: Box::new(asked) }, Refusal::NoPlace, self.out);
+            let waiter = Waiter::Join { place_token, asked: Box::new(asked), under_way: Arc::default() };
+            return refuse(waiter, Refusal::NoPlace, self.out);
         };
         let admission = seat.number.zip(seat.claim_until_ms).filter(|_| !is_told);
         let admission = admission.map(|(number, until_ms)| self.admission(holder, number, until_ms));
         let present: &mut Present = self.room.present.entry(Arc::clone(holder)).or_default();
         present.written = true;
         let due_ns = self.now.after(SEAT_TIME_MAX).mono_ns;
-        self.room.seated.push_back((due_ns, Arc::clone(holder)));
+        if std::mem::replace(&mut present.seated_until_ns, due_ns) == 0 {
+            self.room.seated.push_back((due_ns, Arc::clone(holder)));
+        }
         let seated = Box::new(Seated {
             asked,
             holder: Arc::clone(holder),

@@ -1,5 +1,6 @@
 //! A log on a store in memory, read and written by one instance or two.
 
+mod floods;
 mod lost;
 mod outages;
 mod presence;

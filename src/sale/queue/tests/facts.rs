@@ -2,7 +2,7 @@ use std::sync::Arc;
 
 use super::{OPENS_MS, Sale, admitted, terms};
 use crate::{
-    limits::{PLACES_PER_HOLDER_MAX, QUEUE_INSTANCES_MAX},
+    limits::{PLACES_PER_HOLDER_MAX, QUEUE_INSTANCES_MAX, RETURNS_PER_HOLDER_MAX},
     line::{LineState, Places, Ticket},
     sale::{
         command::{Command, Term, Terms},
@@ -481,6 +481,12 @@ fn bounds_are_refused_by_name() {
         sale.leave("a");
     }
     assert_eq!(refusal(&sale.join("a")), Some(Refusal::TooManyPlaces));
+    let mut early = Sale::new(terms(Inlet::Manual));
+    for _ in 0..=RETURNS_PER_HOLDER_MAX {
+        assert_eq!(refusal(&early.join("a")), None);
+        early.leave("a");
+    }
+    assert_eq!(refusal(&early.join("a")), Some(Refusal::TooManyPlaces));
     let here = |name: usize| Command::Here { holder: "h1".into(), instance: name.to_string().into() };
     (1..QUEUE_INSTANCES_MAX).for_each(|name| assert_eq!(sale.does(here(name)), []));
     assert_eq!(refusal(&sale.does(here(0))), Some(Refusal::TooManyInstances));

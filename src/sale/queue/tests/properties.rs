@@ -185,6 +185,36 @@ fn books_of(model: &Model) -> Stats {
 }
 
 #[test]
+fn what_is_said_to_change_nothing_changes_nothing_and_is_answered_alike() {
+    let skipped = std::cell::Cell::new(0);
+    play(
+        |terms| Queue::new("e".into(), terms.clone()),
+        |other, queue, (at_ms, command), effects| {
+            let is_due = other.next_due_ms().is_some_and(|due_ms| due_ms <= other.at_ms().max(*at_ms));
+            let answer = match command {
+                Command::Join { holder, instance } => other.repeated_join(holder, instance),
+                Command::Leave { holder } => other.repeated_leave(holder),
+                _ => None,
+            };
+            let answer = answer.filter(|_| !is_due);
+            other.apply(*at_ms, if answer.is_some() { &Command::Tick } else { command }, &mut Vec::new());
+            if let Some(answer) = answer {
+                skipped.set(skipped.get() + 1);
+                let refusal = effects.iter().find_map(|effect| match effect {
+                    Effect::Refused { refusal, .. } => Some(*refusal),
+                    _ => None,
+                });
+                assert_eq!(answer.err(), refusal);
+            }
+            assert_eq!((other.line(None), other.stats()), (queue.line(None), queue.stats()));
+            assert_eq!(other.next_due_ms(), queue.next_due_ms());
+            names().for_each(|name| assert_eq!(other.seat(&name), queue.seat(&name)));
+        },
+    );
+    assert!(skipped.get() > SEEDS * STEPS as u64 / 20, "{}", skipped.get());
+}
+
+#[test]
 fn the_books_are_exact_at_every_step() {
     play(
         |_| (0, 0),
