@@ -43,13 +43,14 @@ enum Call {
 
 /// `usher queue` and its commands.
 pub(super) fn command() -> Command {
-    let changes = [open(), advance(), admit(), pause(), resume(), close(), reopen(), claim(), complete(), abandon()]
-        .map(|call| {
-            let run = text("run", "RUN").value_parser(value_parser!(u64).range(1..));
-            call.arg(
-                run.help("Only to the queue that `get` shows with this `run`, no later one of the event"),
-            )
-        });
+    let changes =
+        [open(), advance(), admit(), pause(), resume(), close(), reopen(), claim(), complete(), abandon()]
+            .map(|call| {
+                let run = text("run", "RUN").value_parser(value_parser!(u64).range(1..));
+                call.arg(
+                    run.help("Only to the queue that `get` shows with this `run`, no later one of the event"),
+                )
+            });
     let calls = changes.into_iter().chain([get(), log()]).map(|call| {
         call.arg(text("event", "ID").required(true).help("The event that the queue belongs to"))
             .arg(config())
@@ -155,7 +156,8 @@ fn close() -> Command {
 }
 
 fn reopen() -> Command {
-    Command::new("reopen").about("Tickets came back: what was sold out goes on where it stood, whoever waits is told")
+    Command::new("reopen")
+        .about("Tickets came back: what was sold out goes on where it stood, whoever waits is told")
 }
 
 fn get() -> Command {

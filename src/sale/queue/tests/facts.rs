@@ -380,7 +380,10 @@ fn what_was_sold_out_before_it_opened_opens_when_it_goes_on() {
         sale.does(Command::SellOut);
         assert_eq!(sale.at(at_ms), []);
         sale.does(Command::Reopen);
-        assert_eq!((sale.queue.line(None).state == LineState::Open, sale.number("h1").is_some()), (opens, opens));
+        assert_eq!(
+            (sale.queue.line(None).state == LineState::Open, sale.number("h1").is_some()),
+            (opens, opens)
+        );
     }
 }
 
