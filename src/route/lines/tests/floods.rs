@@ -62,7 +62,7 @@ fn leaves_and_joins_beyond_what_a_holder_may_are_not_written() {
     let entries = history.entry_count();
     for _ in 0..10 {
         assert!(has_left(&one.turn(&mut history, leave())), "it is so");
-        assert_eq!(denial(&one.join(&mut history, "ann", 1)), Some(LineDenial::Over));
+        assert_eq!(denial(&one.join(&mut history, "ann", 1)), Some(LineDenial::TooManyPlaces));
     }
     let nobody = Input::Leave { holder: "u:bob".into(), asked: asked(2) };
     assert_eq!(denial(&one.turn(&mut history, nobody)), Some(LineDenial::NotIn));

@@ -224,6 +224,7 @@ fn a_call_that_names_its_place_does_nothing_to_the_next_place_of_its_holder() {
     assert_eq!(sale.state("h1"), Some(State::Inside));
     sale.does(complete(Some(1)));
     sale.join("h1");
+    sale.does(Command::Advance { to: 3 });
     assert_eq!((sale.number("h1"), sale.state("h1")), (Some(3), Some(State::Admitted)));
 
     assert_eq!(sale.does(complete(Some(1))), [], "it is done, and nobody is told again");
