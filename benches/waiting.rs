@@ -53,7 +53,7 @@ impl Shard {
                 event_id: EVENT.into(),
                 user: None,
                 place_token: None,
-                standing: None,
+                stands_as: None,
             };
             shard.handle(Input::Seated(Box::new(Seated {
                 asked,
@@ -61,6 +61,7 @@ impl Shard {
                 ticket: Ticket::Place(1_000 + 2 * slot),
                 place_token: None,
                 receipt: None,
+                commitment: [0; 32],
                 admitted: None,
             })));
         }
