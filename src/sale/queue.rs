@@ -84,8 +84,8 @@ pub struct Queue {
     moves: u64,
     /// Keys of calls that let people in: how many, and when, wall ms; those that are too old go with the next.
     keys: VecDeque<(Box<str>, u32, u64)>,
-    /// `0`: it is not closed.
-    closed_at_ms: u64,
+    /// When it was sold out or closed, the latest of them; `0`: never.
+    over_at_ms: u64,
     serving: u32,
     /// When `serving` rose; `0`: never.
     moved_at_ms: u64,
@@ -135,7 +135,7 @@ impl Queue {
             draw: [].into(),
             moves: 0,
             keys: VecDeque::new(),
-            closed_at_ms: 0,
+            over_at_ms: 0,
             serving: 0,
             moved_at_ms: 0,
             due: BTreeSet::new(),
@@ -277,9 +277,7 @@ impl Queue {
             return;
         }
         self.phase = phase;
-        if phase == Phase::Closed {
-            self.closed_at_ms = self.at_ms;
-        }
+        self.over_at_ms = self.at_ms;
         out.push(if phase == Phase::SoldOut { Effect::SoldOut } else { Effect::Closed });
     }
 

@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use super::{
-    Lines,
+    Lines, OVER_ENDING_MS, has_been_over,
     io::{Denied, Output},
     room::{Question, deny, part, turn_away},
 };
@@ -93,7 +93,11 @@ impl Lines {
                 self.show_looks(event_id, out);
             }
             // What is over may be forgotten.
-            None if self.queues.get(event_id).is_some_and(|queue| queue.closed_ms().is_some()) => {
+            None if self
+                .queues
+                .get(event_id)
+                .is_some_and(|queue| queue.is_closed() || has_been_over(queue, now, OVER_ENDING_MS)) =>
+            {
                 self.forget(event_id, out);
             }
             None => self.lose(event_id, out),

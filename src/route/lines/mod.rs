@@ -303,7 +303,7 @@ impl Lines {
             room.log.look |= looks;
             self.active.insert(Arc::clone(event_id));
             let Some(queue) = self.queues.get(event_id) else { continue };
-            if queue.closed_ms().is_some_and(|closed_ms| closed_ms + CLOSED_KEPT_MS <= now.wall_ms) {
+            if has_been_over(queue, now, OVER_KEPT_MS) {
                 over.push(Arc::clone(event_id));
                 continue;
             }
@@ -358,6 +358,11 @@ impl Lines {
     }
 }
 
+/// Whether the queue is sold out or closed for so long, in ms.
+fn has_been_over(queue: &Queue, now: Now, for_ms: u64) -> bool {
+    queue.over_ms().is_some_and(|over_ms| over_ms.saturating_add(for_ms) <= now.wall_ms)
+}
+
 /// Whether it is time again, and if so from now on.
 fn is_time(since_ns: &mut u64, now: Now, interval: Duration) -> bool {
     let is_time = now.mono_ns.saturating_sub(*since_ns) >= interval.as_nanos() as u64;
@@ -371,5 +376,7 @@ fn is_time(since_ns: &mut u64, now: Now, interval: Duration) -> bool {
 const LOOK_INTERVAL: Duration = Duration::from_secs(10);
 /// So late is the one that should tick before the others do.
 const TICK_LATE: Duration = Duration::from_secs(1);
-/// How long a queue that was closed is kept, so that who comes is told that it is over.
-const CLOSED_KEPT_MS: u64 = 24 * 3_600_000;
+/// How long a queue that is sold out or closed is kept, so that who comes is told that it is over.
+const OVER_KEPT_MS: u64 = 24 * 3_600_000;
+/// Then others may have let go of it, whose clocks differ.
+const OVER_ENDING_MS: u64 = OVER_KEPT_MS - 3_600_000;

@@ -423,22 +423,24 @@ fn who_was_connected_to_an_instance_that_died_is_away_and_who_lives_says_so_agai
 }
 
 #[test]
-fn a_queue_that_was_closed_is_forgotten_with_its_log_a_day_later() {
-    let (mut one, mut other, mut history) = (Instance::new(1), Instance::new(2), history());
-    one.operate(&mut history, Some(open(Inlet::Manual)));
-    one.operate(&mut history, Some(Command::Close));
-    other.operate(&mut history, None);
-    let day = Duration::from_secs(24 * 3_600);
-    one.pass(&mut history, day - Duration::from_secs(1), true);
-    assert_eq!(denial(&one.join(&mut history, "ann", 1)), Some(LineDenial::Over));
-    one.pass(&mut history, Duration::from_secs(1), true);
-    assert_eq!((one.lines.rooms.len(), history.entry_count()), (0, 0));
-    // Whoever is a little behind finds no log, and needs none.
-    other.pass(&mut history, day - Duration::from_secs(1), false);
-    assert_eq!((other.lines.rooms.len(), other.lines.lost_count()), (0, 0));
-    assert_eq!(denial(&other.join(&mut history, "ann", 1)), Some(LineDenial::Unknown));
-    one.operate(&mut history, Some(open(Inlet::Manual)));
-    assert_eq!(ticket(&one.join(&mut history, "ann", 1)), Some(Ticket::Place(1)));
+fn a_queue_that_is_sold_out_or_closed_is_forgotten_with_its_log_a_day_later() {
+    for end in [Command::SellOut, Command::Close] {
+        let (mut one, mut other, mut history) = (Instance::new(1), Instance::new(2), history());
+        one.operate(&mut history, Some(open(Inlet::Manual)));
+        one.operate(&mut history, Some(end));
+        other.operate(&mut history, None);
+        let day = Duration::from_secs(24 * 3_600);
+        one.pass(&mut history, day - Duration::from_secs(1), true);
+        assert_eq!(denial(&one.join(&mut history, "ann", 1)), Some(LineDenial::Over));
+        one.pass(&mut history, Duration::from_secs(1), true);
+        assert_eq!((one.lines.rooms.len(), history.entry_count()), (0, 0));
+        // Whoever is a little behind finds no log, and needs none.
+        other.pass(&mut history, day - Duration::from_secs(1), false);
+        assert_eq!((other.lines.rooms.len(), other.lines.lost_count()), (0, 0));
+        assert_eq!(denial(&other.join(&mut history, "ann", 1)), Some(LineDenial::Unknown));
+        one.operate(&mut history, Some(open(Inlet::Manual)));
+        assert_eq!(ticket(&one.join(&mut history, "ann", 1)), Some(Ticket::Place(1)));
+    }
 }
 
 #[test]

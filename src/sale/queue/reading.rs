@@ -221,9 +221,14 @@ impl Queue {
         self.instances.iter().flatten().map(|name| &**name)
     }
 
-    /// When it was closed, wall ms; `None`: it is not.
-    pub fn closed_ms(&self) -> Option<u64> {
-        (self.phase == Phase::Closed).then_some(self.closed_at_ms)
+    /// Since when it is sold out or closed, wall ms; `None`: it is neither.
+    pub fn over_ms(&self) -> Option<u64> {
+        self.is_over().then_some(self.over_at_ms)
+    }
+
+    /// Whether it is closed.
+    pub fn is_closed(&self) -> bool {
+        self.phase == Phase::Closed
     }
 
     /// When a [`Command::Tick`] will change something, wall ms; `None`: nothing is due.
