@@ -154,12 +154,13 @@ fn a_call_repeated_late_leaves_the_next_place_of_its_user_alone() {
     open_with(one, OpenQueueRequest::default());
     let mut ann = pair.servers[0].connect_as("ann");
     join(&mut ann);
-    advance(one, 2);
+    advance(one, 1);
     let bought =
         HolderRequest { event_id: "e1".into(), holder: "ann".into(), place: 1, ..HolderRequest::default() };
     assert_eq!(one.complete(bought.clone()).expect("she had a pass").completed, 1);
     ann.send("queue:join", &json!({"event_id": "e1"}));
     assert_eq!(until(&mut ann, "queue:joined")["place"], 2);
+    advance(one, 2);
     assert_eq!(look(other).holding, 1);
     let queue = other.complete(bought.clone()).expect("it was done");
     assert_eq!((queue.completed, queue.holding), (1, 1));
