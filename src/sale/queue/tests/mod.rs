@@ -1,5 +1,6 @@
 //! A queue against its facts, and against a model that is plain and slow.
 
+mod calls;
 mod dice;
 mod facts;
 mod model;
@@ -9,7 +10,7 @@ use crate::sale::{
     command::{Command, Terms},
     inlet::Inlet,
     place::State,
-    queue::{Effect, Queue},
+    queue::{Effect, Queue, Refusal},
 };
 
 /// A queue with the time of its test.
@@ -108,4 +109,11 @@ fn admitted(effects: &[Effect]) -> Vec<&str> {
         _ => None,
     });
     names.collect()
+}
+
+fn refusal(effects: &[Effect]) -> Option<Refusal> {
+    effects.iter().find_map(|effect| match effect {
+        Effect::Refused { refusal, .. } => Some(*refusal),
+        _ => None,
+    })
 }
