@@ -150,3 +150,19 @@ fn a_call_that_was_held_up_on_its_way_to_redis_is_not_done_to_the_next_queue_of_
         || elsewhere.get_queue(GetQueueRequest { event_id: "e1".into() }).is_ok_and(|it| it == queue);
     assert!(holds_soon(follows), "the other instance follows it too");
 }
+
+#[test]
+fn who_asks_for_queues_that_are_not_there_leaves_nothing_in_redis() {
+    let redis = Redis::start();
+    let server = Server::with(&[("REDIS_URL", &redis.url())]);
+    let backend = Backend::of(&server);
+    let keys = || redis.cli(&["KEYS", "usher:{queue:*"]);
+    let mut ann = server.connect_as("ann");
+    assert!(holds_soon(|| answer_to_join(&mut ann)["code"] == "no_queue"), "the store is connected");
+    let refused = backend.get_queue(GetQueueRequest { event_id: "e1".into() });
+    assert_eq!(refused.expect_err("there is none").code(), Code::NotFound);
+    assert_eq!(keys(), "");
+    open_with(&backend, OpenQueueRequest::default());
+    assert_eq!(answer_to_join(&mut ann)["place"], 1);
+    assert_ne!(keys(), "");
+}

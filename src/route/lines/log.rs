@@ -23,7 +23,7 @@ use crate::{
 /// The log of one queue.
 #[derive(Debug, Default)]
 pub(super) struct Log {
-    /// The newest entry that was applied; `None`: nobody knows yet where the log stands.
+    /// The newest entry that was applied; `None`: nobody knows yet where the log stands. An empty epoch: there is none.
     pub(super) at: Option<Mark>,
     /// The highest offset of that epoch that is known to be stored.
     pub(super) known: u64,
@@ -155,6 +155,16 @@ impl Log {
         let opens = |pending: &Pending| matches!(pending.command, Command::Open(_));
         let count = self.pending.iter().position(opens).unwrap_or(self.pending.len());
         self.pending.drain(..count).filter_map(|pending| pending.waiter).collect()
+    }
+
+    /// Whether what waits begins a queue.
+    pub(super) fn begins(&self) -> bool {
+        self.pending.iter().any(|pending| matches!(pending.command, Command::Open(_)))
+    }
+
+    /// Where the store had no log, it is looked at once more.
+    pub(super) fn forget_absence(&mut self) {
+        self.at.take_if(|at| at.epoch.is_empty());
     }
 
     /// Nothing waits and nothing is under way.

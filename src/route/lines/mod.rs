@@ -301,6 +301,9 @@ impl Lines {
                 );
             }
             room.log.look |= looks;
+            if looks {
+                room.log.forget_absence();
+            }
             self.active.insert(Arc::clone(event_id));
             let Some(queue) = self.queues.get(event_id) else { continue };
             if has_been_over(queue, now, OVER_KEPT_MS) {

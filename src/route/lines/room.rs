@@ -139,10 +139,20 @@ impl Room {
             let beginning = Mark { epoch: Arc::clone(&at.epoch), offset: 0 };
             return Some((Question::Again, read(stream, &beginning)));
         }
+        // Anybody may ask for any event: only who opens a queue has its log begun.
+        let begins = log.begins();
+        if begins {
+            log.forget_absence();
+        }
         let Some(at) = &log.at else {
             log.asking = true;
-            return Some((Question::Head, Ask::Head { stream: Arc::clone(stream), known: None }));
+            let stream = Arc::clone(stream);
+            let ask = if begins { Ask::Head { stream, known: None } } else { Ask::Look { stream } };
+            return Some((Question::Head, ask));
         };
+        if at.epoch.is_empty() {
+            return None;
+        }
         if !log.is_unsettled() && (at.offset < log.known || log.look) {
             let read = read(stream, at);
             log.asking = true;
